@@ -1,0 +1,147 @@
+"""The catalogue: models (provider-neutral), offerings (model × provider: price, caps) and endpoints (configured places).
+
+Figures live in one data file, `adapters/catalogue.toml`, each with its source; this module gives them their types and rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from domain.space import space_name
+
+
+class Price(msgspec.Struct, frozen=True):
+    """A unit price. `unit_pico_usd` None means unknown: never to be read as free."""
+
+    id: str
+    unit_pico_usd: int | None
+
+
+class Model(msgspec.Struct, frozen=True):
+    """An embedding model. `dimensions` is its default size; `dimensions_allowed` lists others, or gives (min, max) in `dimensions_range`.
+
+    `max_tokens` bounds one input. `rank` orders by quality, 1 best. `unit` says whether vectors have length 1.
+    """
+
+    id: str
+    version: str
+    dimensions: int
+    max_tokens: int
+    tokenizer: str | None
+    unit: bool
+    rank: int
+    dimensions_allowed: tuple[int, ...] = ()
+    dimensions_range: tuple[int, int] | None = None
+    aliases: tuple[str, ...] = ()
+    owned_by: str = ""
+    created: int = 0
+
+    def supports(self, dimensions: int) -> bool:
+        """Whether vectors of this size can be had from the model."""
+        if dimensions == self.dimensions or dimensions in self.dimensions_allowed:
+            return True
+        span = self.dimensions_range
+        return span is not None and span[0] <= dimensions <= span[1]
+
+    def dimensions_text(self) -> str:
+        """The supported sizes in words, for error messages."""
+        if self.dimensions_range is not None:
+            return f"{self.dimensions_range[0]} to {self.dimensions_range[1]}"
+        return ", ".join(str(d) for d in sorted({self.dimensions, *self.dimensions_allowed}))
+
+    def space(self, dimensions: int, input_type: str | None) -> str:
+        """The name of the space of this model's vectors of that size and input type."""
+        return space_name(self.id, self.version, dimensions, self.unit, input_type)
+
+
+class Offering(msgspec.Struct, frozen=True):
+    """A model at a provider: its id there, list price and caps. `takes_tokens`: accepts token arrays of the model's tokeniser."""
+
+    model: str
+    provider: str
+    provider_model: str
+    price: Price
+    max_inputs: int
+    max_tokens_per_call: int
+    takes_tokens: bool = False
+    sends_dimensions: bool = False
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """A configured place that serves offerings. `models` maps catalogue ids to the provider's own ids. Times in seconds."""
+
+    name: str
+    provider: str
+    models: dict[str, str]
+    base_url: str | None = None
+    api_key_env: str | None = None
+    max_inputs: int | None = None
+    max_tokens_per_call: int | None = None
+    max_concurrency: int = 8
+    timeout: float = 30.0
+    weight: int = 1
+    options: dict[str, str] = {}
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """An endpoint that serves a model, with the offering that will be billed and the caps that bind there."""
+
+    endpoint: Endpoint
+    model: Model
+    offering: Offering
+    provider_model: str
+    max_inputs: int
+    max_tokens_per_call: int
+
+
+class Catalogue:
+    """Models and offerings, with what the configured endpoints serve of them. Immutable; replaced whole on change."""
+
+    def __init__(self, models: Iterable[Model], offerings: Iterable[Offering], endpoints: Iterable[Endpoint]) -> None:
+        self.models = {m.id: m for m in models}
+        self.aliases = {alias: m.id for m in self.models.values() for alias in m.aliases}
+        self.offerings = {(o.model, o.provider): o for o in offerings}
+        self.endpoints = {e.name: e for e in endpoints}
+        self._candidates: dict[str, list[Candidate]] = {}
+        for endpoint in self.endpoints.values():
+            for model_id, provider_model in endpoint.models.items():
+                self._candidates.setdefault(model_id, []).append(self._candidate(endpoint, model_id, provider_model))
+        for found in self._candidates.values():
+            found.sort(key=lambda c: (-c.endpoint.weight, _unit_price(c), c.endpoint.name))
+
+    def _candidate(self, endpoint: Endpoint, model_id: str, provider_model: str) -> Candidate:
+        model = self.models.get(model_id)
+        offering = self.offerings.get((model_id, endpoint.provider))
+        if model is None or offering is None:
+            offered = sorted(m for m, p in self.offerings if p == endpoint.provider)
+            raise ValueError(
+                f"endpoint {endpoint.name!r}: the catalogue has no model {model_id!r} at provider {endpoint.provider!r}; "
+                f"it offers there: {', '.join(offered) or 'nothing'}"
+            )
+        return Candidate(
+            endpoint=endpoint,
+            model=model,
+            offering=offering,
+            provider_model=provider_model or offering.provider_model,
+            max_inputs=min(offering.max_inputs, endpoint.max_inputs or offering.max_inputs),
+            max_tokens_per_call=min(offering.max_tokens_per_call, endpoint.max_tokens_per_call or offering.max_tokens_per_call),
+        )
+
+    def resolve(self, name: str) -> Model | None:
+        """The model of this id or alias."""
+        return self.models.get(name) or self.models.get(self.aliases.get(name, ""))
+
+    def candidates(self, model_id: str) -> list[Candidate]:
+        """The endpoints that serve a model, best first: heavier weight, cheaper, then by name. Empty when none is configured."""
+        return self._candidates.get(model_id, [])
+
+    def served(self) -> list[Model]:
+        """The models that some configured endpoint serves, by id."""
+        return [self.models[m] for m in sorted(self._candidates)]
+
+
+def _unit_price(candidate: Candidate) -> float:
+    price = candidate.offering.price.unit_pico_usd
+    return float("inf") if price is None else float(price)

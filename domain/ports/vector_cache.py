@@ -1,0 +1,22 @@
+"""The vector cache port: vectors by keyed fingerprint, best effort; losing it costs money, never correctness."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class VectorCache(Protocol):
+    """Keys are 16-byte keyed fingerprints of (tenant, space, text); values are float32 little-endian bytes of one vector."""
+
+    async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The cached vectors in the order of `keys`; an unreachable cache answers None for all."""
+        ...
+
+    def put_many(self, items: Sequence[tuple[bytes, bytes]]) -> None:
+        """Keep these for the cache's time to live. Returns at once; a failure is counted, not raised."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections. Idempotent."""
+        ...
