@@ -1,0 +1,245 @@
+"""Every event of the log: its type name, its schema version and the shape of its data.
+
+No event holds a text, a vector, a token or a key. Times inside events (`at`) are microseconds since the Unix epoch on the gateway's
+clock; the log's own `recorded_at` orders them. Fields at their default are left out of the JSON.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+SYSTEM_TENANT = "_system"
+"""The tenant of the installation's own events and calls."""
+
+
+class EventData(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Base of all event data. `TYPE` is the event's name in the log."""
+
+    TYPE: ClassVar[str]
+    SCHEMA: ClassVar[int] = 1
+
+
+class EmbeddingRequested(EventData, frozen=True, gc=False, omit_defaults=True):
+    """A request was accepted; nothing has been spent. `reserved_*` bound what it may be billed; its outcome settles them.
+
+    `fingerprint` is the keyed fingerprint of the body (base64url, 22 characters); `instance` the gateway instance that holds it.
+    """
+
+    TYPE = "embedding.requested"
+
+    request_id: str
+    agent: str
+    attempt: int
+    at: int
+    instance: str
+    fingerprint: str
+    model: str
+    space: str
+    inputs: int
+    reserved_tokens: int
+    reserved_nano_usd: int | None = None
+    key: str | None = None
+    thread: str | None = None
+    task: str | None = None
+    input_type: str | None = None
+
+
+class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One try at an endpoint that did not succeed: why, the HTTP status if there was one, and how long it took."""
+
+    endpoint: str
+    reason: str
+    ms: int
+    status: int | None = None
+
+
+class EmbeddingGenerated(EventData, frozen=True, gc=False, omit_defaults=True):
+    """The billed outcome of an attempt. The bill is here whole: unit price, billed tokens, charge; replay never re-prices.
+
+    `nano_usd` is None when the price is unknown. `provider_nano_usd` is what the provider charges us for the texts this request
+    had sent. `metadata` is the sender's free metadata, encrypted with the tenant's key (base64).
+    """
+
+    TYPE = "embedding.generated"
+
+    request_id: str
+    agent: str
+    attempt: int
+    at: int
+    model: str
+    provider: str
+    endpoint: str
+    space: str
+    inputs: int
+    tokens: int
+    billed_tokens: int
+    price: str
+    latency_ms: int
+    dimensions: int
+    unit_pico_usd: int | None = None
+    nano_usd: int | None = None
+    provider_nano_usd: int | None = None
+    estimated: bool = False
+    cached_inputs: int = 0
+    queue_ms: int = 0
+    provider_ms: int = 0
+    truncated: list[int] = []
+    attempts: list[Attempt] = []
+    thread: str | None = None
+    task: str | None = None
+    metadata: str | None = None
+
+
+class EmbeddingFailed(EventData, frozen=True, gc=False, omit_defaults=True):
+    """An attempt that ended without a result. Billed only where texts had been sent before a cancel or the deadline.
+
+    `code`, `message`, `retryable` and `details` are what its sender was told.
+    """
+
+    TYPE = "embedding.failed"
+
+    request_id: str
+    agent: str
+    attempt: int
+    at: int
+    code: str
+    retryable: bool
+    message: str
+    model: str
+    space: str
+    inputs: int
+    latency_ms: int
+    provider: str | None = None
+    endpoint: str | None = None
+    tokens: int = 0
+    billed_tokens: int = 0
+    estimated: bool = False
+    price: str | None = None
+    unit_pico_usd: int | None = None
+    nano_usd: int | None = 0
+    provider_nano_usd: int | None = 0
+    details: dict[str, Any] | None = None
+    attempts: list[Attempt] = []
+    thread: str | None = None
+    task: str | None = None
+    metadata: str | None = None
+
+
+class EmbeddingAbandoned(EventData, frozen=True, gc=False, omit_defaults=True):
+    """The instance that held the attempt died before an outcome; its reservation is returned and nothing is billed."""
+
+    TYPE = "embedding.abandoned"
+
+    request_id: str
+    agent: str
+    attempt: int
+    at: int
+    instance: str
+    model: str
+    space: str
+    inputs: int
+    thread: str | None = None
+    task: str | None = None
+
+
+class EmbeddingReembedded(EventData, frozen=True, gc=False, omit_defaults=True):
+    """A replay whose vectors had left the cache embeds the texts again in the same space, at our cost: the tenant pays 0."""
+
+    TYPE = "embedding.reembedded"
+
+    request_id: str
+    agent: str
+    time: int
+    at: int
+    model: str
+    provider: str
+    endpoint: str
+    space: str
+    inputs: int
+    tokens: int
+    provider_nano_usd: int | None = None
+
+
+class TenantCreated(EventData, frozen=True, gc=False, omit_defaults=True):
+    """A tenant exists. Its id is the name it was created with."""
+
+    TYPE = "tenant.created"
+
+    tenant: str
+
+
+class KeyCreated(EventData, frozen=True, gc=False, omit_defaults=True):
+    """An API key was issued. `hash` is BLAKE2b-256 (hex) of its 256-bit random secret; `tenant` None is an installation key.
+
+    `expires_at` is in seconds since the epoch.
+    """
+
+    TYPE = "key.created"
+
+    key: str
+    hash: str
+    scopes: list[str]
+    tenant: str | None = None
+    expires_at: int | None = None
+    name: str | None = None
+
+
+class KeyRevoked(EventData, frozen=True, gc=False, omit_defaults=True):
+    """An API key stopped being valid."""
+
+    TYPE = "key.revoked"
+
+    key: str
+
+
+class Preferences(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How an agent wants its models chosen (`agent.register`)."""
+
+    strategy: str = "tenant_default"
+    models: list[str] = []
+    task_models: dict[str, str] = {}
+    required_dimensions: int | None = None
+    max_cost_per_request_nano_usd: int | None = None
+    monthly_budget_nano_usd: int | None = None
+    max_latency_ms: int | None = None
+
+
+class AgentRegistered(EventData, frozen=True, gc=False, omit_defaults=True):
+    """An agent stated its preferences; the latest statement holds."""
+
+    TYPE = "agent.registered"
+
+    agent: str
+    preferences: Preferences
+    name: str | None = None
+    version: str | None = None
+    capabilities: list[str] = []
+    metadata: str | None = None
+
+
+EVENT_TYPES: dict[str, type[EventData]] = {
+    t.TYPE: t
+    for t in (
+        EmbeddingRequested,
+        EmbeddingGenerated,
+        EmbeddingFailed,
+        EmbeddingAbandoned,
+        EmbeddingReembedded,
+        TenantCreated,
+        KeyCreated,
+        KeyRevoked,
+        AgentRegistered,
+    )
+}
+"""Type name -> the struct of its data."""
+
+_encoder = msgspec.json.Encoder()
+_decoders = {name: msgspec.json.Decoder(struct) for name, struct in EVENT_TYPES.items()}
+encode_data = _encoder.encode
+
+
+def decode_data(event_type: str, data: bytes) -> EventData:
+    """The typed data of an event. Raises KeyError for a type this build does not know, msgspec.ValidationError for a bad shape."""
+    return _decoders[event_type].decode(data)

@@ -1,0 +1,32 @@
+"""Keyed fingerprints: BLAKE2b with the tenant's key, so that the log and the caches tell nothing to whoever lacks it."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+from collections.abc import Sequence
+from hashlib import blake2b
+
+from domain.ports.provider import Text
+
+DIGEST_SIZE = 16
+
+
+def text_fingerprint(key: bytes, space: str, text: Text) -> bytes:
+    """16 bytes that stand for one text in one space of the tenant that owns `key` (32 bytes)."""
+    body = text.encode() if isinstance(text, str) else b"\xff" + b"".join(t.to_bytes(4, "big") for t in text)
+    return blake2b(space.encode() + b"\0" + body, digest_size=DIGEST_SIZE, key=key, person=b"text").digest()
+
+
+def body_fingerprint(key: bytes, options: bytes, texts: Sequence[Text]) -> bytes:
+    """16 bytes that stand for a request's body: its options (canonical bytes) and its texts, in order."""
+    digest = blake2b(options, digest_size=DIGEST_SIZE, key=key, person=b"body")
+    for text in texts:
+        body = text.encode() if isinstance(text, str) else b"\xff" + b"".join(t.to_bytes(4, "big") for t in text)
+        digest.update(len(body).to_bytes(4, "big"))
+        digest.update(body)
+    return digest.digest()
+
+
+def printable(fingerprint: bytes) -> str:
+    """Base64url without padding: 22 characters."""
+    return urlsafe_b64encode(fingerprint).rstrip(b"=").decode()

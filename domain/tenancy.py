@@ -1,0 +1,124 @@
+"""Tenants, API keys and agents: the state folded from their events, and the rules for who may do what.
+
+`Directory` is the in-memory snapshot that the hot path reads: no SQL. It is kept current by tailing the log.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+from hashlib import blake2b
+
+import msgspec
+
+from domain.errors import GatewayError
+from domain.events import AgentRegistered, EventData, KeyCreated, KeyRevoked, Preferences, TenantCreated
+
+SCOPES = ("agent", "billing", "admin", "operator")
+TENANT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_KEY = re.compile(r"em_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who is asking: a valid key, its tenant (None for an installation key) and its scopes."""
+
+    key: str
+    tenant: str | None
+    scopes: frozenset[str]
+    expires_at: int | None = None
+
+    def require(self, scope: str) -> None:
+        """Raise `forbidden` unless the key has `scope`."""
+        if scope not in self.scopes:
+            raise GatewayError(
+                "forbidden", f"this key lacks the scope {scope!r}; use a key created with --scopes {scope}", details={"scope": scope}
+            )
+
+
+class IssuedKey(msgspec.Struct, frozen=True):
+    """A new key: the token to show once, and the event that records it."""
+
+    token: str
+    event: KeyCreated
+
+
+def issue_key(tenant: str | None, scopes: list[str], *, expires_at: int | None = None, name: str | None = None) -> IssuedKey:
+    """A key `em_<id>_<secret>` of 256 random bits. Raises `invalid_config` for unknown scopes or operator with a tenant."""
+    unknown = [s for s in scopes if s not in SCOPES]
+    if unknown or not scopes:
+        raise GatewayError("invalid_config", f"unknown scopes {unknown}: expected some of {', '.join(SCOPES)}", details={"field": "scopes"})
+    if "operator" in scopes and tenant is not None:
+        raise GatewayError(
+            "invalid_config", "the scope operator is for installation keys only: leave the tenant out", details={"field": "scopes"}
+        )
+    key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
+    return IssuedKey(
+        f"em_{key_id}_{secret}",
+        KeyCreated(key=key_id, hash=_hash(secret), scopes=sorted(set(scopes)), tenant=tenant, expires_at=expires_at, name=name),
+    )
+
+
+def _hash(secret: str) -> str:
+    return blake2b(secret.encode(), digest_size=32).hexdigest()
+
+
+def check_tenant_name(name: str) -> None:
+    """Raise `invalid_config` unless `name` can be a tenant's id: it appears in streams, metrics and URLs."""
+    if not TENANT_NAME.fullmatch(name):
+        raise GatewayError(
+            "invalid_config",
+            f"tenant name {name[:64]!r}: expected 1 to 63 of a-z, 0-9, '.', '_' and '-', starting with a letter or digit",
+            details={"field": "tenant"},
+        )
+
+
+class Directory:
+    """Tenants, keys and agents as of `position`. `apply` folds one event; the rest only reads."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.tenants: dict[str, TenantCreated] = {}
+        self.keys: dict[str, KeyCreated] = {}
+        self.revoked: set[str] = set()
+        self.agents: dict[tuple[str, str], AgentRegistered] = {}
+
+    def apply(self, position: int, tenant: str, data: EventData) -> None:
+        """Fold an event of the log (in order)."""
+        self.position = position
+        match data:
+            case TenantCreated():
+                self.tenants.setdefault(data.tenant, data)
+            case KeyCreated():
+                self.keys[data.key] = data
+            case KeyRevoked():
+                self.revoked.add(data.key)
+            case AgentRegistered():
+                self.agents[tenant, data.agent] = data
+            case _:
+                pass
+
+    def preferences(self, tenant: str, agent: str) -> Preferences | None:
+        """What the agent registered, or None."""
+        found = self.agents.get((tenant, agent))
+        return found.preferences if found else None
+
+    def authenticate(self, token: str, now: float) -> Principal:
+        """The principal of an API key. Raises `unauthorized`; the message is the same whatever is wrong with the key.
+
+        `now` is seconds since the epoch. The comparison takes the same time for a wrong secret as for a right one.
+        """
+        match = _KEY.fullmatch(token)
+        key = self.keys.get(match[1]) if match else None
+        expected = key.hash if key else "0" * 64
+        good = hmac.compare_digest(_hash(match[2] if match else ""), expected)
+        if key is None or not good or not self.valid(key.key, now):
+            raise GatewayError(
+                "unauthorized", "the API key is unknown, revoked or expired: send a valid one as 'Authorization: Bearer <key>' or 'X-API-Key'"
+            )
+        return Principal(key=key.key, tenant=key.tenant, scopes=frozenset(key.scopes), expires_at=key.expires_at)
+
+    def valid(self, key_id: str, now: float) -> bool:
+        """Whether the key exists, is not revoked and has not expired."""
+        key = self.keys.get(key_id)
+        return key is not None and key_id not in self.revoked and (key.expires_at is None or key.expires_at > now)
