@@ -1,0 +1,49 @@
+# Emberlog. `make help` lists the verbs. Everything bootstraps from python3 alone; nothing is installed outside .venv
+# except the local model's files, which go once per machine into the model store (~/.cache/emberlog/models).
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.emberlog-setup
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test check bench format lock clean
+
+help: ## list the verbs
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## create .venv with the locked dependencies, fetch and build the local model
+
+$(STAMP): requirements.lock pyproject.toml client/pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . --editable client
+	$(BIN)/python -m adapters.providers.local.fetch
+	@touch $@
+
+demo: setup ## eight agents embed the standard library's docstrings; the gateway is killed once on the way
+	$(BIN)/emberlog demo
+
+serve: setup ## run the gateway with embedded Postgres, Valkey and the local model
+	$(BIN)/emberlog serve
+
+test: setup ## run every test
+	$(BIN)/python -m pytest -q
+
+check: setup ## what CI checks before the tests: lint, format, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup ## measure this machine: requests/s, latency, CPU per request, texts per provider call
+	$(BIN)/emberlog bench
+
+format: setup ## format the code
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+lock: ## recompile requirements.lock from the ranges in pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+		--extra openai --extra local --extra otlp --group pyproject.toml:dev pyproject.toml --output-file requirements.lock
+
+clean: ## remove the environment and what tools left behind
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

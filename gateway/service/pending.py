@@ -1,0 +1,211 @@
+"""One request on its way: what was asked, where it stands, which of its vectors are in, and what it owes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domain.catalogue import Candidate
+from domain.errors import GatewayError
+from domain.events import Attempt
+from domain.ports.provider import Text
+from domain.selection import Selection
+from gateway.dispatch.ports import CallReport
+from gateway.replies import Reply
+from gateway.wire.messages import EmbeddingGenerate
+
+CHUNK_BYTES = 1024 * 1024
+"""Rows of a streamed answer go out in chunks of about this size."""
+
+
+class State(Enum):
+    """Where a request stands. It only moves down this list."""
+
+    COUNTING = "counting"
+    """Its tokens are being counted off the loop."""
+    COMMITTING = "committing"
+    """Its `requested` event is on the way to the log; nothing may be spent."""
+    RUNNING = "running"
+    """Its texts are being embedded."""
+    SETTLING = "settling"
+    """Its outcome is on the way to the log."""
+    DONE = "done"
+
+
+class Steps(Protocol):
+    """What happens to a request next; the service implements it."""
+
+    def completed(self, pending: Pending) -> None:
+        """Every vector is in."""
+        ...
+
+    def failed(self, pending: Pending, error: GatewayError) -> None:
+        """The request cannot be answered."""
+        ...
+
+
+class Listener:
+    """Someone waiting for the answer: the first asker, or a resend of the same id that came while it was in flight."""
+
+    __slots__ = ("replayed", "reply", "stream")
+
+    def __init__(self, reply: Reply, stream: bool, replayed: bool) -> None:
+        self.reply = reply
+        self.stream = stream
+        self.replayed = replayed
+
+
+class Pending:
+    """A request and its progress; the dispatcher's `Waiter`.
+
+    `rows` (count, dimensions) fills up as calls answer, except for streams, whose rows are given out and forgotten.
+    Times are loop times in seconds, except `at`, microseconds since the epoch.
+    """
+
+    __slots__ = (
+        "agent",
+        "at",
+        "attempt",
+        "attempts",
+        "billed_tokens",
+        "cached",
+        "calls",
+        "candidate",
+        "deadline",
+        "dispatched_at",
+        "fingerprint",
+        "first_sent_at",
+        "given_up",
+        "key_id",
+        "keys",
+        "listeners",
+        "message",
+        "missing",
+        "provider_seconds",
+        "rows",
+        "selection",
+        "started",
+        "state",
+        "steps",
+        "tenant",
+        "texts",
+        "tokens",
+        "total_tokens",
+        "trace",
+        "truncated",
+        "unsent",
+    )
+
+    def __init__(
+        self,
+        steps: Steps,
+        tenant: str,
+        agent: str,
+        key_id: str,
+        message: EmbeddingGenerate,
+        texts: Sequence[Text],
+        selection: Selection,
+        candidate: Candidate,
+        fingerprint: bytes,
+        started: float,
+        at: int,
+        deadline: float,
+        trace: str | None,
+    ) -> None:
+        self.steps = steps
+        self.tenant = tenant
+        self.agent = agent
+        self.key_id = key_id
+        self.message = message
+        self.texts = texts
+        self.selection = selection
+        self.candidate = candidate
+        self.fingerprint = fingerprint
+        self.started = started
+        self.at = at
+        self.deadline = deadline
+        self.trace = trace
+        self.state = State.COUNTING
+        self.listeners: list[Listener] = []
+        self.attempt = 1
+        self.given_up: GatewayError | None = None
+        self.tokens: list[int] = []
+        self.total_tokens = 0
+        self.truncated: list[int] = []
+        self.keys: list[bytes] = []
+        self.missing = len(texts)
+        self.cached = 0
+        self.billed_tokens = 0
+        self.rows: NDArray[np.float32] | None = None
+        self.unsent: dict[int, NDArray[np.float32]] = {}
+        self.calls = 0
+        self.dispatched_at = started
+        self.first_sent_at = 0.0
+        self.provider_seconds = 0.0
+        self.attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Number of texts."""
+        return len(self.texts)
+
+    def fill(self, index: int, row: NDArray[np.float32]) -> None:
+        """See `Waiter.fill`; also used for rows from the cache."""
+        if self.message.stream:
+            self.unsent[index] = row
+        elif len(self.texts) == 1:
+            self.rows = row.reshape(1, -1)
+        else:
+            if self.rows is None:
+                self.rows = np.empty((len(self.texts), self.selection.dimensions), dtype=np.float32)
+            self.rows[index] = row
+        self.missing -= 1
+
+    def charge(self, index: int, tokens: int) -> None:
+        """See `Waiter.charge`."""
+        self.billed_tokens += tokens
+
+    def flush(self, report: CallReport) -> None:
+        """See `Waiter.flush`."""
+        if self.calls == 0:
+            self.first_sent_at = report.sent_at
+        self.calls += 1
+        self.provider_seconds = max(self.provider_seconds, report.seconds)
+        if report.attempts:
+            self.attempts += report.attempts
+        if self.state is State.RUNNING:
+            self.progressed()
+
+    def progressed(self) -> None:
+        """Give out what a stream has ready, and end when every vector is in."""
+        if self.unsent:
+            self._send_chunks()
+        if self.missing == 0:
+            self.steps.completed(self)
+
+    def fail(self, error: GatewayError, attempts: tuple[Attempt, ...]) -> None:
+        """See `Waiter.fail`."""
+        self.attempts += attempts
+        self.steps.failed(self, error)
+
+    def _send_chunks(self) -> None:
+        """Runs of neighbouring rows become one chunk each, up to `CHUNK_BYTES`."""
+        most = max(1, CHUNK_BYTES // (self.selection.dimensions * 4))
+        run: list[int] = []
+        for index in sorted(self.unsent):
+            if run and (index != run[-1] + 1 or len(run) == most):
+                self._send_chunk(run)
+                run = []
+            run.append(index)
+        self._send_chunk(run)
+        self.unsent.clear()
+
+    def _send_chunk(self, run: list[int]) -> None:
+        rows = np.stack([self.unsent[i] for i in run])
+        for listener in self.listeners:
+            if listener.stream:
+                listener.reply.chunk(run[0], rows)
