@@ -126,7 +126,9 @@ class Catalogue:
             offering=offering,
             provider_model=provider_model or offering.provider_model,
             max_inputs=min(offering.max_inputs, endpoint.max_inputs or offering.max_inputs),
-            max_tokens_per_call=min(offering.max_tokens_per_call, endpoint.max_tokens_per_call or offering.max_tokens_per_call),
+            max_tokens_per_call=min(
+                offering.max_tokens_per_call, endpoint.max_tokens_per_call or offering.max_tokens_per_call
+            ),
         )
 
     def resolve(self, name: str) -> Model | None:

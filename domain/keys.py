@@ -20,7 +20,9 @@ def request_key(tenant: str, request_id: str, attempt: int, kind: bytes) -> byte
 
 def event_id(key: bytes, requested_at: int) -> bytes:
     """A UUID (version 8 layout) from a dedupe key and the time of the attempt's `requested`, microseconds since the epoch."""
-    raw = bytearray(blake2b(key + requested_at.to_bytes(8, "big", signed=True), digest_size=16, person=b"event").digest())
+    raw = bytearray(
+        blake2b(key + requested_at.to_bytes(8, "big", signed=True), digest_size=16, person=b"event").digest()
+    )
     raw[6] = raw[6] & 0x0F | 0x80
     raw[8] = raw[8] & 0x3F | 0x80
     return bytes(raw)

@@ -20,5 +20,7 @@ def pico_per_unit(usd_per_million: str) -> int:
     """
     whole, _, fraction = usd_per_million.partition(".")
     if len(fraction) > 6 or not (whole + fraction).isdigit():
-        raise ValueError(f"price {usd_per_million!r}: expected a decimal of at most six places, in USD per million units")
+        raise ValueError(
+            f"price {usd_per_million!r}: expected a decimal of at most six places, in USD per million units"
+        )
     return int(whole + fraction.ljust(6, "0"))

@@ -62,7 +62,8 @@ def select(
             )
         if dimensions is not None and not model.supports(dimensions):
             raise invalid_request(
-                f"model {model.id!r} has no vectors of {dimensions} dimensions: it supports {model.dimensions_text()}", "dimensions"
+                f"model {model.id!r} has no vectors of {dimensions} dimensions: it supports {model.dimensions_text()}",
+                "dimensions",
             )
         return _selected(model, dimensions, input_type, "requested", ())
     passed: list[PassedOver] = []
@@ -84,18 +85,25 @@ def select(
     reasons = [{"model": p.model, "reason": p.reason} for p in passed]
     raise GatewayError(
         "no_model_available",
-        "configuration leaves no model for this request: " + ("; ".join(f"{p.model}: {p.reason}" for p in passed) or "no endpoint is configured"),
+        "configuration leaves no model for this request: "
+        + ("; ".join(f"{p.model}: {p.reason}" for p in passed) or "no endpoint is configured"),
         details={"reasons": reasons},
     )
 
 
-def _selected(model: Model, dimensions: int | None, input_type: str | None, reason: str, passed: tuple[PassedOver, ...]) -> Selection:
+def _selected(
+    model: Model, dimensions: int | None, input_type: str | None, reason: str, passed: tuple[PassedOver, ...]
+) -> Selection:
     size = model.dimensions if dimensions is None else dimensions
     return Selection(model, size, model.space(size, input_type), reason, passed)
 
 
 def _ranked(
-    catalogue: Catalogue, task: str | None, optimize: str | None, preferences: Preferences | None, default_model: str | None
+    catalogue: Catalogue,
+    task: str | None,
+    optimize: str | None,
+    preferences: Preferences | None,
+    default_model: str | None,
 ) -> Iterator[tuple[str, str]]:
     strategy = preferences.strategy if preferences else "tenant_default"
     if preferences is not None:

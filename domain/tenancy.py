@@ -32,7 +32,9 @@ class Principal(msgspec.Struct, frozen=True):
         """Raise `forbidden` unless the key has `scope`."""
         if scope not in self.scopes:
             raise GatewayError(
-                "forbidden", f"this key lacks the scope {scope!r}; use a key created with --scopes {scope}", details={"scope": scope}
+                "forbidden",
+                f"this key lacks the scope {scope!r}; use a key created with --scopes {scope}",
+                details={"scope": scope},
             )
 
 
@@ -43,19 +45,29 @@ class IssuedKey(msgspec.Struct, frozen=True):
     event: KeyCreated
 
 
-def issue_key(tenant: str | None, scopes: list[str], *, expires_at: int | None = None, name: str | None = None) -> IssuedKey:
+def issue_key(
+    tenant: str | None, scopes: list[str], *, expires_at: int | None = None, name: str | None = None
+) -> IssuedKey:
     """A key `em_<id>_<secret>` of 256 random bits. Raises `invalid_config` for unknown scopes or operator with a tenant."""
     unknown = [s for s in scopes if s not in SCOPES]
     if unknown or not scopes:
-        raise GatewayError("invalid_config", f"unknown scopes {unknown}: expected some of {', '.join(SCOPES)}", details={"field": "scopes"})
+        raise GatewayError(
+            "invalid_config",
+            f"unknown scopes {unknown}: expected some of {', '.join(SCOPES)}",
+            details={"field": "scopes"},
+        )
     if "operator" in scopes and tenant is not None:
         raise GatewayError(
-            "invalid_config", "the scope operator is for installation keys only: leave the tenant out", details={"field": "scopes"}
+            "invalid_config",
+            "the scope operator is for installation keys only: leave the tenant out",
+            details={"field": "scopes"},
         )
     key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
     return IssuedKey(
         f"em_{key_id}_{secret}",
-        KeyCreated(key=key_id, hash=_hash(secret), scopes=sorted(set(scopes)), tenant=tenant, expires_at=expires_at, name=name),
+        KeyCreated(
+            key=key_id, hash=_hash(secret), scopes=sorted(set(scopes)), tenant=tenant, expires_at=expires_at, name=name
+        ),
     )
 
 
@@ -114,7 +126,8 @@ class Directory:
         good = hmac.compare_digest(_hash(match[2] if match else ""), expected)
         if key is None or not good or not self.valid(key.key, now):
             raise GatewayError(
-                "unauthorized", "the API key is unknown, revoked or expired: send a valid one as 'Authorization: Bearer <key>' or 'X-API-Key'"
+                "unauthorized",
+                "the API key is unknown, revoked or expired: send a valid one as 'Authorization: Bearer <key>' or 'X-API-Key'",
             )
         return Principal(key=key.key, tenant=key.tenant, scopes=frozenset(key.scopes), expires_at=key.expires_at)
 

@@ -133,6 +133,10 @@ class EventLog(Protocol):
         """Refuse every later append of `instance`; returns the head at that moment: nothing of it lies behind. Idempotent."""
         ...
 
+    async def fenced(self, instance: UUID) -> bool:
+        """Whether `instance` may append no more. An instance the log does not know counts as fenced."""
+        ...
+
     async def fence_expired(self) -> list[UUID]:
         """Fence every instance whose lease ran out (by the database's clock); returns those newly fenced."""
         ...

@@ -56,7 +56,11 @@ class Deadlines(Generic[T]):
     def _tick(self) -> None:
         now = int(self._loop.time() / TICK) - 1
         # After a pause (a suspended process) the range is long: look at the buckets there are instead.
-        numbers = range(self._done + 1, now + 1) if now - self._done < len(self._buckets) else [n for n in self._buckets if n <= now]
+        numbers = (
+            range(self._done + 1, now + 1)
+            if now - self._done < len(self._buckets)
+            else [n for n in self._buckets if n <= now]
+        )
         for number in numbers:
             for member in self._buckets.pop(number, ()):
                 self._expire(member)

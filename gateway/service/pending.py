@@ -14,6 +14,7 @@ from domain.errors import GatewayError
 from domain.events import Attempt
 from domain.ports.provider import Text
 from domain.selection import Selection
+from gateway.dispatch.lane import Lane
 from gateway.dispatch.ports import CallReport
 from gateway.replies import Reply
 from gateway.wire.messages import EmbeddingGenerate
@@ -47,6 +48,10 @@ class Steps(Protocol):
         """The request cannot be answered."""
         ...
 
+    def keep(self, pending: Pending, indexes: list[int], rows: NDArray[np.float32]) -> None:
+        """These rows of a stream are about to be given out and forgotten: cache them if they should be."""
+        ...
+
 
 class Listener:
     """Someone waiting for the answer: the first asker, or a resend of the same id that came while it was in flight."""
@@ -77,15 +82,18 @@ class Pending:
         "candidate",
         "deadline",
         "dispatched_at",
+        "estimated",
         "fingerprint",
         "first_sent_at",
         "given_up",
         "key_id",
         "keys",
+        "lane",
         "listeners",
         "message",
         "missing",
         "provider_seconds",
+        "replaying",
         "rows",
         "selection",
         "started",
@@ -133,6 +141,9 @@ class Pending:
         self.listeners: list[Listener] = []
         self.attempt = 1
         self.given_up: GatewayError | None = None
+        self.replaying = False
+        self.lane: Lane | None = None
+        self.estimated = False
         self.tokens: list[int] = []
         self.total_tokens = 0
         self.truncated: list[int] = []
@@ -206,6 +217,7 @@ class Pending:
 
     def _send_chunk(self, run: list[int]) -> None:
         rows = np.stack([self.unsent[i] for i in run])
+        self.steps.keep(self, run, rows)
         for listener in self.listeners:
             if listener.stream:
                 listener.reply.chunk(run[0], rows)

@@ -1,0 +1,113 @@
+"""The shared vector cache in Redis or Valkey: all look-ups of one turn of the loop become one MGET, all writes one pipeline.
+
+Best effort by design: while the server cannot be reached every look-up misses, writes are dropped and counted, and nothing waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.exceptions import RedisError
+
+PREFIX = b"emberlog:vector:"
+_DOWN_SECONDS = 1.0
+"""After a failure nothing is asked for this long, so that a dead server costs each request nothing."""
+_MAX_PENDING_WRITES = 20_000
+_MAX_KEYS_PER_CALL = 1_000
+
+
+class RedisVectorCache:
+    """Implements the `VectorCache` port. `timeout` in seconds bounds each round trip."""
+
+    def __init__(self, url: str, ttl_seconds: int, *, timeout: float = 0.25, max_connections: int = 4) -> None:
+        self._ttl = ttl_seconds
+        self._timeout = timeout
+        self._redis = Redis(
+            connection_pool=BlockingConnectionPool.from_url(
+                url,
+                max_connections=max_connections,
+                timeout=timeout,
+                socket_timeout=timeout,
+                socket_connect_timeout=timeout,
+            )
+        )
+        self._loop = asyncio.get_running_loop()
+        self._down_until = 0.0
+        self._wanted: list[tuple[Sequence[bytes], asyncio.Future[list[bytes | None]]]] = []
+        self._writes: dict[bytes, bytes] = {}
+        self._writing: asyncio.Task[None] | None = None
+        self._reading: set[asyncio.Task[None]] = set()
+        self.failures = 0
+        self.dropped_writes = 0
+
+    async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """See `VectorCache.get_many`."""
+        if self._loop.time() < self._down_until:
+            return [None] * len(keys)
+        future: asyncio.Future[list[bytes | None]] = self._loop.create_future()
+        if not self._wanted:
+            self._loop.call_soon(self._start_reading)
+        self._wanted.append((keys, future))
+        return await future
+
+    def put_many(self, items: Sequence[tuple[bytes, bytes]]) -> None:
+        """See `VectorCache.put_many`."""
+        if self._loop.time() < self._down_until or len(self._writes) + len(items) > _MAX_PENDING_WRITES:
+            self.dropped_writes += len(items)
+            return
+        self._writes.update(items)
+        if self._writing is None:
+            self._writing = self._loop.create_task(self._write())
+
+    async def close(self) -> None:
+        """See `VectorCache.close`."""
+        if self._writing is not None:
+            await self._writing
+        if self._reading:
+            await asyncio.gather(*self._reading)
+        await self._redis.aclose()
+        await self._redis.connection_pool.disconnect()
+
+    def _start_reading(self) -> None:
+        wanted, self._wanted = self._wanted, []
+        task = self._loop.create_task(self._read(wanted))
+        self._reading.add(task)
+        task.add_done_callback(self._reading.discard)
+
+    async def _read(self, wanted: list[tuple[Sequence[bytes], asyncio.Future[list[bytes | None]]]]) -> None:
+        keys = [PREFIX + key for group, _ in wanted for key in group]
+        found: list[bytes | None] = []
+        try:
+            async with asyncio.timeout(self._timeout * 2):
+                for start in range(0, len(keys), _MAX_KEYS_PER_CALL):
+                    values = await self._redis.mget(keys[start : start + _MAX_KEYS_PER_CALL])
+                    found += [value if isinstance(value, bytes) else None for value in values]
+        except (RedisError, OSError, TimeoutError):
+            self._failed()
+            found = [None] * len(keys)
+        start = 0
+        for group, future in wanted:
+            if not future.done():
+                future.set_result(found[start : start + len(group)])
+            start += len(group)
+
+    async def _write(self) -> None:
+        try:
+            while self._writes:
+                batch, self._writes = self._writes, {}
+                async with asyncio.timeout(self._timeout * 4), self._redis.pipeline(transaction=False) as pipe:
+                    for key, vector in batch.items():
+                        pipe.set(PREFIX + key, vector, ex=self._ttl)
+                    await pipe.execute()
+        except (RedisError, OSError, TimeoutError):
+            self._failed()
+            self.dropped_writes += len(self._writes)
+            self._writes = {}
+        finally:
+            self._writing = None
+
+    def _failed(self) -> None:
+        self.failures += 1
+        self._down_until = self._loop.time() + _DOWN_SECONDS

@@ -1,0 +1,205 @@
+"""From a request to its events and its answer: what is logged, what is billed, what the asker is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from domain.catalogue import Candidate
+from domain.errors import GatewayError
+from domain.events import EmbeddingFailed, EmbeddingGenerated, EmbeddingRequested, EventData, encode_data
+from domain.fingerprint import printable
+from domain.keys import OUTCOME, REQUESTED, event_id, request_key
+from domain.money import charge_nano_usd
+from domain.ports.event_log import NewEvent
+from gateway.service.pending import Pending
+from gateway.wire.messages import Cost, EmbeddingResult, Timings, Usage
+
+
+def uuid_text(raw: bytes) -> str:
+    """16 bytes as the usual 8-4-4-4-12 text."""
+    h = raw.hex()
+    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
+
+
+def request_event(
+    tenant: str, request_id: str, attempt: int, at: int, kind: bytes, data: EventData, fingerprint: bytes | None = None
+) -> NewEvent:
+    """An event of a request's stream, with its derived key and id."""
+    key = request_key(tenant, request_id, attempt, kind)
+    return NewEvent(
+        key=key,
+        event_id=event_id(key, at),
+        tenant=tenant,
+        stream=f"request/{tenant}/{request_id}",
+        type=data.TYPE,
+        data=encode_data(data),
+        schema_version=data.SCHEMA,
+        fingerprint=fingerprint,
+    )
+
+
+def requested_event(pending: Pending, instance: str) -> NewEvent:
+    """`embedding.requested`: reserves what the request may cost at the chosen offering's price."""
+    message = pending.message
+    data = EmbeddingRequested(
+        request_id=message.id,
+        agent=pending.agent,
+        attempt=pending.attempt,
+        at=pending.at,
+        instance=instance,
+        fingerprint=printable(pending.fingerprint),
+        model=pending.selection.model.id,
+        space=pending.selection.space,
+        inputs=pending.count,
+        reserved_tokens=pending.total_tokens,
+        reserved_nano_usd=charge_nano_usd(pending.total_tokens, pending.candidate.offering.price.unit_pico_usd),
+        key=pending.key_id,
+        thread=message.thread,
+        task=message.task,
+        input_type=message.input_type,
+    )
+    return request_event(pending.tenant, message.id, pending.attempt, pending.at, REQUESTED, data, pending.fingerprint)
+
+
+def generated_data(pending: Pending, now: float, metadata: str | None) -> EmbeddingGenerated:
+    """The billed outcome. A request answered from the cache alone names the endpoint that would have answered."""
+    message, offering = pending.message, pending.candidate.offering
+    unit = offering.price.unit_pico_usd
+    charge = charge_nano_usd(pending.billed_tokens, unit)
+    sent = pending.first_sent_at or now
+    return EmbeddingGenerated(
+        request_id=message.id,
+        agent=pending.agent,
+        attempt=pending.attempt,
+        at=pending.at,
+        model=pending.selection.model.id,
+        provider=offering.provider,
+        endpoint=pending.candidate.endpoint.name,
+        space=pending.selection.space,
+        inputs=pending.count,
+        tokens=pending.total_tokens,
+        billed_tokens=pending.billed_tokens,
+        price=offering.price.id,
+        latency_ms=_ms(now - pending.started),
+        dimensions=pending.selection.dimensions,
+        unit_pico_usd=unit,
+        nano_usd=charge,
+        provider_nano_usd=charge,
+        estimated=pending.estimated,
+        cached_inputs=pending.cached,
+        queue_ms=_ms(sent - pending.dispatched_at) if pending.calls else 0,
+        provider_ms=_ms(pending.provider_seconds),
+        truncated=pending.truncated,
+        attempts=list(pending.attempts),
+        thread=message.thread,
+        task=message.task,
+        metadata=metadata,
+    )
+
+
+def failed_data(pending: Pending, error: GatewayError, now: float, metadata: str | None) -> EmbeddingFailed:
+    """The outcome without a result: billed (by our own count) only where it was cancelled or late after texts had been sent."""
+    message, offering = pending.message, pending.candidate.offering
+    ours = error.code in ("cancelled", "deadline_exceeded")
+    billed = pending.billed_tokens if ours else 0
+    unit = offering.price.unit_pico_usd
+    return EmbeddingFailed(
+        request_id=message.id,
+        agent=pending.agent,
+        attempt=pending.attempt,
+        at=pending.at,
+        code=error.code,
+        retryable=error.retryable,
+        message=error.message,
+        model=pending.selection.model.id,
+        space=pending.selection.space,
+        inputs=pending.count,
+        latency_ms=_ms(now - pending.started),
+        provider=offering.provider if pending.billed_tokens else None,
+        endpoint=pending.candidate.endpoint.name if pending.billed_tokens else None,
+        tokens=pending.total_tokens,
+        billed_tokens=billed,
+        estimated=billed > 0,
+        price=offering.price.id if pending.billed_tokens else None,
+        unit_pico_usd=unit if pending.billed_tokens else None,
+        nano_usd=charge_nano_usd(billed, unit) if billed else 0,
+        provider_nano_usd=charge_nano_usd(pending.billed_tokens, unit) if pending.billed_tokens else 0,
+        details=error.details,
+        attempts=list(pending.attempts),
+        thread=message.thread,
+        task=message.task,
+        metadata=metadata,
+    )
+
+
+def outcome_event(pending: Pending, data: EventData) -> NewEvent:
+    """The event that ends this attempt; the first one of the attempt wins."""
+    return request_event(pending.tenant, pending.message.id, pending.attempt, pending.at, OUTCOME, data)
+
+
+def result_message(
+    data: EmbeddingGenerated,
+    event: bytes,
+    encoding: str,
+    *,
+    replayed: bool,
+    timings: Timings,
+    notices: list[str] | None = None,
+) -> EmbeddingResult:
+    """The answer, from the outcome event: a replay says what the first answer said. Vectors are added by the reply."""
+    return EmbeddingResult(
+        id=data.request_id,
+        event=uuid_text(event),
+        model=data.model,
+        provider=data.provider,
+        endpoint=data.endpoint,
+        space=data.space,
+        dimensions=data.dimensions,
+        encoding=encoding,
+        count=data.inputs,
+        usage=Usage(data.tokens, data.billed_tokens, data.cached_inputs, data.truncated, data.estimated),
+        cost=Cost(data.nano_usd, data.price),
+        failover=None,
+        timings=timings,
+        replayed=replayed,
+        notices=notices if notices else msgspec.UNSET,
+    )
+
+
+def dry_run_message(pending: Pending) -> EmbeddingResult:
+    """What the request would use and cost; nothing was logged, sent or billed."""
+    candidate: Candidate = pending.candidate
+    price = candidate.offering.price
+    reasons: list[dict[str, Any]] = [{"model": p.model, "reason": p.reason} for p in pending.selection.passed_over]
+    reasons.append({"model": pending.selection.model.id, "reason": pending.selection.reason})
+    return EmbeddingResult(
+        id=pending.message.id,
+        event=None,
+        model=pending.selection.model.id,
+        provider=candidate.offering.provider,
+        endpoint=candidate.endpoint.name,
+        space=pending.selection.space,
+        dimensions=pending.selection.dimensions,
+        encoding=pending.message.encoding,
+        count=pending.count,
+        usage=Usage(pending.total_tokens, pending.total_tokens, 0, pending.truncated, pending.estimated),
+        cost=Cost(charge_nano_usd(pending.total_tokens, price.unit_pico_usd), price.id),
+        failover=None,
+        timings=Timings(0, 0, 0),
+        replayed=False,
+        reasons=reasons,
+    )
+
+
+def timings(pending: Pending, now: float) -> Timings:
+    """Milliseconds, to a microsecond."""
+    queue = pending.first_sent_at - pending.dispatched_at if pending.calls else 0.0
+    return Timings(
+        round(queue * 1e3, 3), round(pending.provider_seconds * 1e3, 3), round((now - pending.started) * 1e3, 3)
+    )
+
+
+def _ms(seconds: float) -> int:
+    return max(0, round(seconds * 1000))

@@ -1,0 +1,244 @@
+"""The same id again: find what became of the first, wait for it, repeat its answer, or become the next attempt."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.appender import Appender
+from domain.catalogue import Catalogue
+from domain.errors import GatewayError
+from domain.events import (
+    EmbeddingAbandoned,
+    EmbeddingFailed,
+    EmbeddingGenerated,
+    EmbeddingReembedded,
+    EmbeddingRequested,
+    EventData,
+    decode_data,
+)
+from domain.fingerprint import printable, text_fingerprint
+from domain.keys import OUTCOME, REEMBEDDED, REQUESTED, request_key
+from domain.money import charge_nano_usd
+from domain.ports.event_log import AppendStatus, EventLog, LogUnavailable, NewEvent, StoredEvent
+from domain.selection import Selection
+from gateway.dispatch.dispatcher import Dispatcher
+from gateway.dispatch.ports import Item
+from gateway.service import outcomes
+from gateway.service.pending import Listener, Pending, State
+from gateway.wire.messages import EmbeddingResult
+
+if TYPE_CHECKING:
+    from gateway.service.service import RequestService
+
+MAX_REEMBEDDINGS = 3
+"""How often one id's vectors are embedded again at our cost."""
+_POLL_SECONDS = 0.1
+
+
+class Replays:
+    """The slow path of the service: everything here may query the log, one task per resend."""
+
+    def __init__(
+        self, service: RequestService, log: EventLog, appender: Appender, dispatcher: Dispatcher, catalogue: Catalogue
+    ) -> None:
+        self._service = service
+        self._log = log
+        self._appender = appender
+        self._dispatcher = dispatcher
+        self._catalogue = catalogue
+        self._waiting: dict[Pending, list[Listener]] = {}
+
+    # -- resends of a stream in flight -----------------------------------------------------------------------------
+
+    def after(self, first: Pending, listener: Listener) -> None:
+        """Answer `listener` once `first`, a stream that has already given out chunks, is done."""
+        self._waiting.setdefault(first, []).append(listener)
+
+    def done(self, first: Pending) -> None:
+        """`first` ended: whoever waited for it now takes the way of a resend that came later."""
+        for listener in self._waiting.pop(first, ()):
+            again = Pending(
+                self._service, first.tenant, first.agent, first.key_id, first.message, first.texts, first.selection,
+                first.candidate, first.fingerprint, first.started, first.at, first.deadline, first.trace,
+            )  # fmt: skip
+            again.tokens, again.total_tokens, again.keys = first.tokens, first.total_tokens, first.keys
+            again.listeners.append(listener)
+            self._service.enter(again)
+            self._service.spawn(self.resolve(again))
+
+    # -- what became of the first -------------------------------------------------------------------------------------
+
+    async def resolve(self, pending: Pending) -> None:
+        """Follow the attempts of this id until there is an answer to repeat, or this request becomes the next attempt."""
+        pending.replaying = True
+        pending.state = State.COMMITTING
+        try:
+            while pending.state is State.COMMITTING:
+                requested, outcome = await self._attempt(pending)
+                if requested is None:
+                    raise LogUnavailable("the attempt that the append found is not to be seen")
+                if requested.fingerprint != printable(pending.fingerprint):
+                    self._service.leave(pending, self._service.id_reused())
+                elif outcome is None:
+                    await self._wait_or_abandon(pending, requested)
+                elif await self._repeated(pending, outcome):
+                    return
+                elif pending.state is State.COMMITTING:
+                    pending.replaying = False
+                    pending.attempt += 1
+                    pending.at = time.time_ns() // 1000
+                    self._service.commit_requested(pending)
+                    return
+        except LogUnavailable as error:
+            self._service.leave(pending, self._service.log_error(error))
+        except GatewayError as error:
+            self._service.leave(pending, error)
+
+    async def _attempt(self, pending: Pending) -> tuple[EmbeddingRequested | None, StoredEvent | None]:
+        keys = [request_key(pending.tenant, pending.message.id, pending.attempt, kind) for kind in (REQUESTED, OUTCOME)]
+        found = await self._log.find(keys)
+        stored = found.get(keys[0])
+        if stored is None:
+            return None, None
+        data = decode_data(stored.type, stored.data)
+        assert isinstance(data, EmbeddingRequested)
+        return data, found.get(keys[1])
+
+    async def _wait_or_abandon(self, pending: Pending, requested: EmbeddingRequested) -> None:
+        """No outcome yet: its instance is at work, or dead, in which case the attempt is given up here."""
+        ours = requested.instance == self._service.instance
+        if not ours and not await self._log.fenced(UUID(requested.instance)):
+            await asyncio.sleep(_POLL_SECONDS)
+            return
+        await self._appender.append(abandoned_event(pending.tenant, requested))
+
+    async def _repeated(self, pending: Pending, outcome: StoredEvent) -> bool:
+        """Repeat a binding outcome; False when it binds nothing and the resend is the next attempt."""
+        data: EventData = decode_data(outcome.type, outcome.data)
+        if isinstance(data, EmbeddingGenerated):
+            await self._repeat_result(pending, outcome, data)
+            return True
+        if isinstance(data, EmbeddingFailed) and not data.retryable:
+            self._service.leave(pending, GatewayError(data.code, data.message, details=data.details))
+            return True
+        return False
+
+    # -- the same vectors again -----------------------------------------------------------------------------------------
+
+    async def _repeat_result(self, pending: Pending, outcome: StoredEvent, data: EmbeddingGenerated) -> None:
+        for listener in pending.listeners:
+            listener.replayed = True
+        model = self._catalogue.models.get(data.model)
+        candidates = self._catalogue.candidates(data.model)
+        if model is None or not candidates:
+            raise GatewayError(
+                "no_model_available",
+                f"model {data.model!r}, which answered this id first, is not served at present",
+                retry_after_ms=5000,
+            )
+        pending.selection = Selection(model, data.dimensions, data.space, "replay")
+        pending.candidate = next((c for c in candidates if c.endpoint.name == data.endpoint), candidates[0])
+        key = self._service.tenant_key(pending.tenant)
+        pending.keys = [text_fingerprint(key, data.space, text) for text in pending.texts]
+        pending.missing, pending.cached, pending.rows = pending.count, 0, None
+        pending.unsent.clear()
+        pending.dispatched_at = asyncio.get_running_loop().time()
+        pending.steps = RepeatedResult(self._service, outcome, data)
+        pending.state = State.RUNNING
+        missing = self._service.fill_from_lru(pending)
+        missing = await self._service.fill_from_shared(pending, missing) if missing else []
+        if pending.state is not State.RUNNING:
+            return
+        if missing:
+            await self._pay_again(pending, data, missing)
+            if pending.state is not State.RUNNING:
+                return
+            lane = self._dispatcher.lane(pending.candidate, data.dimensions, pending.message.input_type)
+            lane.announce()
+            self._dispatcher.submit(
+                lane, pending, [Item(i, pending.keys[i], pending.texts[i], pending.tokens[i]) for i in missing]
+            )
+        if pending.unsent or not missing:
+            pending.progressed()
+
+    async def _pay_again(self, pending: Pending, data: EmbeddingGenerated, missing: list[int]) -> None:
+        """Log that we embed again at our cost. Raises `result_expired` when this id has had its share of that."""
+        tokens = sum(pending.tokens[i] for i in missing)
+        offering = pending.candidate.offering
+        for time_ in range(1, MAX_REEMBEDDINGS + 1):
+            event = EmbeddingReembedded(
+                request_id=data.request_id,
+                agent=pending.agent,
+                time=time_,
+                at=data.at,
+                model=data.model,
+                provider=offering.provider,
+                endpoint=pending.candidate.endpoint.name,
+                space=data.space,
+                inputs=len(missing),
+                tokens=tokens,
+                provider_nano_usd=charge_nano_usd(tokens, offering.price.unit_pico_usd),
+            )
+            appended = await self._appender.append(
+                outcomes.request_event(pending.tenant, data.request_id, time_, data.at, REEMBEDDED, event)
+            )
+            if appended.status is AppendStatus.APPENDED:
+                return
+        raise GatewayError(
+            "result_expired",
+            f"the vectors of this id have left the cache and were embedded again {MAX_REEMBEDDINGS} times: use a new id",
+            details={"field": "id"},
+        )
+
+
+class RepeatedResult:
+    """The steps of a replay: nothing is logged or billed; the first answer's event, usage and cost are repeated."""
+
+    def __init__(self, service: RequestService, outcome: StoredEvent, data: EmbeddingGenerated) -> None:
+        self._service = service
+        self._outcome = outcome
+        self._data = data
+
+    def completed(self, pending: Pending) -> None:
+        """See `Steps.completed`."""
+        self._service.remember(pending)
+        now = asyncio.get_running_loop().time()
+        result: EmbeddingResult = outcomes.result_message(
+            self._data,
+            self._outcome.event_id,
+            pending.message.encoding,
+            replayed=True,
+            timings=outcomes.timings(pending, now),
+        )
+        self._service.deliver(pending, result)
+
+    def failed(self, pending: Pending, error: GatewayError) -> None:
+        """See `Steps.failed`."""
+        self._service.leave(pending, error)
+
+    def keep(self, pending: Pending, indexes: list[int], rows: NDArray[np.float32]) -> None:
+        """See `Steps.keep`."""
+        self._service.keep(pending, indexes, rows)
+
+
+def abandoned_event(tenant: str, requested: EmbeddingRequested) -> NewEvent:
+    """The outcome of an attempt whose instance is dead: nothing billed, what it reserved returned."""
+    data = EmbeddingAbandoned(
+        request_id=requested.request_id,
+        agent=requested.agent,
+        attempt=requested.attempt,
+        at=requested.at,
+        instance=requested.instance,
+        model=requested.model,
+        space=requested.space,
+        inputs=requested.inputs,
+        thread=requested.thread,
+        task=requested.task,
+    )
+    return outcomes.request_event(tenant, requested.request_id, requested.attempt, requested.at, OUTCOME, data)

@@ -1,0 +1,528 @@
+"""The request service: takes a request from a session or route to its committed outcome, by callbacks and without a task of its own.
+
+The order is the product's promise: `requested` is committed before a text is sent, the outcome before the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.appender import Appender, QueueFull
+from adapters.memory.vector_cache import LruVectorCache
+from domain.catalogue import Catalogue
+from domain.errors import GatewayError
+from domain.events import EmbeddingFailed, EmbeddingGenerated, EventData
+from domain.fingerprint import body_fingerprint, text_fingerprint
+from domain.ports.event_log import Appended, AppendStatus, EventLog, InstanceFenced
+from domain.ports.provider import Text
+from domain.ports.tokenizer import Tokenizer
+from domain.ports.vector_cache import VectorCache
+from domain.tenancy import Directory, Principal
+from gateway.dispatch.dispatcher import Dispatcher
+from gateway.dispatch.ports import Item
+from gateway.replies import Reply
+from gateway.secrets import seal_metadata
+from gateway.service import admission, counting, outcomes
+from gateway.service.deadlines import Deadlines
+from gateway.service.pending import Listener, Pending, State
+from gateway.service.replay import Replays
+from gateway.telemetry.metrics import RequestMetrics
+from gateway.wire.messages import EmbeddingGenerate, Limits
+
+
+class Ticket:
+    """One asker's hold on a request: lets it cancel, or vanish."""
+
+    __slots__ = ("_listener", "_pending", "_service")
+
+    def __init__(self, service: RequestService, pending: Pending, listener: Listener) -> None:
+        self._service = service
+        self._pending = pending
+        self._listener = listener
+
+    def cancel(self) -> None:
+        """The asker gives the request up; it is told `cancelled`, or the result if that is already on its way."""
+        self._service.cancel(self._pending, self._listener)
+
+    def vanish(self) -> None:
+        """The asker's connection is gone. The request goes on: a resend of its id will find its outcome."""
+        if self._listener in self._pending.listeners:
+            self._pending.listeners.remove(self._listener)
+
+
+class RequestService:
+    """See the module. `tenant_keys` maps tenants to their 32-byte keys; `instance` is the text of the log instance's id."""
+
+    def __init__(
+        self,
+        *,
+        log: EventLog,
+        appender: Appender,
+        dispatcher: Dispatcher,
+        catalogue: Catalogue,
+        directory: Directory,
+        tenant_keys: Mapping[str, bytes],
+        tokenizer_of: Callable[[str], Tokenizer | None],
+        lru: LruVectorCache,
+        shared_cache: VectorCache | None,
+        metrics: RequestMetrics,
+        instance: str,
+        limits: Limits | None = None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._appender = appender
+        self._dispatcher = dispatcher
+        self._catalogue = catalogue
+        self._tenant_keys = tenant_keys
+        self._tokenizer_of = tokenizer_of
+        self._lru = lru
+        self._shared = shared_cache
+        self._metrics = metrics
+        self._selector = admission.Selector(catalogue, directory)
+        self._inflight: dict[tuple[str, str], Pending] = {}
+        self._deadlines: Deadlines[Pending] = Deadlines(self._loop, self._expire)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._replays = Replays(self, log, appender, dispatcher, catalogue)
+        self._idle: asyncio.Event = asyncio.Event()
+        self._idle.set()
+        self.instance = instance
+        self.limits = limits or Limits()
+        self.draining = False
+
+    # -- admission ---------------------------------------------------------------------------------------------------
+
+    def generate(
+        self,
+        principal: Principal,
+        agent: str,
+        message: EmbeddingGenerate,
+        texts: Sequence[Text],
+        reply: Reply,
+        *,
+        trace: str | None = None,
+    ) -> Ticket:
+        """Admit a request. Raises `GatewayError` for a refusal; otherwise `reply` gets exactly one `result` or `error`, later."""
+        try:
+            return self._admit(principal, agent, message, texts, reply, trace)
+        except GatewayError as error:
+            self._metrics.refused(principal.tenant, message.model, error.code)
+            raise
+
+    def _admit(
+        self,
+        principal: Principal,
+        agent: str,
+        message: EmbeddingGenerate,
+        texts: Sequence[Text],
+        reply: Reply,
+        trace: str | None,
+    ) -> Ticket:
+        started = self._loop.time()
+        tenant = principal.tenant
+        if tenant is None:
+            raise GatewayError("forbidden", "an installation key cannot generate embeddings: use a key of a tenant")
+        if self.draining:
+            raise GatewayError(
+                "draining",
+                "this gateway is shutting down: send the request again on a new connection",
+                retry_after_ms=0,
+            )
+        admission.check_texts(texts, self.limits)
+        deadline = started + admission.deadline_seconds(message)
+        admission.metadata_bytes(message)
+        selection, candidate = self._selector.choose(tenant, agent, message)
+        admission.check_tokens_taken(texts, self._catalogue.candidates(selection.model.id))
+        admission.check_answer_size(message, len(texts), selection.dimensions, self.limits)
+        key = self._tenant_keys.get(tenant)
+        if key is None:
+            raise GatewayError("unavailable", "the tenant's key is not loaded yet: try again", retry_after_ms=500)
+        fingerprint = body_fingerprint(key, admission.body_options(message), texts)
+        listener = Listener(reply, message.stream, False)
+        first = None if message.dry_run else self._inflight.get((tenant, message.id))
+        if first is not None:
+            return self._join(first, fingerprint, listener)
+        pending = Pending(
+            self, tenant, agent, principal.key, message, texts, selection, candidate, fingerprint,
+            started, time.time_ns() // 1000, deadline, trace,
+        )  # fmt: skip
+        pending.listeners.append(listener)
+        tokenizer = self._tokenizer_of(selection.model.id)
+        if counting.small(texts):
+            counted = counting.count(texts, selection.model, tokenizer, cut=message.truncate == "end")
+            self._counted(pending, counted)
+        else:
+            self.enter(pending)
+            self.spawn(self._count_off_loop(pending, tokenizer))
+        return Ticket(self, pending, listener)
+
+    def _join(self, first: Pending, fingerprint: bytes, listener: Listener) -> Ticket:
+        """A resend while the first is in flight waits for it."""
+        if first.fingerprint != fingerprint:
+            raise GatewayError(
+                "id_reused",
+                "this id is in flight with another body: an id stands for one request; use a new id for a new request",
+                details={"field": "id"},
+            )
+        if first.given_up is not None:
+            raise first.given_up
+        listener.replayed = True
+        if first.message.stream:
+            # Its earlier chunks are gone: this asker gets the whole answer again once the first is done.
+            self._replays.after(first, listener)
+        else:
+            first.listeners.append(listener)
+        return Ticket(self, first, listener)
+
+    async def _count_off_loop(self, pending: Pending, tokenizer: Tokenizer | None) -> None:
+        try:
+            counted = await counting.count_off_loop(
+                pending.texts, pending.selection.model, tokenizer, cut=pending.message.truncate == "end"
+            )
+            if pending.state is State.COUNTING:
+                self._counted(pending, counted)
+        except GatewayError as error:
+            self._metrics.refused(pending.tenant, pending.message.model, error.code)
+            self.leave(pending, error)
+
+    def _counted(self, pending: Pending, counted: counting.Counted) -> None:
+        pending.texts = counted.texts
+        pending.tokens = counted.tokens
+        pending.truncated = counted.truncated
+        pending.estimated = counted.estimated
+        pending.total_tokens = sum(counted.tokens)
+        if pending.message.dry_run:
+            result = outcomes.dry_run_message(pending)
+            self._loop.call_soon(self._answer_dry_run, pending, result)
+            return
+        if not self._appender.healthy:
+            raise GatewayError(
+                "unavailable",
+                "the event log cannot be reached, so nothing may be spent: try again shortly",
+                retry_after_ms=1000,
+            )
+        key, space = self._tenant_keys[pending.tenant], pending.selection.space
+        pending.keys = [text_fingerprint(key, space, text) for text in pending.texts]
+        self.commit_requested(pending)
+        self.enter(pending)
+
+    def _answer_dry_run(self, pending: Pending, result: Any) -> None:
+        pending.state = State.DONE
+        for listener in pending.listeners:
+            listener.reply.result(result, None)
+        self._inflight.pop((pending.tenant, pending.message.id), None)
+        self._deadlines.remove(pending)
+
+    # -- the log, before anything is spent ----------------------------------------------------------------------------
+
+    def enter(self, pending: Pending) -> None:
+        """The request is in flight from here: resends join it and its deadline runs."""
+        if not pending.message.dry_run:
+            self._inflight[pending.tenant, pending.message.id] = pending
+        self._deadlines.add(pending)
+        self._idle.clear()
+
+    def commit_requested(self, pending: Pending) -> None:
+        """Log the attempt. Raises `overloaded` when the appender's queue is full."""
+        pending.state = State.COMMITTING
+        event = outcomes.requested_event(pending, self.instance)
+        pending.lane = self._dispatcher.lane(
+            pending.candidate, pending.selection.dimensions, pending.message.input_type
+        )
+        pending.lane.announce()
+        try:
+            self._appender.submit(event, lambda appended: self._requested(pending, appended), refusable=True)
+        except QueueFull:
+            self._retract(pending)
+            raise GatewayError(
+                "overloaded", "the event log's queue is full: slow down and try again", retry_after_ms=500
+            ) from None
+
+    def _requested(self, pending: Pending, appended: Appended | Exception) -> None:
+        if isinstance(appended, Exception):
+            self.leave(pending, self.log_error(appended))
+        elif appended.status is AppendStatus.APPENDED:
+            if pending.given_up is not None:
+                self.settle(pending, pending.given_up)
+            else:
+                self._run(pending)
+        elif appended.status is AppendStatus.DUPLICATE:
+            self._retract(pending)
+            self.spawn(self._replays.resolve(pending))
+        elif appended.status is AppendStatus.MISMATCH:
+            self.leave(pending, self.id_reused())
+        else:
+            self.leave(
+                pending,
+                GatewayError("internal", "the log refused the request's event", details={"trace": pending.trace}),
+            )
+
+    @staticmethod
+    def id_reused() -> GatewayError:
+        """The refusal of an id that already stands for another body."""
+        return GatewayError(
+            "id_reused",
+            "this id was used with another body: an id stands for one request; use a new id for a new request",
+            details={"field": "id"},
+        )
+
+    @staticmethod
+    def log_error(error: Exception) -> GatewayError:
+        """What an asker is told when the log did not take its event."""
+        if isinstance(error, InstanceFenced):
+            return GatewayError(
+                "unavailable", "this gateway lost its lease and starts anew: send the request again", retry_after_ms=500
+            )
+        return GatewayError("unavailable", "the event log cannot be reached: try again shortly", retry_after_ms=1000)
+
+    # -- vectors: cache, then dispatch --------------------------------------------------------------------------------
+
+    def _run(self, pending: Pending) -> None:
+        pending.state = State.RUNNING
+        pending.dispatched_at = self._loop.time()
+        missing = self.fill_from_lru(pending) if pending.message.cache == "use" else list(range(pending.count))
+        if missing and self._shared is not None and pending.message.cache == "use":
+            self.spawn(self._fill_from_shared(pending, missing))
+        else:
+            self._dispatch(pending, missing)
+
+    def fill_from_lru(self, pending: Pending) -> list[int]:
+        """Fill what this process remembers; returns the indexes still missing."""
+        missing = []
+        for index, key in enumerate(pending.keys):
+            vector = self._lru.get(key)
+            if vector is None:
+                missing.append(index)
+            else:
+                pending.fill(index, np.frombuffer(vector, dtype=np.float32))
+                pending.cached += 1
+        return missing
+
+    async def _fill_from_shared(self, pending: Pending, missing: list[int]) -> None:
+        still = await self.fill_from_shared(pending, missing)
+        if pending.state is State.RUNNING:
+            self._dispatch(pending, still)
+
+    async def fill_from_shared(self, pending: Pending, missing: list[int]) -> list[int]:
+        """Fill what the shared cache holds; returns the indexes still missing."""
+        if self._shared is None:
+            return missing
+        size = pending.selection.dimensions * 4
+        still = []
+        for index, vector in zip(missing, await self._shared.get_many([pending.keys[i] for i in missing]), strict=True):
+            if vector is None or len(vector) != size:
+                still.append(index)
+            elif pending.state is State.RUNNING:
+                self._lru.put(pending.keys[index], vector)
+                pending.fill(index, np.frombuffer(vector, dtype=np.float32))
+                pending.cached += 1
+        return still
+
+    def _dispatch(self, pending: Pending, missing: list[int]) -> None:
+        if pending.message.stream and pending.unsent and missing:
+            pending.progressed()
+        if not missing:
+            self._retract(pending)
+            pending.progressed()
+            return
+        lane, pending.lane = pending.lane, None
+        assert lane is not None
+        items = [Item(i, pending.keys[i], pending.texts[i], pending.tokens[i]) for i in missing]
+        try:
+            self._dispatcher.submit(lane, pending, items)
+        except GatewayError as error:
+            self.failed(pending, error)
+
+    @staticmethod
+    def _retract(pending: Pending) -> None:
+        """The lane need not wait for this request any more."""
+        if pending.lane is not None:
+            pending.lane.retract()
+            pending.lane = None
+
+    # -- outcomes -----------------------------------------------------------------------------------------------------
+
+    def completed(self, pending: Pending) -> None:
+        """Every vector is in: log the billed outcome, then answer."""
+        self.remember(pending)
+        now = self._loop.time()
+        data = outcomes.generated_data(pending, now, self._sealed_metadata(pending))
+        self._settle(pending, data)
+
+    def remember(self, pending: Pending) -> None:
+        """Put the vectors that were embedded into the caches. A stream's rows were kept as they went out."""
+        if pending.rows is not None and pending.cached < pending.count:
+            self.keep(pending, list(range(pending.count)), pending.rows)
+
+    def keep(self, pending: Pending, indexes: list[int], rows: NDArray[np.float32]) -> None:
+        """Put these rows into the caches, copied: a view would pin the whole provider call's array."""
+        if pending.message.cache == "off":
+            return
+        items = [(pending.keys[index], row.tobytes()) for index, row in zip(indexes, rows, strict=True)]
+        for key, vector in items:
+            self._lru.put(key, vector)
+        if self._shared is not None:
+            self._shared.put_many(items)
+
+    def failed(self, pending: Pending, error: GatewayError) -> None:
+        """The request cannot be answered: log that, then say so."""
+        if pending.state is State.RUNNING:
+            self._dispatcher.withdraw(pending)
+            self.settle(pending, error)
+
+    def settle(self, pending: Pending, error: GatewayError) -> None:
+        """Log the failed outcome; the asker is told when it is committed, or has been told already."""
+        pending.given_up = pending.given_up or error
+        data = outcomes.failed_data(pending, error, self._loop.time(), self._sealed_metadata(pending))
+        self._settle(pending, data)
+
+    def _settle(self, pending: Pending, data: EventData) -> None:
+        self._retract(pending)
+        pending.state = State.SETTLING
+        event = outcomes.outcome_event(pending, data)
+        try:
+            self._appender.submit(event, lambda appended: self._settled(pending, data, event.event_id, appended))
+        except QueueFull:
+            # The bounded store of outcomes is full while the log is away: the reconciler will call this attempt abandoned.
+            self.leave(pending, self.log_error(QueueFull()))
+
+    def _settled(self, pending: Pending, data: EventData, event_id: bytes, appended: Appended | Exception) -> None:
+        if isinstance(appended, Exception):
+            self.leave(pending, self.log_error(appended))
+            return
+        if appended.status is not AppendStatus.APPENDED:
+            # Another process gave this attempt up first (it held us for dead): what it wrote is the outcome.
+            self.spawn(self._replays.resolve(pending))
+            return
+        now = self._loop.time()
+        if isinstance(data, EmbeddingGenerated):
+            self._metrics.generated(pending.tenant, data, now - pending.started)
+            result = outcomes.result_message(
+                data, event_id, pending.message.encoding, replayed=False, timings=outcomes.timings(pending, now)
+            )
+            self.deliver(pending, result)
+        elif isinstance(data, EmbeddingFailed):
+            self._metrics.failed(pending.tenant, data, now - pending.started)
+            assert pending.given_up is not None
+            self.leave(pending, pending.given_up)
+
+    def deliver(self, pending: Pending, result: Any) -> None:
+        """Give the answer to everyone who waits for it, and forget the request."""
+        rows = pending.rows
+        for listener in pending.listeners:
+            answer = msgspec.structs.replace(result, replayed=True) if listener.replayed else result
+            if not listener.stream:
+                listener.reply.result(answer, rows)
+            elif pending.message.stream:
+                listener.reply.result(answer, None)
+            else:
+                assert rows is not None
+                listener.reply.chunk(0, rows)
+                listener.reply.result(answer, None)
+        self._forget(pending)
+
+    def leave(self, pending: Pending, error: GatewayError) -> None:
+        """Tell everyone who still waits that the request failed, and forget it."""
+        for listener in pending.listeners:
+            listener.reply.error(error)
+        self._forget(pending)
+
+    def _forget(self, pending: Pending) -> None:
+        self._retract(pending)
+        pending.state = State.DONE
+        pending.listeners.clear()
+        self._deadlines.remove(pending)
+        if self._inflight.get((pending.tenant, pending.message.id)) is pending:
+            del self._inflight[pending.tenant, pending.message.id]
+        self._replays.done(pending)
+        if not self._inflight:
+            self._idle.set()
+
+    # -- giving up ----------------------------------------------------------------------------------------------------
+
+    def cancel(self, pending: Pending, listener: Listener) -> None:
+        """See `Ticket.cancel`."""
+        if listener not in pending.listeners or pending.state is State.SETTLING:
+            return
+        error = GatewayError("cancelled", "the request was cancelled by its sender")
+        if len(pending.listeners) > 1:
+            pending.listeners.remove(listener)
+            listener.reply.error(error)
+        else:
+            self._give_up(pending, error)
+
+    def _expire(self, pending: Pending) -> None:
+        """The deadline has passed: say so now; what the log still has to be told follows."""
+        error = GatewayError(
+            "deadline_exceeded",
+            f"no answer within {round((pending.deadline - pending.started) * 1000)} ms: send the same id again, or allow a longer deadline_ms",
+        )
+        for listener in pending.listeners:
+            listener.reply.error(error)
+        pending.listeners.clear()
+        self._give_up(pending, error)
+
+    def _give_up(self, pending: Pending, error: GatewayError) -> None:
+        if pending.replaying:
+            if pending.state is State.RUNNING:
+                self._dispatcher.withdraw(pending)
+            self.leave(pending, error)
+            return
+        match pending.state:
+            case State.COUNTING:
+                self.leave(pending, error)
+            case State.COMMITTING:
+                # Whether it is in the log is not known yet: when it is, its outcome will say that it was given up.
+                pending.given_up = error
+            case State.RUNNING:
+                self._dispatcher.withdraw(pending)
+                self.settle(pending, error)
+            case State.SETTLING | State.DONE:
+                pass
+
+    def tenant_key(self, tenant: str) -> bytes:
+        """The tenant's 32-byte key."""
+        return self._tenant_keys[tenant]
+
+    def _sealed_metadata(self, pending: Pending) -> str | None:
+        plain = admission.metadata_bytes(pending.message)
+        return None if plain is None else seal_metadata(self._tenant_keys[pending.tenant], plain)
+
+    # -- running ------------------------------------------------------------------------------------------------------
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a slow path beside the callbacks; it is awaited at close."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def preferences_changed(self) -> None:
+        """An agent registered: choose models anew."""
+        self._selector.forget()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests on their way."""
+        return len(self._inflight)
+
+    async def drain(self, seconds: float) -> None:
+        """Refuse new requests and wait until those in flight are answered, at most `seconds`."""
+        self.draining = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            pass
+
+    async def close(self) -> None:
+        """Stop timers and slow paths. Requests still in flight get no answer; their outcome is `abandoned` or a resend's."""
+        self._deadlines.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
