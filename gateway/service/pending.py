@@ -164,6 +164,11 @@ class Pending:
         """Number of texts."""
         return len(self.texts)
 
+    @property
+    def running(self) -> bool:
+        """Whether its texts are being embedded and its answer is still wanted."""
+        return self.state is State.RUNNING
+
     def fill(self, index: int, row: NDArray[np.float32]) -> None:
         """See `Waiter.fill`; also used for rows from the cache."""
         if self.message.stream:

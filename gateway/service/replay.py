@@ -85,6 +85,10 @@ class Replays:
                     raise LogUnavailable("the attempt that the append found is not to be seen")
                 if requested.fingerprint != printable(pending.fingerprint):
                     self._service.leave(pending, self._service.id_reused())
+                elif outcome is None and self._own(pending, requested):
+                    # The append was sent twice because its first answer was lost: the event that was found is this one.
+                    pending.replaying = False
+                    self._service.proceed(pending)
                 elif outcome is None:
                     await self._wait_or_abandon(pending, requested)
                 elif await self._repeated(pending, outcome):
@@ -99,6 +103,23 @@ class Replays:
             self._service.leave(pending, self._service.log_error(error))
         except GatewayError as error:
             self._service.leave(pending, error)
+
+    def _own(self, pending: Pending, requested: EmbeddingRequested) -> bool:
+        return requested.instance == self._service.instance and requested.at == pending.at
+
+    async def confirm(self, pending: Pending, data: EventData, event_id: bytes) -> None:
+        """The attempt already had an outcome when ours came: ours, sent twice after a lost answer, or that of another process
+        which had held us for dead. In the latter case what it wrote is what counts.
+        """
+        try:
+            _, outcome = await self._attempt(pending)
+        except LogUnavailable as error:
+            self._service.leave(pending, self._service.log_error(error))
+            return
+        if outcome is not None and outcome.event_id == event_id and outcome.type == data.TYPE:
+            self._service.conclude(pending, data, event_id)
+        else:
+            await self.resolve(pending)
 
     async def _attempt(self, pending: Pending) -> tuple[EmbeddingRequested | None, StoredEvent | None]:
         keys = [request_key(pending.tenant, pending.message.id, pending.attempt, kind) for kind in (REQUESTED, OUTCOME)]
@@ -153,11 +174,11 @@ class Replays:
         pending.state = State.RUNNING
         missing = self._service.fill_from_lru(pending)
         missing = await self._service.fill_from_shared(pending, missing) if missing else []
-        if pending.state is not State.RUNNING:
+        if not pending.running:
             return
         if missing:
             await self._pay_again(pending, data, missing)
-            if pending.state is not State.RUNNING:
+            if not pending.running:
                 return
             lane = self._dispatcher.lane(pending.candidate, data.dimensions, pending.message.input_type)
             lane.announce()

@@ -248,10 +248,7 @@ class RequestService:
         if isinstance(appended, Exception):
             self.leave(pending, self.log_error(appended))
         elif appended.status is AppendStatus.APPENDED:
-            if pending.given_up is not None:
-                self.settle(pending, pending.given_up)
-            else:
-                self._run(pending)
+            self.proceed(pending)
         elif appended.status is AppendStatus.DUPLICATE:
             self._retract(pending)
             self.spawn(self._replays.resolve(pending))
@@ -262,6 +259,13 @@ class RequestService:
                 pending,
                 GatewayError("internal", "the log refused the request's event", details={"trace": pending.trace}),
             )
+
+    def proceed(self, pending: Pending) -> None:
+        """The attempt is in the log and ours: go on, or say that it was given up meanwhile."""
+        if pending.given_up is not None:
+            self.settle(pending, pending.given_up)
+        else:
+            self._run(pending)
 
     @staticmethod
     def id_reused() -> GatewayError:
@@ -332,7 +336,9 @@ class RequestService:
             pending.progressed()
             return
         lane, pending.lane = pending.lane, None
-        assert lane is not None
+        if lane is None:
+            lane = self._dispatcher.lane(pending.candidate, pending.selection.dimensions, pending.message.input_type)
+            lane.announce()
         items = [Item(i, pending.keys[i], pending.texts[i], pending.tokens[i]) for i in missing]
         try:
             self._dispatcher.submit(lane, pending, items)
@@ -396,10 +402,13 @@ class RequestService:
         if isinstance(appended, Exception):
             self.leave(pending, self.log_error(appended))
             return
-        if appended.status is not AppendStatus.APPENDED:
-            # Another process gave this attempt up first (it held us for dead): what it wrote is the outcome.
-            self.spawn(self._replays.resolve(pending))
-            return
+        if appended.status is AppendStatus.APPENDED:
+            self.conclude(pending, data, event_id)
+        else:
+            self.spawn(self._replays.confirm(pending, data, event_id))
+
+    def conclude(self, pending: Pending, data: EventData, event_id: bytes) -> None:
+        """The outcome is in the log: answer."""
         now = self._loop.time()
         if isinstance(data, EmbeddingGenerated):
             self._metrics.generated(pending.tenant, data, now - pending.started)

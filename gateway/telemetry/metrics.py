@@ -1,0 +1,149 @@
+"""Metrics of requests, counted in plain dictionaries on the hot path and turned into Prometheus samples when asked for.
+
+Names and labels are the ones dashboards of this field already use; tenants are labels, agents never are.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from domain.events import EmbeddingFailed, EmbeddingGenerated
+from domain.money import NANO_PER_USD
+
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Upper bounds of the latency histogram, seconds."""
+
+
+class _Served:
+    """Counters of one (tenant, model, provider)."""
+
+    __slots__ = ("buckets", "nano_usd", "seconds", "successes", "tokens")
+
+    def __init__(self) -> None:
+        self.successes = 0
+        self.tokens = 0
+        self.nano_usd = 0
+        self.seconds = 0.0
+        self.buckets = [0] * (len(BUCKETS) + 1)
+
+
+class RequestMetrics(Collector):
+    """Requests, tokens, cost, cache hits, errors and latency."""
+
+    def __init__(self) -> None:
+        self._served: dict[tuple[str, str, str], _Served] = {}
+        self._failures: Counter[tuple[str, str, str]] = Counter()
+        self._errors: Counter[tuple[str, str, str]] = Counter()
+        self._cache_hits: Counter[tuple[str, str]] = Counter()
+        self._unpriced: Counter[tuple[str, str]] = Counter()
+
+    def generated(self, tenant: str, data: EmbeddingGenerated, seconds: float) -> None:
+        """A request was answered after `seconds`."""
+        key = (tenant, data.model, data.provider)
+        served = self._served.get(key)
+        if served is None:
+            served = self._served[key] = _Served()
+        served.successes += 1
+        served.tokens += data.billed_tokens
+        served.seconds += seconds
+        served.buckets[bisect_left(BUCKETS, seconds)] += 1
+        if data.nano_usd is None:
+            self._unpriced[tenant, data.model] += 1
+        else:
+            served.nano_usd += data.nano_usd
+        if data.cached_inputs:
+            self._cache_hits[tenant, data.model] += data.cached_inputs
+
+    def failed(self, tenant: str, data: EmbeddingFailed, seconds: float) -> None:
+        """A request failed after it was logged."""
+        self._failures[tenant, data.model, data.provider or ""] += 1
+        self._errors[tenant, data.model, data.code] += 1
+
+    def refused(self, tenant: str | None, model: str | None, code: str) -> None:
+        """A request was refused before it was logged: counted, not logged. The model as asked for is not a label: it is free text."""
+        self._errors[tenant or "", "" if code == "model_not_found" else (model or "")[:128], code] += 1
+
+    def collect(self) -> Iterator[Metric]:
+        """The samples."""
+        names = ["tenant_id", "model", "provider"]
+        requests = CounterMetricFamily(
+            "embedding_requests", "Requests that reached an outcome.", labels=[*names, "status"]
+        )
+        duration = HistogramMetricFamily(
+            "embedding_request_duration_seconds", "From a request's arrival to its committed outcome.", labels=names
+        )
+        tokens = CounterMetricFamily("embedding_tokens", "Tokens billed.", labels=names)
+        cost = CounterMetricFamily(
+            "embedding_cost_usd", "Charged, in US dollars; requests of unknown price are not in it.", labels=names
+        )
+        for key, served in self._served.items():
+            requests.add_metric([*key, "success"], served.successes)
+            tokens.add_metric(key, served.tokens)
+            cost.add_metric(key, served.nano_usd / NANO_PER_USD)
+            total, buckets = 0, []
+            for bound, count in zip([*map(str, BUCKETS), "+Inf"], served.buckets, strict=True):
+                total += count
+                buckets.append((bound, float(total)))
+            duration.add_metric(key, buckets, served.seconds)
+        for key, count in self._failures.items():
+            requests.add_metric([*key, "failure"], count)
+        yield from (requests, duration, tokens, cost)
+        yield _family(
+            "embedding_errors", "Failures and refusals by code.", ["tenant_id", "model", "error_type"], self._errors
+        )
+        yield _family(
+            "embedding_cache_hits", "Texts answered from the cache.", ["tenant_id", "model"], self._cache_hits
+        )
+        yield _family(
+            "embedding_unpriced_requests",
+            "Answered requests whose price is unknown.",
+            ["tenant_id", "model"],
+            self._unpriced,
+        )
+
+
+def _family(name: str, text: str, labels: list[str], counts: Counter[Any]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for key, count in counts.items():
+        family.add_metric(list(key), count)
+    return family
+
+
+class Gauges(Collector):
+    """Values read at the moment of asking: name, help and a function each."""
+
+    def __init__(self) -> None:
+        self._gauges: list[tuple[str, str, Callable[[], float]]] = []
+        self._counters: list[tuple[str, str, Callable[[], float]]] = []
+        self._labelled: list[tuple[str, str, str, Callable[[], Mapping[str, float]]]] = []
+
+    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """Add a gauge."""
+        self._gauges.append((name, text, read))
+
+    def counter(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """Add a counter kept elsewhere; `name` without `_total`."""
+        self._counters.append((name, text, read))
+
+    def labelled(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
+        """Add a gauge with one label, read as a map from its value."""
+        self._labelled.append((name, text, label, read))
+
+    def collect(self) -> Iterator[Metric]:
+        """The samples."""
+        for name, text, read in self._gauges:
+            yield GaugeMetricFamily(name, text, value=read())
+        for name, text, read in self._counters:
+            yield CounterMetricFamily(name, text, value=read())
+        for name, text, label, read_all in self._labelled:
+            family = GaugeMetricFamily(name, text, labels=[label])
+            for key, value in read_all().items():
+                family.add_metric([key], value)
+            yield family
