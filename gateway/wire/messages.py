@@ -13,6 +13,10 @@ from domain.events import Preferences
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Texts = Annotated[list[str], msgspec.Meta(max_length=65_536)]
+"""Not the limit on inputs, which admission knows: a bound on what a declared length can make the decoder build."""
+Metadata = Annotated[dict[str, str], msgspec.Meta(max_length=256)]
 InputType = Literal["query", "document", "classification", "clustering"]
 Encoding = Literal["float32", "float16", "int8", "ubinary"]
 
@@ -40,24 +44,16 @@ class AgentRegister(msgspec.Struct, tag="agent.register", frozen=True):
     id: Id
     preferences: Preferences
     capabilities: list[str] = []
-    metadata: dict[str, str] | None = None
-
-
-class Store(msgspec.Struct, frozen=True):
-    """Keep the vectors of this request in a collection."""
-
-    collection: Name
-    ids: list[str]
-    metadata: list[dict[str, Any]] | None = None
+    metadata: Metadata | None = None
 
 
 class EmbeddingGenerate(msgspec.Struct, tag="embedding.generate", gc=False):
-    """Embed one or many texts. `input` of token lists comes from HTTP only."""
+    """Embed one or many texts. `store` stays undecoded: maps of anything are built only where they are wanted."""
 
     id: Id
-    input: str | list[str]
+    input: str | Texts
     model: Name | None = None
-    dimensions: int | None = None
+    dimensions: Int64 | None = None
     input_type: InputType | None = None
     task: Name | None = None
     encoding: Encoding = "float32"
@@ -65,11 +61,11 @@ class EmbeddingGenerate(msgspec.Struct, tag="embedding.generate", gc=False):
     optimize: Literal["cost", "latency", "quality"] | None = None
     truncate: Literal["error", "end"] = "error"
     stream: bool = False
-    deadline_ms: int | None = None
+    deadline_ms: Int64 | None = None
     thread: Name | None = None
     cache: Literal["use", "refresh", "off"] = "use"
-    store: Store | None = None
-    metadata: dict[str, str] | None = None
+    store: msgspec.Raw = msgspec.Raw()
+    metadata: Metadata | None = None
     dry_run: bool = False
 
 

@@ -1,0 +1,68 @@
+"""What sessions and HTTP routes ask of the request service."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from domain.catalogue import Catalogue
+from domain.events import Preferences
+from domain.ports.provider import Text
+from domain.tenancy import Principal
+from gateway.replies import Reply
+from gateway.wire.messages import AgentInfo, EmbeddingGenerate, Limits
+
+
+class Ticket(Protocol):
+    """A request in flight, in the hands of whoever sent it."""
+
+    def cancel(self) -> None:
+        """The sender gave it up, or is gone: what was sent to a provider is kept, what was not is dropped. Idempotent."""
+        ...
+
+
+class EmbeddingService(Protocol):
+    """Everything behind the wire. Synchronous methods are called on the loop and must not block."""
+
+    limits: Limits
+    draining: bool
+
+    def authenticate(self, token: str) -> Principal:
+        """Who holds this token. Raises `unauthorized`."""
+        ...
+
+    def valid(self, principal: Principal) -> bool:
+        """Whether the principal's credential is still neither revoked nor expired."""
+        ...
+
+    def generate(
+        self,
+        principal: Principal,
+        agent: str,
+        message: EmbeddingGenerate,
+        texts: Sequence[Text],
+        reply: Reply,
+        *,
+        trace: str | None = None,
+    ) -> Ticket:
+        """Start a request. Raises GatewayError for a refusal, and then never calls `reply`, which may be called before this returns."""
+        ...
+
+    async def register_agent(
+        self,
+        principal: Principal,
+        agent: AgentInfo,
+        message_preferences: Preferences,
+        capabilities: list[str],
+        metadata: dict[str, str] | None,
+    ) -> int:
+        """Store what an agent states; its version. Raises GatewayError."""
+        ...
+
+    def models(self) -> Catalogue:
+        """The catalogue as of now."""
+        ...
+
+    async def readiness(self) -> tuple[bool, dict[str, object]]:
+        """Whether requests can be served, and the state of each part."""
+        ...
