@@ -33,7 +33,9 @@ def unseal(key: bytes, sealed: bytes, context: bytes) -> bytes:
     try:
         return AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context)
     except InvalidTag:
-        raise SecretKeyError("the sealed value does not open with this key: it belongs to another key, or was changed") from None
+        raise SecretKeyError(
+            "the sealed value does not open with this key: it belongs to another key, or was changed"
+        ) from None
 
 
 class MasterKey:
@@ -67,7 +69,9 @@ class MasterKey:
                 f"`umask 077; head -c 32 /dev/urandom | base64 > {path}` and keep a copy, for without it the tenants' keys are lost"
             ) from None
         except (OSError, binascii.Error) as error:
-            raise SecretKeyError(f"the secret key file {path} cannot be read: {type(error).__name__}; expected 32 bytes in base64") from None
+            raise SecretKeyError(
+                f"the secret key file {path} cannot be read: {type(error).__name__}; expected 32 bytes in base64"
+            ) from None
         if len(raw) != KEY_BYTES:
             raise SecretKeyError(f"the secret key file {path} holds {len(raw)} bytes; expected {KEY_BYTES} in base64")
         return cls(raw)

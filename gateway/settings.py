@@ -9,7 +9,16 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -91,7 +100,12 @@ class Settings(BaseSettings):
     """Every setting of the gateway and its commands. Field `x_y` is `EMBERLOG_X_Y` in the environment and `x_y` in the TOML file."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True
+        env_prefix=PREFIX,
+        env_file=".env",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     listen: str = "127.0.0.1:8080"
@@ -187,7 +201,9 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     """
     path = config or (Path(os.environ["EMBERLOG_CONFIG"]) if os.environ.get("EMBERLOG_CONFIG") else None)
     if path is not None and not path.is_file():
-        raise InvalidSettings(f"config: there is no file {path}; give the path of a TOML file or leave EMBERLOG_CONFIG unset")
+        raise InvalidSettings(
+            f"config: there is no file {path}; give the path of a TOML file or leave EMBERLOG_CONFIG unset"
+        )
 
     class Configured(Settings):
         model_config = SettingsConfigDict(toml_file=path)
@@ -195,7 +211,10 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     try:
         return Configured(**overrides)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors(include_url=False, include_input=False)]
+        lines = [
+            f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}"
+            for e in error.errors(include_url=False, include_input=False)
+        ]
         raise InvalidSettings("\n".join(lines)) from None
     except (SettingsError, ValueError) as error:
         raise InvalidSettings(f"{path or 'settings'}: {error}") from None

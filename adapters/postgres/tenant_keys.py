@@ -33,4 +33,7 @@ async def put_if_absent(database: Executor, tenant: str, wrapped: bytes) -> byte
 
 async def all_wrapped(database: Executor) -> dict[str, bytes]:
     """Every tenant's wrapped key."""
-    return {row["tenant"]: row["wrapped"] for row in await database.fetch("SELECT tenant, wrapped FROM emberlog.tenant_keys")}
+    return {
+        row["tenant"]: row["wrapped"]
+        for row in await database.fetch("SELECT tenant, wrapped FROM emberlog.tenant_keys")
+    }

@@ -39,7 +39,7 @@ class Deadlines(Generic[T]):
 
     def remove(self, member: T) -> None:
         """Forget `member`; unknown members are ignored."""
-        number = int(member.deadline / TICK)
+        number = max(int(member.deadline / TICK), self._done + 1)
         bucket = self._buckets.get(number)
         if bucket is not None:
             bucket.discard(member)

@@ -1,0 +1,111 @@
+"""Settings: which source wins, and what a wrong one is told."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.settings import InvalidSettings, load_settings, unknown_variables
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("LISTEN", "CONFIG", "WORKERS", "DATA_DIR", "DATABASE_URL", "REDIS_URL"):
+        monkeypatch.delenv(f"EMBERLOG_{name}", raising=False)
+
+
+def _config(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "emberlog.toml"
+    path.write_text(text)
+    return path
+
+
+def test_without_any_source_the_defaults_serve_the_local_model_on_loopback(tmp_path: Path) -> None:
+    settings = load_settings()
+    assert settings.host_port == ("127.0.0.1", 8080)
+    assert settings.data_dir == tmp_path / ".emberlog"
+    assert [e.name for e in settings.configured_endpoints()] == ["local"]
+    assert settings.embedded_postgres
+    assert settings.embedded_valkey
+
+
+def test_environment_beats_dotenv_beats_toml_beats_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = _config(tmp_path, 'listen = "127.0.0.1:1"\nworkers = 2\ndrain_seconds = 5\n')
+    (tmp_path / ".env").write_text("EMBERLOG_LISTEN=127.0.0.1:2\nEMBERLOG_WORKERS=3\n")
+    monkeypatch.setenv("EMBERLOG_LISTEN", "127.0.0.1:3")
+    settings = load_settings(config)
+    assert (settings.listen, settings.workers, settings.drain_seconds) == ("127.0.0.1:3", 3, 5)
+    assert settings.cache_ttl_seconds == 3600
+
+
+def test_every_failing_field_is_named_by_its_dotted_path(tmp_path: Path) -> None:
+    config = _config(
+        tmp_path,
+        'workers = 0\nlisten = "nowhere"\n[[endpoints]]\nname = "a"\nprovider = "openai"\nmodels = ["m"]\ntimeout_ms = -1\ntypo = 1\n',
+    )
+    with pytest.raises(InvalidSettings) as failed:
+        load_settings(config)
+    lines = str(failed.value).splitlines()
+    assert {line.split(": ")[0] for line in lines} == {
+        "workers",
+        "listen",
+        "endpoints.0.timeout_ms",
+        "endpoints.0.typo",
+    }
+    assert any("expected HOST:PORT" in line for line in lines)
+
+
+def test_an_unknown_setting_in_the_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match="lisen"):
+        load_settings(_config(tmp_path, 'lisen = "127.0.0.1:1"\n'))
+
+
+def test_broken_toml_is_refused_with_the_files_name(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match=r"emberlog\.toml"):
+        load_settings(_config(tmp_path, "listen = \n"))
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match="there is no file"):
+        load_settings(tmp_path / "absent.toml")
+
+
+def test_secrets_are_masked_wherever_settings_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBERLOG_DATABASE_URL", "postgresql://u:hunter2@db/x")
+    settings = load_settings()
+    assert "hunter2" not in repr(settings) + str(settings) + settings.model_dump_json()
+
+
+def test_a_secret_in_a_failing_file_is_not_echoed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBERLOG_WORKERS", "hunter2")
+    with pytest.raises(InvalidSettings) as failed:
+        load_settings()
+    assert "hunter2" not in str(failed.value)
+
+
+def test_models_may_be_a_list_or_carry_the_providers_own_ids(tmp_path: Path) -> None:
+    config = _config(
+        tmp_path,
+        '[[endpoints]]\nname = "a"\nprovider = "openai"\nmodels = ["text-embedding-3-small", {"text-embedding-3-large" = "mine"}]\n',
+    )
+    (endpoint,) = load_settings(config).configured_endpoints()
+    assert endpoint.models == {"text-embedding-3-small": "", "text-embedding-3-large": "mine"}
+    assert endpoint.api_key_env == "OPENAI_API_KEY"
+
+
+def test_two_endpoints_of_one_name_are_refused(tmp_path: Path) -> None:
+    table = '[[endpoints]]\nname = "a"\nprovider = "local"\nmodels = ["m"]\n'
+    with pytest.raises(InvalidSettings, match="must be unique"):
+        load_settings(_config(tmp_path, table + table))
+
+
+def test_several_workers_need_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBERLOG_WORKERS", "2")
+    monkeypatch.setenv("EMBERLOG_REDIS_URL", "none")
+    with pytest.raises(InvalidSettings, match="only one process"):
+        load_settings()
+
+
+def test_a_misspelt_variable_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBERLOG_LISTENN", "x")
+    assert unknown_variables() == ["EMBERLOG_LISTENN"]
