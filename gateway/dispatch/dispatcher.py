@@ -1,0 +1,216 @@
+"""The dispatcher: many requests' texts in, few provider calls out, each request its own vectors.
+
+Everything but a provider call is a plain callback on the loop: no task per request, none per text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+
+import msgspec
+
+from domain.catalogue import Candidate, Endpoint
+from domain.errors import GatewayError
+from domain.ports.provider import Provider
+from gateway.dispatch.context import CallOutcome, Context
+from gateway.dispatch.failures import unavailable_until
+from gateway.dispatch.flights import Flight, Load, Ticket
+from gateway.dispatch.lane import Lane
+from gateway.dispatch.limits import DispatchLimits
+from gateway.dispatch.ports import Item, Waiter
+from gateway.dispatch.slots import Slots
+from gateway.dispatch.tickets import Tickets
+
+_LaneKey = tuple[str, str | None, str, int | None, str | None, bool]
+_KEEP_LANES = 512
+"""Above this many lanes, idle ones are forgotten: dimensions can be chosen freely within a range."""
+
+
+class LaneGauge(msgspec.Struct, frozen=True):
+    """What a lane holds now: texts queued, provider calls in flight."""
+
+    endpoint: str
+    model: str
+    queued_texts: int
+    calls: int
+
+
+class Dispatcher:
+    """Packs texts into provider calls. All methods are called on one loop.
+
+    `providers` gives the provider of an endpoint, by a function or by the endpoint's name. `on_call` is told of every provider
+    call that ended, good or bad; it must not block or raise.
+    """
+
+    def __init__(
+        self,
+        providers: Callable[[Endpoint], Provider] | Mapping[str, Provider],
+        *,
+        limits: DispatchLimits | None = None,
+        on_call: Callable[[CallOutcome], None] | None = None,
+        rng: Random | None = None,
+    ) -> None:
+        self._provider_of: Callable[[Endpoint], Provider] = (
+            (lambda endpoint: providers[endpoint.name]) if isinstance(providers, Mapping) else providers
+        )
+        self._context = Context(
+            limits=limits or DispatchLimits(),
+            rng=rng or Random(),
+            on_call=on_call,
+            tickets=Tickets(),
+            queued=Load(),
+            tasks=set(),
+        )
+        self._lanes: dict[_LaneKey, Lane] = {}
+        self._slots: dict[str, Slots] = {}
+        self._loads: dict[str, Load] = {}
+
+    @property
+    def queued_texts(self) -> int:
+        """Texts that wait for their first call."""
+        return self._context.queued.texts
+
+    @property
+    def queued_tokens(self) -> int:
+        """Tokens of the texts that wait for their first call."""
+        return self._context.queued.tokens
+
+    @property
+    def calls_in_flight(self) -> int:
+        """Provider calls that run now."""
+        return len(self._context.tasks)
+
+    @property
+    def open_requests(self) -> int:
+        """Waiters that are neither answered, failed nor withdrawn."""
+        return len(self._context.tickets)
+
+    def gauges(self) -> list[LaneGauge]:
+        """What each lane holds."""
+        return [
+            LaneGauge(lane.candidate.endpoint.name, lane.candidate.model.id, lane.queue.texts, lane.calls)
+            for lane in self._lanes.values()
+        ]
+
+    def lane(
+        self, candidate: Candidate, dimensions: int | None, input_type: str | None, *, takes_tokens: bool = False
+    ) -> Lane:
+        """The lane of these texts; `takes_tokens` for token lists, which share no call with strings. A candidate of a newer catalogue brings its caps with it."""
+        endpoint = candidate.endpoint
+        key = (endpoint.name, endpoint.api_key_env, candidate.model.id, dimensions, input_type, takes_tokens)
+        lane = self._lanes.get(key)
+        if lane is None:
+            if len(self._lanes) >= _KEEP_LANES:
+                self._lanes = {k: v for k, v in self._lanes.items() if not v.idle}
+            slots = self._slots.get(endpoint.name)
+            if slots is None:
+                slots = self._slots[endpoint.name] = Slots(endpoint.max_concurrency)
+            lane = self._lanes[key] = Lane(
+                candidate,
+                dimensions,
+                input_type,
+                takes_tokens=takes_tokens,
+                provider=self._provider_of(endpoint),
+                slots=slots,
+                context=self._context,
+            )
+        elif lane.candidate is not candidate:
+            lane.adopt(candidate, self._provider_of(endpoint))
+            self._slots[endpoint.name].limit = endpoint.max_concurrency
+        return lane
+
+    def submit(self, lane: Lane, waiter: Waiter, items: Sequence[Item]) -> None:
+        """Take the texts of a request whose `requested` event is committed. Consumes one announcement of the lane, also if it raises.
+
+        A waiter has one submission open at a time, of strings or of token lists, not both (ValueError). Token lists given with the
+        lane of strings go to their own. Raises `overloaded` when the queue is full, `draining` after `close`, and `provider_unavailable` when the provider has asked for a pause beyond the
+        waiter's deadline; nothing is taken then.
+        """
+        now = lane.arrived()
+        tickets = self._context.tickets
+        if not items or waiter in tickets:
+            raise ValueError("a submission needs at least one text, and a waiter that has no other submission open")
+        if (type(items[0].text) is list) is not lane.takes_tokens:
+            lane = self.lane(lane.candidate, lane.dimensions, lane.input_type, takes_tokens=not lane.takes_tokens)
+        load = self._loads.get(waiter.tenant)
+        if load is None:
+            load = self._loads[waiter.tenant] = Load()
+        deadline = waiter.deadline
+        self._check(lane, load, items, now, deadline)
+        flights: list[Flight] = []
+        ticket = Ticket(waiter, lane, deadline, len(items), flights)
+        tickets.add(ticket)
+        queue, in_flight, total = lane.queue, lane.flights, self._context.queued
+        home = None
+        new = 0
+        for item in items:
+            flight = in_flight.get(item.key)
+            if home is None and (flight is None or flight.queued):
+                home = queue.queue_of(waiter.tenant, waiter.agent, load)
+            if flight is None:
+                assert home is not None
+                flight = Flight(item.key, item.text, item.tokens, now, home, ticket, item.index)
+                in_flight[item.key] = flight
+                queue.add(flight)
+                new += 1
+                total.tokens += item.tokens
+            else:
+                flight.join(ticket, item.index)
+                if flight.queued:
+                    assert home is not None
+                    queue.also(flight, home)
+            flights.append(flight)
+        if new:
+            total.texts += new
+            lane.added()
+
+    def _check(self, lane: Lane, load: Load, items: Sequence[Item], now: float, deadline: float) -> None:
+        """Raise unless the texts may be queued. Counts all of them, also those that would share a flight."""
+        limits, total = self._context.limits, self._context.queued
+        if self._context.closed:
+            raise GatewayError(
+                "draining", "the gateway is shutting down: send the request again elsewhere or a little later"
+            )
+        tokens = 0
+        kind = list if lane.takes_tokens else str
+        for item in items:
+            tokens += item.tokens
+            if type(item.text) is not kind:
+                raise ValueError("texts and token lists cannot share a call: submit one kind only")
+        if (
+            load.texts + len(items) > limits.max_queued_texts - total.texts
+            or load.tokens + tokens > limits.max_queued_tokens - total.tokens
+        ):
+            raise GatewayError(
+                "overloaded",
+                f"the queue has no room for {len(items)} more text(s) of this tenant: send fewer at once, or again a little later",
+                retry_after_ms=1000,
+            )
+        if lane.paced_until > deadline:
+            raise unavailable_until(lane.candidate, lane.paced_until - now)
+
+    def withdraw(self, waiter: Waiter) -> None:
+        """The request was cancelled, is past its deadline, or its asker is gone. Nothing is called on the waiter any more.
+
+        Its unsent texts are dropped, or stay for the others that asked for them: the first of those pays then. Takes time in
+        proportion to the request's own texts; does nothing for a waiter that is not (or no longer) here.
+        """
+        self._context.tickets.withdraw(waiter)
+
+    async def close(self) -> None:
+        """Fail what is open with `draining`, cancel the calls in flight and wait for them to end. Idempotent."""
+        context = self._context
+        context.closed = True
+        context.tickets.fail_all(
+            GatewayError("draining", "the gateway is shutting down: send the request again elsewhere or a little later")
+        )
+        for lane in self._lanes.values():
+            lane.close()
+        tasks = list(context.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for lane in self._lanes.values():
+            lane.flights.clear()

@@ -1,0 +1,283 @@
+"""A lane: texts that can share a provider call, and when the next call goes out.
+
+An idle lane sends at once (at the end of the loop's current round, so that what was submitted together goes together), except
+while it waits for the requests it has just answered (see `regather`). A busy lane gathers: a further call is opened only for a full
+batch, or when the oldest text has waited the window. Batches that go again after a failure take turns with new texts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from domain.catalogue import Candidate
+from domain.errors import GatewayError
+from domain.ports.provider import EmbedCall, Provider, ProviderError
+from gateway.dispatch.calls import deliver, embed
+from gateway.dispatch.context import CallOutcome, Context
+from gateway.dispatch.fairness import FairQueue
+from gateway.dispatch.flights import Batch, Flight
+from gateway.dispatch.ports import CallReport
+from gateway.dispatch.recovery import recover
+from gateway.dispatch.regather import TICK, Regather
+from gateway.dispatch.slots import Slots
+
+_NOBODY = float("-inf")
+
+
+class Lane:
+    """Texts for one (endpoint, model, dimensions, input type, credential), either strings or token lists.
+
+    Made by `Dispatcher.lane`. Callers use `announce` and `retract` only.
+    """
+
+    def __init__(
+        self,
+        candidate: Candidate,
+        dimensions: int | None,
+        input_type: str | None,
+        *,
+        takes_tokens: bool,
+        provider: Provider,
+        slots: Slots,
+        context: Context,
+    ) -> None:
+        self.candidate = candidate
+        self.takes_tokens = takes_tokens
+        self.flights: dict[bytes, Flight] = {}
+        self.queue = FairQueue(candidate.max_inputs, candidate.max_tokens_per_call)
+        self.calls = 0
+        """Provider calls in flight."""
+        self.paced_until = 0.0
+        """No call goes out before this loop time: the provider has asked for a pause."""
+        self.dimensions = dimensions
+        self.input_type = input_type
+        self._provider = provider
+        self._slots = slots
+        self._context = context
+        self._loop = asyncio.get_running_loop()
+        self._regather = Regather(context.limits.regather, context.limits.window)
+        self._again: deque[Batch] = deque()
+        self._pausing: dict[Batch, asyncio.TimerHandle] = {}
+        self._again_next = True
+        self._learnt: int | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._poked = False
+
+    def announce(self) -> None:
+        """A request for this lane was admitted and is being committed to the log: `submit` or `retract` follows."""
+        self._regather.announce(self._loop.time())
+
+    def retract(self) -> None:
+        """An announced request will not be submitted after all."""
+        self._regather.retract()
+        if not self._regather.expected:
+            self.poke()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is queued, in flight or announced."""
+        return not self.flights and not self.calls and not self._regather.announced
+
+    def adopt(self, candidate: Candidate, provider: Provider) -> None:
+        """The catalogue was replaced: use its caps. What was learnt about the endpoint's cap holds."""
+        self.candidate = candidate
+        self._provider = provider
+        self._resize()
+
+    def learn(self, max_inputs: int) -> None:
+        """The provider has refused a call for its size: send at most this many texts from now on."""
+        self._learnt = max(1, max_inputs if self._learnt is None else min(max_inputs, self._learnt))
+        self._resize()
+
+    def _resize(self) -> None:
+        cap = self.candidate.max_inputs
+        self.queue.resize(cap if self._learnt is None else min(cap, self._learnt), self.candidate.max_tokens_per_call)
+
+    def now(self) -> float:
+        """The loop's time, seconds."""
+        return self._loop.time()
+
+    def arrived(self) -> float:
+        """A request is being submitted. Returns the loop's time."""
+        now = self._loop.time()
+        self._regather.arrive(now)
+        return now
+
+    def added(self) -> None:
+        """New texts are in the queue."""
+        if self.queue.full or self._timer is None or (not self.calls and not self._regather.expected):
+            self.poke()
+
+    def drop(self, flight: Flight) -> None:
+        """Forget a text that nobody waits for and that was not sent."""
+        if flight.queued:
+            self.queue.remove(flight)
+            self._context.queued.texts -= 1
+            self._context.queued.tokens -= flight.tokens
+        flight.done = True
+        del self.flights[flight.key]
+
+    def resend(self, batch: Batch) -> None:
+        """Send these texts again as soon as there is a slot."""
+        self._pausing.pop(batch, None)
+        self._again.append(batch)
+        self.poke()
+
+    def resend_after(self, delay: float, batch: Batch) -> None:
+        """Send these texts again in `delay` seconds; the lane goes on with others meanwhile."""
+        self._pausing[batch] = self._loop.call_later(delay, self.resend, batch)
+
+    def pace(self, delay: float) -> None:
+        """Start no call for `delay` seconds."""
+        self.paced_until = max(self.paced_until, self._loop.time() + delay)
+
+    def close(self) -> None:
+        """Cancel what is timed. The calls in flight and the waiters are the dispatcher's."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for handle in self._pausing.values():
+            handle.cancel()
+        self._pausing.clear()
+        self._again.clear()
+
+    def poke(self) -> None:
+        """Look, at the end of the loop's current round, whether a call should go out."""
+        if not self._poked:
+            self._poked = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._poked = False
+        if not self._context.closed:
+            self._send_what_is_due(self._loop.time())
+        self._slots.settle(self)
+
+    def _send_what_is_due(self, now: float) -> None:
+        if now < self.paced_until - TICK:
+            if self._again or self.queue.texts:
+                self._wake_at(self.paced_until)
+            return
+        while True:
+            due = self._due(now)
+            if self._again and (self._again_next or not due):
+                if not self._slots.acquire(self):
+                    return
+                self._again_next = False
+                self._send(self._again.popleft(), now)
+            elif due:
+                if not self._slots.acquire(self):
+                    return
+                self._again_next = True
+                flights, tokens = self.queue.take()
+                self._context.queued.texts -= len(flights)
+                self._context.queued.tokens -= tokens
+                self._send(Batch(flights), now)
+            else:
+                return
+
+    def _due(self, now: float) -> bool:
+        """Whether new texts should go out now; sets the timer where they should later."""
+        if not self.queue.texts:
+            return False
+        if self.queue.full:
+            return True
+        if not self.calls:
+            hold = self._regather.hold(now)
+            if hold is not None:
+                self._wake_at(hold)
+            return hold is None
+        ripe = self.queue.oldest() + self._context.limits.window
+        if ripe - TICK <= now:
+            return True
+        self._wake_at(ripe)
+        return False
+
+    def _wake_at(self, when: float) -> None:
+        if self._timer is not None:
+            if self._timer.when() <= when:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._pump()
+
+    def _send(self, batch: Batch, now: float) -> None:
+        """Start the call of a batch for which a slot is held."""
+        texts = []
+        tokens = 0
+        latest = now
+        wanted = []
+        for flight in batch.flights:
+            deadline = flight.deadline()
+            if deadline == _NOBODY:
+                self.drop(flight)
+                continue
+            if deadline > latest:
+                latest = deadline
+            wanted.append(flight)
+            texts.append(flight.text)
+            tokens += flight.tokens
+        batch.flights = wanted
+        if not wanted or latest <= now:
+            self._slots.release()
+            self._expire(batch)
+            return
+        for flight in wanted:
+            if not flight.charged:
+                flight.charged = True
+                ticket, index = flight.payer()
+                ticket.waiter.charge(index, flight.tokens)
+        call = EmbedCall(
+            texts=texts,
+            model=self.candidate.provider_model,
+            timeout=min(self.candidate.endpoint.timeout, latest - now),
+            dimensions=self.dimensions,
+            input_type=self.input_type,
+        )
+        self.calls += 1
+        task = self._loop.create_task(self._run(batch, call, tokens, now))
+        self._context.tasks.add(task)
+        task.add_done_callback(self._context.tasks.discard)
+
+    def _expire(self, batch: Batch) -> None:
+        error = GatewayError(
+            "deadline_exceeded", "the deadline passed before the text was sent: allow more time with deadline_ms"
+        )
+        for flight in batch.flights:
+            for ticket, _ in list(flight.askers()):
+                self._context.tickets.fail(ticket, error, batch.attempts)
+            self.drop(flight)
+
+    async def _run(self, batch: Batch, call: EmbedCall, tokens: int, sent_at: float) -> None:
+        candidate = self.candidate
+        try:
+            answer = await embed(self._provider, call)
+        finally:
+            self.calls -= 1
+            self._slots.release()
+        seconds = self._loop.time() - sent_at
+        error = answer if isinstance(answer, ProviderError) else None
+        endpoint = candidate.endpoint
+        if self._context.on_call is not None:
+            outcome = CallOutcome(
+                endpoint=endpoint.name,
+                provider=endpoint.provider,
+                model=candidate.model.id,
+                texts=len(batch.flights),
+                tokens=tokens,
+                seconds=seconds,
+                attempt=len(batch.attempts) + 1,
+                fault=None if error is None else error.fault,
+                status=None if error is None else error.status,
+            )
+            self._context.on_call(outcome)
+        if isinstance(answer, ProviderError):
+            recover(self, self._context, candidate, batch, answer, seconds)
+        else:
+            report = CallReport(endpoint.name, endpoint.provider, sent_at, seconds, len(batch.flights), batch.attempts)
+            answered = deliver(self, self._context.tickets, batch, answer, report)
+            self._regather.answer(answered, self._loop.time())
+        self.poke()

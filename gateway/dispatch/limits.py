@@ -1,0 +1,27 @@
+"""What bounds the dispatcher: queue sizes, how long it gathers, how often and how fast it tries again."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class DispatchLimits(msgspec.Struct, frozen=True):
+    """Times in seconds.
+
+    A tenant may queue at most as much as is still free, so that one tenant alone never fills the queue: it gets half, two get a
+    third each, and there is always room for the next.
+    """
+
+    max_queued_texts: int = 200_000
+    max_queued_tokens: int = 50_000_000
+    window: float = 0.100
+    """How long a text waits behind a running call before a further call is opened for it."""
+    regather: float = 0.005
+    """How long an idle lane waits for the requests it has just answered to come back, counted from when the answers are out."""
+    max_attempts: int = 4
+    """Tries of one batch at faults that may pass; splitting a batch is not a try."""
+    backoff: float = 0.5
+    backoff_factor: float = 1.5
+    backoff_jitter: float = 0.5
+    """A pause is drawn evenly from (1 - jitter) to (1 + jitter) times its nominal length."""
+    backoff_cap: float = 5.0

@@ -1,0 +1,86 @@
+"""After a failed call: carry out what `failures.next_step` decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from domain.catalogue import Candidate
+from domain.errors import GatewayError
+from domain.events import Attempt
+from domain.ports.provider import ProviderError, ProviderFault
+from gateway.dispatch import failures
+from gateway.dispatch.context import Context
+from gateway.dispatch.flights import Batch, Flight
+
+if TYPE_CHECKING:
+    from gateway.dispatch.lane import Lane
+
+
+def recover(
+    lane: Lane, context: Context, candidate: Candidate, batch: Batch, error: ProviderError, seconds: float
+) -> None:
+    """Record the failed attempt and send the texts again, in parts or later, or fail who waits for them.
+
+    A pause that the provider has asked for holds the lane even where this batch is given up.
+    """
+    attempt = Attempt(
+        endpoint=candidate.endpoint.name, reason=error.fault.value, ms=round(seconds * 1000), status=error.status
+    )
+    batch.attempts = (*batch.attempts, attempt)
+    flights = batch.flights
+    step = failures.next_step(
+        error,
+        texts=len(flights),
+        tries=batch.tries + 1,
+        remaining=max(f.deadline() for f in flights) - lane.now(),
+        limits=context.limits,
+        rng=context.rng,
+    )
+    if error.fault is ProviderFault.RATE_LIMITED and error.retry_after is not None:
+        lane.pace(error.retry_after)
+    match step:
+        case failures.Split():
+            if step.learn:
+                lane.learn(len(flights) // 2)
+            for half in halves(flights):
+                lane.resend(Batch(half, batch.attempts, batch.tries))
+        case failures.Reject():
+            bad = flights[step.place]
+            _fail(lane, context, bad, batch.attempts, lambda index: failures.too_long(candidate, index))
+            if len(flights) > 1:
+                lane.resend(Batch(flights[: step.place] + flights[step.place + 1 :], batch.attempts, batch.tries))
+        case failures.Later():
+            batch.tries += 1
+            if step.pace:
+                lane.pace(step.delay)
+                lane.resend(batch)
+            else:
+                lane.resend_after(step.delay, batch)
+        case failures.GiveUp():
+            for flight in flights:
+                _fail(
+                    lane,
+                    context,
+                    flight,
+                    batch.attempts,
+                    lambda index: failures.final(error, candidate, batch.attempts, index),
+                )
+
+
+def _fail(
+    lane: Lane, context: Context, flight: Flight, attempts: tuple[Attempt, ...], error: Callable[[int], GatewayError]
+) -> None:
+    for ticket, index in list(flight.askers()):
+        if not ticket.ended:
+            context.tickets.fail(ticket, error(index), attempts)
+    lane.drop(flight)
+
+
+def halves(flights: list[Flight]) -> tuple[list[Flight], list[Flight]]:
+    """Two parts of a batch (at least two texts), cut between tenants where it has several, so that one's bad text soon leaves the others' alone."""
+    ordered = sorted(flights, key=lambda f: f.home.tenant.name)
+    cuts = [i for i in range(1, len(ordered)) if ordered[i].home.tenant.name != ordered[i - 1].home.tenant.name]
+    middle = len(ordered) // 2
+    cut = min(cuts, key=lambda i: abs(i - middle), default=middle)
+    return ordered[:cut], ordered[cut:]
