@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from dotenv import dotenv_values
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -180,6 +181,12 @@ class Settings(BaseSettings):
     def configured_endpoints(self) -> list[Endpoint]:
         """The endpoints, or the local model's when none is configured."""
         return [e.endpoint() for e in self.endpoints or [LOCAL_ENDPOINT]]
+
+    @staticmethod
+    def environment() -> dict[str, str]:
+        """What `api_key_env` and the like are looked up in: the environment, with `.env` behind it."""
+        values = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+        return {**values, **os.environ}
 
     @classmethod
     def settings_customise_sources(

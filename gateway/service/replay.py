@@ -54,6 +54,10 @@ class Replays:
         self._catalogue = catalogue
         self._waiting: dict[Pending, list[Listener]] = {}
 
+    def rebind(self, appender: Appender) -> None:
+        """The service goes on as another instance of the log."""
+        self._appender = appender
+
     # -- resends of a stream in flight -----------------------------------------------------------------------------
 
     def after(self, first: Pending, listener: Listener) -> None:

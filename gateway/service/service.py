@@ -511,6 +511,19 @@ class RequestService:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def fenced(self) -> None:
+        """This instance may write no more: what it held will be called abandoned. Its askers are told to send again."""
+        for pending in list(self._inflight.values()):
+            if pending.running:
+                self._dispatcher.withdraw(pending)
+            self.leave(pending, self.log_error(InstanceFenced()))
+
+    def rebind(self, appender: Appender, instance: str) -> None:
+        """Go on as another instance of the log."""
+        self._appender = appender
+        self._replays.rebind(appender)
+        self.instance = instance
+
     def preferences_changed(self) -> None:
         """An agent registered: choose models anew."""
         self._selector.forget()

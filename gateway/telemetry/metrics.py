@@ -6,7 +6,7 @@ Names and labels are the ones dashboards of this field already use; tenants are 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from domain.events import EmbeddingFailed, EmbeddingGenerated
 from domain.money import NANO_PER_USD
+from gateway.dispatch.context import CallOutcome
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds of the latency histogram, seconds."""
@@ -109,7 +110,36 @@ class RequestMetrics(Collector):
         )
 
 
-def _family(name: str, text: str, labels: list[str], counts: Counter[Any]) -> CounterMetricFamily:
+class ProviderMetrics(Collector):
+    """Provider calls: how many, how many texts they carried, how long they took, how they failed."""
+
+    def __init__(self) -> None:
+        self._calls: Counter[tuple[str, str, str]] = Counter()
+        self._texts: Counter[tuple[str, str, str]] = Counter()
+        self._seconds: defaultdict[tuple[str, str, str], float] = defaultdict(float)
+        self._faults: Counter[tuple[str, str, str]] = Counter()
+
+    def call_ended(self, outcome: CallOutcome) -> None:
+        """A provider call ended, well or badly."""
+        key = (outcome.endpoint, outcome.provider, outcome.model)
+        self._calls[key] += 1
+        self._texts[key] += outcome.texts
+        self._seconds[key] += outcome.seconds
+        if outcome.fault is not None:
+            self._faults[outcome.endpoint, outcome.model, outcome.fault.value] += 1
+
+    def collect(self) -> Iterator[Metric]:
+        """The samples."""
+        names = ["endpoint", "provider", "model"]
+        yield _family("emberlog_provider_calls", "Provider calls that ended, well or badly.", names, self._calls)
+        yield _family("emberlog_provider_texts", "Texts in those calls; by calls, the mean batch.", names, self._texts)
+        yield _family("emberlog_provider_seconds", "Seconds spent in those calls.", names, self._seconds)
+        yield _family(
+            "emberlog_provider_faults", "Failed calls by fault.", ["endpoint", "model", "fault"], self._faults
+        )
+
+
+def _family(name: str, text: str, labels: list[str], counts: Mapping[Any, float]) -> CounterMetricFamily:
     family = CounterMetricFamily(name, text, labels=labels)
     for key, count in counts.items():
         family.add_metric(list(key), count)

@@ -109,3 +109,11 @@ def test_several_workers_need_redis(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_misspelt_variable_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMBERLOG_LISTENN", "x")
     assert unknown_variables() == ["EMBERLOG_LISTENN"]
+
+
+def test_a_providers_key_may_stand_in_dotenv_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    (tmp_path / ".env").write_text("OPENAI_API_KEY=from-file\nEMBERLOG_WORKERS=2\n")
+    settings = load_settings()
+    assert settings.workers == 2
+    assert settings.environment()["OPENAI_API_KEY"] == "from-file"

@@ -1,0 +1,331 @@
+"""One gateway: the request service with what it stands on, opened and closed as a whole. What sessions and routes talk to."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+import structlog
+
+from adapters.appender import Appender
+from adapters.catalogue import load as load_catalogue
+from adapters.memory.vector_cache import LruVectorCache
+from adapters.postgres.event_log import PostgresEventLog
+from adapters.postgres.tenant_keys import all_wrapped
+from adapters.postgres.wakeups import Wakeups
+from adapters.providers.local.files import default_store
+from adapters.providers.registry import open_provider
+from adapters.redis.vector_cache import RedisVectorCache
+from adapters.tokenizers.registry import tokenizer
+from domain.catalogue import Catalogue
+from domain.errors import GatewayError
+from domain.events import AgentRegistered, EventData, Preferences, TenantCreated, encode_data
+from domain.ports.event_log import ANY_VERSION, Appended, AppendStatus, LogUnavailable, NewEvent, StoredEvent
+from domain.ports.provider import Provider, Text
+from domain.ports.tokenizer import Tokenizer
+from domain.tenancy import Directory, Principal
+from gateway.dispatch.dispatcher import Dispatcher
+from gateway.dispatch.limits import DispatchLimits
+from gateway.instance import Lease, Reconciler, describe
+from gateway.places import Places
+from gateway.replies import Reply
+from gateway.secrets import MasterKey, seal_metadata
+from gateway.service.admission import METADATA_BYTES
+from gateway.service.service import RequestService, Ticket
+from gateway.settings import Settings
+from gateway.tail import DirectoryTail
+from gateway.telemetry.metrics import Gauges, ProviderMetrics, RequestMetrics
+from gateway.wire.messages import AgentInfo, EmbeddingGenerate, Limits
+from projections.runner import Runner
+
+_log = structlog.get_logger("emberlog.gateway")
+MAX_AGENTS = 10_000
+"""Agents a tenant may register."""
+MAX_LAG_SECONDS = 60.0
+"""A projection further behind than this makes the gateway unready."""
+
+
+class Gateway:
+    """Implements `gateway.wire.service.EmbeddingService`. Made by `Gateway.open`."""
+
+    def __init__(self) -> None:
+        self._stack = AsyncExitStack()
+        self.limits = Limits()
+        self.directory = Directory()
+        self.metrics = RequestMetrics()
+        self.provider_metrics = ProviderMetrics()
+        self.gauges = Gauges()
+        self._tenant_keys: dict[str, bytes] = {}
+        self._providers: dict[str, Provider] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._log: PostgresEventLog
+        self._appender: Appender
+        self._dispatcher: Dispatcher
+        self._catalogue: Catalogue
+        self._service: RequestService
+        self._tail: DirectoryTail
+        self._wakeups: Wakeups
+        self._runner: Runner
+        self._places: Places
+        self._master: MasterKey
+        self._settings: Settings
+
+    # -- opening and closing ----------------------------------------------------------------------------------------
+
+    @classmethod
+    async def open(cls, settings: Settings, places: Places, master: MasterKey) -> Gateway:
+        """Connect, catch up with the log, take a lease and start what runs beside. Raises what the parts raise, all closed again."""
+        gateway = cls()
+        gateway._settings, gateway._places, gateway._master = settings, places, master
+        try:
+            await gateway._open()
+        except BaseException:
+            await gateway.close()
+            raise
+        return gateway
+
+    async def _open(self) -> None:
+        settings, places = self._settings, self._places
+        self._log = await PostgresEventLog.connect(places.app_dsn, pool_size=settings.database_pool_size)
+        self._stack.push_async_callback(self._log.close)
+        self._tail = DirectoryTail(self._log, self.directory, self._observe)
+        await self._load_tenant_keys()
+        await self._tail.catch_up()
+        self._catalogue = load_catalogue(endpoints=settings.configured_endpoints())
+        for endpoint in self._catalogue.endpoints.values():
+            provider = open_provider(endpoint, settings.environment(), settings.model_store or default_store())
+            self._providers[endpoint.name] = provider
+            self._stack.push_async_callback(provider.close)
+        self._dispatcher = Dispatcher(
+            self._providers,
+            limits=DispatchLimits(max_queued_texts=settings.max_queued_texts),
+            on_call=self.provider_metrics.call_ended,
+        )
+        shared = None
+        if places.redis_url is not None:
+            shared = RedisVectorCache(places.redis_url, settings.cache_ttl_seconds)
+            self._stack.push_async_callback(shared.close)
+        instance = await self._log.register_instance(describe(), settings.instance_lease_seconds)
+        self._appender = self._new_appender(instance)
+        self._service = RequestService(
+            log=self._log,
+            appender=self._appender,
+            dispatcher=self._dispatcher,
+            catalogue=self._catalogue,
+            directory=self.directory,
+            tenant_keys=self._tenant_keys,
+            tokenizer_of=self._tokenizer,
+            lru=LruVectorCache(settings.cache_bytes, settings.cache_ttl_seconds, time.monotonic),
+            shared_cache=shared,
+            metrics=self.metrics,
+            instance=str(instance),
+            limits=self.limits,
+        )
+        self._wakeups = Wakeups(places.app_dsn)
+        self._wakeups.on_wake(self._tail.wake)
+        self._runner = Runner(places.app_dsn)
+        self._wakeups.on_wake(self._runner.wake)
+        await self._wakeups.start()
+        self._stack.push_async_callback(self._wakeups.close)
+        await self._runner.start()
+        self._stack.push_async_callback(self._runner.stop)
+        self._start(self._tail.run())
+        self._start(Reconciler(self._log, self._abandon_open).run())
+        self._hold(instance)
+        self._add_gauges()
+
+    def _new_appender(self, instance: UUID) -> Appender:
+        return Appender(self._log, instance, on_fenced=self._fenced, on_batch=self._appended)
+
+    def _hold(self, instance: UUID) -> None:
+        self._start(Lease(self._log, instance, self._settings.instance_lease_seconds, self._fenced).run())
+
+    def _start(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._tasks.append(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.remove(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.critical("background_work_failed", exc_info=error)
+
+    async def drain(self) -> None:
+        """Refuse new requests and wait for those in flight, at most the drain time."""
+        await self._service.drain(self._settings.drain_seconds)
+
+    async def close(self) -> None:
+        """Stop everything. What is in flight stays open in the log, for a resend or the reconciler."""
+        for task in self._tasks.copy():
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if hasattr(self, "_service"):
+            await self._service.close()
+            await self._dispatcher.close()
+            await self._appender.close()
+            with suppress(LogUnavailable):
+                await self._log.fence_instance(UUID(self._service.instance))
+        await self._stack.aclose()
+
+    # -- the log's side -----------------------------------------------------------------------------------------------
+
+    async def _load_tenant_keys(self) -> None:
+        for tenant, wrapped in (await all_wrapped(self._log.pool)).items():
+            if tenant not in self._tenant_keys:
+                self._tenant_keys[tenant] = self._master.unwrap(tenant, wrapped)
+
+    async def _observe(self, event: StoredEvent, data: EventData) -> None:
+        if isinstance(data, TenantCreated) and data.tenant not in self._tenant_keys:
+            await self._load_tenant_keys()
+        elif isinstance(data, AgentRegistered) and hasattr(self, "_service"):
+            self._service.preferences_changed()
+
+    def _appended(self, appended: Sequence[Appended]) -> None:
+        self._wakeups.poke()
+
+    def _fenced(self) -> None:
+        """Our lease is gone: whoever took it may have given up our requests. Start anew as another instance."""
+        self._start(self._start_anew())
+
+    async def _start_anew(self) -> None:
+        self._service.fenced()
+        await self._appender.close()
+        while True:
+            try:
+                instance = await self._log.register_instance(describe(), self._settings.instance_lease_seconds)
+                break
+            except LogUnavailable:
+                await asyncio.sleep(1)
+        self._appender = self._new_appender(instance)
+        self._service.rebind(self._appender, str(instance))
+        self._hold(instance)
+        _log.warning("instance_started_anew", instance=str(instance))
+
+    async def _abandon_open(self) -> int:
+        return await self._service.abandon_open(self._log.pool)
+
+    # -- what sessions and routes ask ---------------------------------------------------------------------------------
+
+    @property
+    def draining(self) -> bool:
+        """Whether new requests are refused because the gateway is going down."""
+        return self._service.draining
+
+    def authenticate(self, token: str) -> Principal:
+        """Who holds this API key. Raises `unauthorized`."""
+        if token.count(".") == 2:
+            raise GatewayError("unauthorized", "JSON Web Tokens are not configured on this gateway: send an API key")
+        return self.directory.authenticate(token, time.time())
+
+    def valid(self, principal: Principal) -> bool:
+        """Whether the principal's key is still good."""
+        return self.directory.valid(principal.key, time.time())
+
+    def generate(
+        self,
+        principal: Principal,
+        agent: str,
+        message: EmbeddingGenerate,
+        texts: Sequence[Text],
+        reply: Reply,
+        *,
+        trace: str | None = None,
+    ) -> Ticket:
+        """See `RequestService.generate`."""
+        return self._service.generate(principal, agent, message, texts, reply, trace=trace)
+
+    async def register_agent(
+        self,
+        principal: Principal,
+        agent: AgentInfo,
+        message_preferences: Preferences,
+        capabilities: list[str],
+        metadata: dict[str, str] | None,
+    ) -> int:
+        """Store what an agent states about itself; returns the number of its statements. Raises `GatewayError`."""
+        tenant = principal.tenant
+        if tenant is None:
+            raise GatewayError("forbidden", "an installation key has no agents: use a key of a tenant")
+        known = self.directory.agents
+        if (tenant, agent.id) not in known and sum(t == tenant for t, _ in known) >= MAX_AGENTS:
+            raise GatewayError(
+                "resource_constraint", f"the tenant has {MAX_AGENTS} agents, the most there can be: reuse agent ids"
+            )
+        sealed = None
+        if metadata:
+            plain = msgspec.json.encode(metadata)
+            if len(plain) > METADATA_BYTES:
+                raise GatewayError(
+                    "invalid_request",
+                    f"metadata has {len(plain)} bytes as JSON; at most {METADATA_BYTES} are kept",
+                    details={"field": "metadata"},
+                )
+            sealed = seal_metadata(self._service.tenant_key(tenant), plain)
+        data = AgentRegistered(
+            agent=agent.id,
+            preferences=message_preferences,
+            name=agent.name,
+            version=agent.version,
+            capabilities=capabilities,
+            metadata=sealed,
+        )
+        appended = await self._append_decision(tenant, f"agent/{tenant}/{agent.id}", data)
+        assert appended.position is not None
+        with suppress(TimeoutError):
+            await self._tail.wait_for(appended.position, 5.0)
+        return appended.version or 0
+
+    async def _append_decision(self, tenant: str, stream: str, data: EventData) -> Appended:
+        key = uuid4().bytes
+        event = NewEvent(
+            key=key, event_id=key, tenant=tenant, stream=stream, type=data.TYPE, data=encode_data(data),
+            schema_version=data.SCHEMA, expected_version=ANY_VERSION,
+        )  # fmt: skip
+        try:
+            appended = await self._appender.append(event)
+        except LogUnavailable as error:
+            raise self._service.log_error(error) from None
+        if appended.status is not AppendStatus.APPENDED and appended.status is not AppendStatus.DUPLICATE:
+            raise GatewayError("invalid_message", "the log cannot keep this: a string in it is not storable text")
+        return appended
+
+    def models(self) -> Catalogue:
+        """The catalogue."""
+        return self._catalogue
+
+    async def readiness(self) -> tuple[bool, dict[str, object]]:
+        """Whether requests can be served now, and the state of each part."""
+        lag = self._runner.lag()
+        behind = {name: seconds for name, (_, seconds) in lag.items() if seconds > MAX_LAG_SECONDS}
+        parts: dict[str, object] = {
+            "log": "ok" if self._appender.healthy else "unreachable",
+            "projections": {
+                name: {"events": events, "seconds": round(seconds, 3)} for name, (events, seconds) in lag.items()
+            },
+            "draining": self.draining,
+        }
+        return self._appender.healthy and not behind and not self.draining, parts
+
+    def _tokenizer(self, model_id: str) -> Tokenizer | None:
+        name = self._catalogue.models[model_id].tokenizer
+        return None if name is None else tokenizer(name, self._settings.model_store or default_store())
+
+    def _add_gauges(self) -> None:
+        gauges = self.gauges
+        gauges.gauge(
+            "emberlog_requests_in_flight", "Requests admitted and not yet answered.", lambda: self._service.in_flight
+        )
+        gauges.gauge(
+            "emberlog_log_reachable", "1 while the event log takes appends.", lambda: float(self._appender.healthy)
+        )
+        gauges.labelled(
+            "emberlog_projection_lag_seconds",
+            "How far a projection is behind the log.",
+            "projection",
+            lambda: {name: seconds for name, (_, seconds) in self._runner.lag().items()},
+        )
