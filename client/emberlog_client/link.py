@@ -305,7 +305,7 @@ def _judge_status(error: InvalidStatus) -> EmberlogError | NotNow:
     response = error.response
     said: dict[str, Any] = {}
     try:
-        body = json.loads(bytes(response.body))
+        body = json.loads(bytes(response.body or b""))
         if isinstance(body, dict) and isinstance(body.get("error"), dict):
             said = body["error"]
     except ValueError:

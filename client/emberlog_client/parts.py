@@ -17,9 +17,9 @@ Scales = npt.NDArray[np.float32]
 
 
 class Rows(Protocol):
-    """Takes the rows of a call. `start` is the index of the first among all texts of the call."""
+    """Takes the rows of a call. `start` is the index of the first among all texts of the call, `part` names the request."""
 
-    def take(self, start: int, rows: Array, scales: Scales | None) -> None:
+    def take(self, part: int, start: int, rows: Array, scales: Scales | None) -> None:
         """Rows arrived, perhaps not for the first time."""
         ...
 
@@ -69,7 +69,7 @@ class Part:
                 self._seen = np.zeros(self.count, dtype=np.bool_)
             self._seen[offset : offset + count] = True
             self.arrived = int(np.count_nonzero(self._seen))
-        self._rows.take(self.start + offset, rows, scales)
+        self._rows.take(self.start, self.start + offset, rows, scales)
         if self._moved is not None:
             self._moved()
 
@@ -93,7 +93,7 @@ class Gathered:
         self.vectors: Array = np.empty((0, 0), dtype=DTYPES[encoding])
         self.scales: Scales | None = np.empty(0, dtype=np.float32) if encoding == "int8" else None
 
-    def take(self, start: int, rows: Array, scales: Scales | None) -> None:
+    def take(self, part: int, start: int, rows: Array, scales: Scales | None) -> None:
         """Put rows in their place."""
         if len(rows) == self._total:
             self.vectors, self.scales = rows, scales
@@ -123,28 +123,28 @@ class Gathered:
 class Given:
     """Rows handed to a stream's caller, each once.
 
-    After a resend, rows come again and could come from another space, which a chunk does not name. One row is kept to
-    compare with when it comes again: a caller must never hold a mixture.
+    After a resend, rows come again and could come from another space, which a chunk does not name. One row of each
+    request is kept to compare with when it comes again: a caller must never hold a mixture.
     """
 
-    __slots__ = ("_encoding", "_give", "_given", "_sample", "width")
+    __slots__ = ("_encoding", "_give", "_given", "_samples", "width")
 
     def __init__(self, total: int, encoding: Encoding, give: Callable[[Chunk], None]) -> None:
         self._encoding = encoding
         self._give = give
         self._given = np.zeros(total, dtype=np.bool_)
-        self._sample: tuple[int, npt.NDArray[np.float32]] | None = None
+        self._samples: dict[int, tuple[int, npt.NDArray[np.float32]]] = {}
         self.width = 0
 
-    def take(self, start: int, rows: Array, scales: Scales | None) -> None:
+    def take(self, part: int, start: int, rows: Array, scales: Scales | None) -> None:
         """Hand on the rows that were not given before."""
-        if self._sample is None:
-            self._sample = (start, self._row(rows, scales, 0))
-            self.width = rows.shape[1]
-        elif rows.shape[1] != self.width:
+        self.width = self.width or rows.shape[1]
+        if rows.shape[1] != self.width:
             raise SpaceChanged("the answer changed its dimensions after part of it was given; call again")
+        if part not in self._samples:
+            self._samples[part] = (start, self._row(rows, scales, 0))
         else:
-            at, sample = self._sample
+            at, sample = self._samples[part]
             if start <= at < start + len(rows) and not alike(sample, self._row(rows, scales, at - start)):
                 raise SpaceChanged("the answer changed its vector space after part of it was given; call again")
         old = self._given[start : start + len(rows)]
@@ -153,8 +153,8 @@ class Given:
         else:
             edges = np.flatnonzero(np.diff(np.concatenate(([True], old, [True])).astype(np.int8)))
             for low, high in edges.reshape(-1, 2).tolist():
-                part = None if scales is None else scales[low:high]
-                self._give(Chunk(start + low, rows[low:high], part, self._encoding))
+                piece = None if scales is None else scales[low:high]
+                self._give(Chunk(start + low, rows[low:high], piece, self._encoding))
         old[:] = True
 
     def restart(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from types import TracebackType
 
 from .results import Chunk, Result
@@ -23,7 +23,7 @@ class EmbeddingStream:
         self._run = run
         self._chunks: deque[Chunk] = deque()
         self._wake = asyncio.Event()
-        self._iterator: AsyncIterator[Chunk] | None = None
+        self._iterator: AsyncGenerator[Chunk, None] | None = None
         self._task: asyncio.Task[Result] | None = None
         self._result: Result | None = None
 
@@ -34,7 +34,7 @@ class EmbeddingStream:
             raise RuntimeError("the stream has not ended; read `result` after the loop over its chunks")
         return self._result
 
-    def __aiter__(self) -> AsyncIterator[Chunk]:
+    def __aiter__(self) -> AsyncGenerator[Chunk, None]:
         if self._iterator is not None:
             raise RuntimeError("a stream can be read once; call `stream` again for another")
         self._iterator = self._iterate()
@@ -49,7 +49,12 @@ class EmbeddingStream:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Cancel the request if it has not ended."""
+        """Cancel the request if it has not ended. Idempotent; not while another task waits for the next chunk."""
+        await self._cancel()
+        if self._iterator is not None:
+            await self._iterator.aclose()
+
+    async def _cancel(self) -> None:
         if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -61,7 +66,7 @@ class EmbeddingStream:
     async def _answer(self) -> Result:
         return await self._run(self._give)
 
-    async def _iterate(self) -> AsyncIterator[Chunk]:
+    async def _iterate(self) -> AsyncGenerator[Chunk, None]:
         task = self._task = asyncio.get_running_loop().create_task(self._answer())
         task.add_done_callback(self._ended)
         try:
@@ -74,7 +79,7 @@ class EmbeddingStream:
                 await self._wake.wait()
             self._result = task.result()
         finally:
-            await self.aclose()
+            await self._cancel()
 
     def _ended(self, task: asyncio.Task[Result]) -> None:
         if not task.cancelled():

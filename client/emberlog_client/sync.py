@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ssl as tls
 import threading
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypedDict, TypeVar, Unpack
+from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack
 
 from .calls import Progress
 from .client import Client, Options
@@ -42,6 +43,8 @@ class ClientOptions(TypedDict, total=False):
     connect_timeout: float
     max_attempts: int
     max_message_bytes: int
+    ssl: tls.SSLContext | None
+    proxy: str | Literal[True] | None
 
 
 class SyncClient:
@@ -54,7 +57,8 @@ class SyncClient:
         self._client = Client(url, key, **options)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="emberlog-client", daemon=True)
-        self._closed = False
+        self.closed = False
+        """Whether `close` was called."""
         self._thread.start()
 
     def __repr__(self) -> str:
@@ -79,10 +83,10 @@ class SyncClient:
 
     def close(self) -> None:
         """Close the connection and end the thread. Idempotent."""
-        if self._closed:
+        if self.closed:
             return
         self._wait(self._client.close())
-        self._closed = True
+        self.closed = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -124,7 +128,7 @@ class SyncClient:
         return self._wait(self._client.register(preferences, capabilities=capabilities, metadata=metadata))
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        if self._closed:
+        if self.closed:
             work.close()
             raise RuntimeError("the client is closed")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -157,4 +161,5 @@ class SyncStream:
             while (chunk := self._client._wait(following())) is not None:
                 yield chunk
         finally:
-            self._client._wait(self._stream.aclose())
+            if not self._client.closed:
+                self._client._wait(self._stream.aclose())

@@ -3,8 +3,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from emberlog_client import Client
 
+from emberlog_client import Client
 from tests.support.fake_gateway import KEY, FakeGateway
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from emberlog_client import Client, ConnectionFailed, Forbidden, ProtocolViolation, Unauthorized
 
+from emberlog_client import Client, ConnectionFailed, Forbidden, ProtocolViolation, Unauthorized
 from tests.support.fake_gateway import KEY, FakeGateway, Message, Peer
 
 
@@ -106,7 +106,8 @@ async def test_a_session_refused_in_band_raises_or_is_tried_again_as_the_gateway
 
 
 async def test_frames_that_are_no_maps_end_in_a_protocol_violation(gateway: FakeGateway, client: Client) -> None:
-    frames = iter([b"\xc1", b"\x01", "text"])
+    bad: list[bytes | str] = [b"\xc1", b"\x01", "text"]
+    frames = iter(bad)
 
     async def garbage(peer: Peer, request: Message) -> None:
         await peer.socket.send(next(frames))

@@ -5,8 +5,17 @@ import asyncio
 import msgpack
 import numpy as np
 import pytest
-from emberlog_client import Client, Encoding, InvalidRequest, ModelNotFound, Preferences, SpaceChanged, Store
 
+from emberlog_client import (
+    Client,
+    Encoding,
+    InvalidRequest,
+    ModelNotFound,
+    Preferences,
+    ProtocolViolation,
+    SpaceChanged,
+    Store,
+)
 from tests.support.fake_gateway import KEY, FakeGateway, Message, Peer, vector
 
 
@@ -334,8 +343,6 @@ async def test_wrong_arguments_are_named_before_anything_is_sent(gateway: FakeGa
 async def test_a_result_with_rows_missing_is_a_protocol_violation_of_that_request_only(
     gateway: FakeGateway, client: Client
 ) -> None:
-    from emberlog_client import ProtocolViolation
-
     async def short(peer: Peer, request: Message) -> None:
         answer = gateway.outcome(request, "fake-model", 12)
         if request["input"] == ["none"]:

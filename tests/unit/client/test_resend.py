@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 
 import numpy as np
 import pytest
-from emberlog_client import Client, ConnectionFailed, DeadlineExceeded, QuotaExceeded, RateLimited, Unavailable
 
+from emberlog_client import Client, ConnectionFailed, DeadlineExceeded, QuotaExceeded, RateLimited, Unavailable
 from tests.support.fake_gateway import KEY, FakeGateway, Message, Peer, encode, vector
 
 
@@ -30,7 +31,7 @@ async def test_unanswered_requests_are_sent_again_with_their_ids_after_the_conne
     results = await asyncio.gather(*(client.generate(f"text {n}", id=f"id-{n}") for n in range(5)))
     for n, result in enumerate(results):
         np.testing.assert_array_equal(result.vectors, rows([f"text {n}"]))
-    sent = [request for request in gateway.messages("embedding.generate")]
+    sent = gateway.messages("embedding.generate")
     assert sorted(request["id"] for request in sent) == sorted([f"id-{n}" for n in range(5)] * 2)
     assert all(one == other for one in sent for other in sent if one["id"] == other["id"])
 
@@ -132,7 +133,7 @@ async def test_a_retryable_refusal_is_tried_again_no_sooner_than_the_gateway_say
     gateway.behaviour = limited
     await client.generate("x", id="patient")
     assert [request["id"] for request in gateway.messages("embedding.generate")] == ["patient"] * 3
-    assert min(later - sooner for sooner, later in zip(times, times[1:], strict=False)) >= 0.030
+    assert min(later - sooner for sooner, later in itertools.pairwise(times)) >= 0.030
 
 
 async def test_a_retry_that_the_deadline_does_not_allow_is_not_waited_for(gateway: FakeGateway, client: Client) -> None:

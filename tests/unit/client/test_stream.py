@@ -4,8 +4,8 @@ import asyncio
 
 import numpy as np
 import pytest
-from emberlog_client import Chunk, Client, Encoding, ModelNotFound, SpaceChanged
 
+from emberlog_client import Chunk, Client, Encoding, ModelNotFound, ProtocolViolation, SpaceChanged
 from tests.support.fake_gateway import KEY, FakeGateway, Message, Peer, vector
 
 TEXTS = [f"text {n}" for n in range(10)]
@@ -96,6 +96,28 @@ async def test_a_restart_in_another_space_is_refused_rather_than_mixed(
             pass
 
 
+async def test_each_request_of_a_long_stream_is_watched_for_another_space(gateway: FakeGateway) -> None:
+    gateway.limits["max_inputs"] = 5
+    late: list[str] = []
+
+    async def second_moved(peer: Peer, request: Message) -> None:
+        if request["input"][0] == TEXTS[5] and not late:
+            late.append(request["id"])
+            await gateway.chunk(peer, request, 1, [vector(text, 12) for text in request["input"][1:3]])
+            peer.cut()
+        else:
+            model = "other-model" if request["id"] in late else "fake-model"
+            answer = gateway.outcome(request, "fake-model", 12)  # the space it names is not the space of its chunks
+            await gateway.chunk(peer, request, 0, [vector(text, 12, model) for text in request["input"]])
+            await peer.send(answer)
+
+    gateway.behaviour = second_moved
+    async with Client(gateway.url, KEY, proxy=None) as client:
+        with pytest.raises(SpaceChanged):
+            async for _ in client.stream(TEXTS):
+                pass
+
+
 async def test_generate_takes_only_the_last_attempts_rows_so_another_space_is_no_mixture(
     gateway: FakeGateway, client: Client
 ) -> None:
@@ -119,11 +141,10 @@ async def test_a_refusal_after_some_chunks_is_raised_in_the_loop(gateway: FakeGa
         await peer.refuse(request, "model_not_found")
 
     gateway.behaviour = breaking
-    chunks = []
+    chunks = aiter(client.stream(TEXTS))
+    assert (await anext(chunks)).count == 1
     with pytest.raises(ModelNotFound):
-        async for chunk in client.stream(TEXTS):
-            chunks.append(chunk)
-    assert [chunk.count for chunk in chunks] == [1]
+        await anext(chunks)
 
 
 async def test_leaving_the_loop_early_cancels_the_request(gateway: FakeGateway, client: Client) -> None:
@@ -174,8 +195,6 @@ async def test_a_list_above_the_limits_streams_with_offsets_of_the_whole_list(ga
 async def test_a_chunk_that_cannot_be_is_a_protocol_violation_of_its_request(
     gateway: FakeGateway, client: Client, chunk: Message
 ) -> None:
-    from emberlog_client import ProtocolViolation
-
     async def wrong(peer: Peer, request: Message) -> None:
         await peer.send({"type": "embedding.chunk", "id": request["id"], **chunk})
 

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from emberlog_client import Preferences, SyncClient, Unauthorized
 
+from emberlog_client import Preferences, SyncClient, Unauthorized
 from tests.support.fake_gateway import KEY, FakeGateway, vector
 
 TEXTS = [f"text {n}" for n in range(10)]
@@ -65,3 +65,10 @@ def test_a_refused_key_leaves_no_thread_behind(gateway: FakeGateway) -> None:
     with pytest.raises(Unauthorized), SyncClient(gateway.url, "wrong"):
         pass
     assert not [thread for thread in threading.enumerate() if thread.name == "emberlog-client"]
+
+
+def test_a_stream_left_behind_when_the_client_closes_is_no_error(gateway: FakeGateway) -> None:
+    with SyncClient(gateway.url, KEY) as client:
+        chunks = iter(client.stream(TEXTS))
+        assert next(chunks).count == 4
+    del chunks
