@@ -6,11 +6,12 @@ Best effort by design: while the server cannot be reached every look-up misses, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
+Found = Callable[[list[bytes | None]], object]
 PREFIX = b"emberlog:vector:"
 _DOWN_SECONDS = 1.0
 """After a failure nothing is asked for this long, so that a dead server costs each request nothing."""
@@ -35,22 +36,22 @@ class RedisVectorCache:
         )
         self._loop = asyncio.get_running_loop()
         self._down_until = 0.0
-        self._wanted: list[tuple[Sequence[bytes], asyncio.Future[list[bytes | None]]]] = []
+        self._wanted: list[tuple[Sequence[bytes], Found]] = []
         self._writes: dict[bytes, bytes] = {}
         self._writing: asyncio.Task[None] | None = None
         self._reading: set[asyncio.Task[None]] = set()
         self.failures = 0
         self.dropped_writes = 0
 
-    async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+    def get_many(self, keys: Sequence[bytes], done: Found) -> None:
         """See `VectorCache.get_many`."""
         if self._loop.time() < self._down_until:
-            return [None] * len(keys)
-        future: asyncio.Future[list[bytes | None]] = self._loop.create_future()
+            nothing: list[bytes | None] = [None] * len(keys)
+            self._loop.call_soon(done, nothing)
+            return
         if not self._wanted:
             self._loop.call_soon(self._start_reading)
-        self._wanted.append((keys, future))
-        return await future
+        self._wanted.append((keys, done))
 
     def put_many(self, items: Sequence[tuple[bytes, bytes]]) -> None:
         """See `VectorCache.put_many`."""
@@ -76,7 +77,7 @@ class RedisVectorCache:
         self._reading.add(task)
         task.add_done_callback(self._reading.discard)
 
-    async def _read(self, wanted: list[tuple[Sequence[bytes], asyncio.Future[list[bytes | None]]]]) -> None:
+    async def _read(self, wanted: list[tuple[Sequence[bytes], Found]]) -> None:
         keys = [PREFIX + key for group, _ in wanted for key in group]
         found: list[bytes | None] = []
         try:
@@ -88,9 +89,8 @@ class RedisVectorCache:
             self._failed()
             found = [None] * len(keys)
         start = 0
-        for group, future in wanted:
-            if not future.done():
-                future.set_result(found[start : start + len(group)])
+        for group, done in wanted:
+            done(found[start : start + len(group)])
             start += len(group)
 
     async def _write(self) -> None:

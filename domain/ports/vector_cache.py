@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 
 class VectorCache(Protocol):
     """Keys are 16-byte keyed fingerprints of (tenant, space, text); values are float32 little-endian bytes of one vector."""
 
-    async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The cached vectors in the order of `keys`; an unreachable cache answers None for all."""
+    def get_many(self, keys: Sequence[bytes], done: Callable[[list[bytes | None]], object]) -> None:
+        """Call `done`, later and on the loop, with the cached vectors in the order of `keys`.
+
+        An unreachable cache answers None for all.
+        """
         ...
 
     def put_many(self, items: Sequence[tuple[bytes, bytes]]) -> None:

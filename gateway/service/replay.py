@@ -27,8 +27,6 @@ from domain.keys import OUTCOME, REEMBEDDED, REQUESTED, request_key
 from domain.money import charge_nano_usd
 from domain.ports.event_log import AppendStatus, EventLog, LogUnavailable, NewEvent, StoredEvent
 from domain.selection import Selection
-from gateway.dispatch.dispatcher import Dispatcher
-from gateway.dispatch.ports import Item
 from gateway.service import outcomes
 from gateway.service.pending import Listener, Pending, State
 from gateway.wire.messages import EmbeddingResult
@@ -44,13 +42,10 @@ _POLL_SECONDS = 0.1
 class Replays:
     """The slow path of the service: everything here may query the log, one task per resend."""
 
-    def __init__(
-        self, service: RequestService, log: EventLog, appender: Appender, dispatcher: Dispatcher, catalogue: Catalogue
-    ) -> None:
+    def __init__(self, service: RequestService, log: EventLog, appender: Appender, catalogue: Catalogue) -> None:
         self._service = service
         self._log = log
         self._appender = appender
-        self._dispatcher = dispatcher
         self._catalogue = catalogue
         self._waiting: dict[Pending, list[Listener]] = {}
 
@@ -176,21 +171,12 @@ class Replays:
         pending.dispatched_at = asyncio.get_running_loop().time()
         pending.steps = RepeatedResult(self._service, outcome, data)
         pending.state = State.RUNNING
-        missing = self._service.fill_from_lru(pending)
-        missing = await self._service.fill_from_shared(pending, missing) if missing else []
-        if not pending.running:
-            return
-        if missing:
+        vectors = self._service.vectors
+        missing = await vectors.recall(pending)
+        if missing and pending.running:
             await self._pay_again(pending, data, missing)
-            if not pending.running:
-                return
-            lane = self._dispatcher.lane(pending.candidate, data.dimensions, pending.message.input_type)
-            lane.announce()
-            self._dispatcher.submit(
-                lane, pending, [Item(i, pending.keys[i], pending.texts[i], pending.tokens[i]) for i in missing]
-            )
-        if pending.unsent or not missing:
-            pending.progressed()
+        if pending.running:
+            vectors.embed(pending, missing)
 
     async def _pay_again(self, pending: Pending, data: EmbeddingGenerated, missing: list[int]) -> None:
         """Log that we embed again at our cost. Raises `result_expired` when this id has had its share of that."""
@@ -232,7 +218,7 @@ class RepeatedResult:
 
     def completed(self, pending: Pending) -> None:
         """See `Steps.completed`."""
-        self._service.remember(pending)
+        self._service.vectors.keep_all(pending)
         now = asyncio.get_running_loop().time()
         result: EmbeddingResult = outcomes.result_message(
             self._data,
@@ -249,7 +235,7 @@ class RepeatedResult:
 
     def keep(self, pending: Pending, indexes: list[int], rows: NDArray[np.float32]) -> None:
         """See `Steps.keep`."""
-        self._service.keep(pending, indexes, rows)
+        self._service.vectors.keep(pending, indexes, rows)
 
 
 def abandoned_event(tenant: str, requested: EmbeddingRequested) -> NewEvent:

@@ -26,13 +26,13 @@ from domain.ports.tokenizer import Tokenizer
 from domain.ports.vector_cache import VectorCache
 from domain.tenancy import Directory, Principal
 from gateway.dispatch.dispatcher import Dispatcher
-from gateway.dispatch.ports import Item
 from gateway.replies import Reply
 from gateway.secrets import seal_metadata
 from gateway.service import admission, counting, outcomes
 from gateway.service.deadlines import Deadlines
 from gateway.service.pending import Listener, Pending, State
 from gateway.service.replay import Replays
+from gateway.service.vectors import Vectors
 from gateway.telemetry.metrics import RequestMetrics
 from gateway.wire.messages import EmbeddingGenerate, Limits
 
@@ -78,18 +78,16 @@ class RequestService:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._appender = appender
-        self._dispatcher = dispatcher
         self._catalogue = catalogue
         self._tenant_keys = tenant_keys
         self._tokenizer_of = tokenizer_of
-        self._lru = lru
-        self._shared = shared_cache
+        self.vectors = Vectors(lru, shared_cache, dispatcher)
         self._metrics = metrics
         self._selector = admission.Selector(catalogue, directory)
         self._inflight: dict[tuple[str, str], Pending] = {}
         self._deadlines: Deadlines[Pending] = Deadlines(self._loop, self._expire)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._replays = Replays(self, log, appender, dispatcher, catalogue)
+        self._replays = Replays(self, log, appender, catalogue)
         self._idle: asyncio.Event = asyncio.Event()
         self._idle.set()
         self.instance = instance
@@ -232,14 +230,11 @@ class RequestService:
         """Log the attempt. Raises `overloaded` when the appender's queue is full."""
         pending.state = State.COMMITTING
         event = outcomes.requested_event(pending, self.instance)
-        pending.lane = self._dispatcher.lane(
-            pending.candidate, pending.selection.dimensions, pending.message.input_type
-        )
-        pending.lane.announce()
+        self.vectors.announce(pending)
         try:
             self._appender.submit(event, lambda appended: self._requested(pending, appended), refusable=True)
         except QueueFull:
-            self._retract(pending)
+            self.vectors.retract(pending)
             raise GatewayError(
                 "overloaded", "the event log's queue is full: slow down and try again", retry_after_ms=500
             ) from None
@@ -250,7 +245,7 @@ class RequestService:
         elif appended.status is AppendStatus.APPENDED:
             self.proceed(pending)
         elif appended.status is AppendStatus.DUPLICATE:
-            self._retract(pending)
+            self.vectors.retract(pending)
             self.spawn(self._replays.resolve(pending))
         elif appended.status is AppendStatus.MISMATCH:
             self.leave(pending, self.id_reused())
@@ -265,7 +260,9 @@ class RequestService:
         if pending.given_up is not None:
             self.settle(pending, pending.given_up)
         else:
-            self._run(pending)
+            pending.state = State.RUNNING
+            pending.dispatched_at = self._loop.time()
+            self.vectors.fill(pending)
 
     @staticmethod
     def id_reused() -> GatewayError:
@@ -285,101 +282,23 @@ class RequestService:
             )
         return GatewayError("unavailable", "the event log cannot be reached: try again shortly", retry_after_ms=1000)
 
-    # -- vectors: cache, then dispatch --------------------------------------------------------------------------------
-
-    def _run(self, pending: Pending) -> None:
-        pending.state = State.RUNNING
-        pending.dispatched_at = self._loop.time()
-        missing = self.fill_from_lru(pending) if pending.message.cache == "use" else list(range(pending.count))
-        if missing and self._shared is not None and pending.message.cache == "use":
-            self.spawn(self._fill_from_shared(pending, missing))
-        else:
-            self._dispatch(pending, missing)
-
-    def fill_from_lru(self, pending: Pending) -> list[int]:
-        """Fill what this process remembers; returns the indexes still missing."""
-        missing = []
-        for index, key in enumerate(pending.keys):
-            vector = self._lru.get(key)
-            if vector is None:
-                missing.append(index)
-            else:
-                pending.fill(index, np.frombuffer(vector, dtype=np.float32))
-                pending.cached += 1
-        return missing
-
-    async def _fill_from_shared(self, pending: Pending, missing: list[int]) -> None:
-        still = await self.fill_from_shared(pending, missing)
-        if pending.state is State.RUNNING:
-            self._dispatch(pending, still)
-
-    async def fill_from_shared(self, pending: Pending, missing: list[int]) -> list[int]:
-        """Fill what the shared cache holds; returns the indexes still missing."""
-        if self._shared is None:
-            return missing
-        size = pending.selection.dimensions * 4
-        still = []
-        for index, vector in zip(missing, await self._shared.get_many([pending.keys[i] for i in missing]), strict=True):
-            if vector is None or len(vector) != size:
-                still.append(index)
-            elif pending.state is State.RUNNING:
-                self._lru.put(pending.keys[index], vector)
-                pending.fill(index, np.frombuffer(vector, dtype=np.float32))
-                pending.cached += 1
-        return still
-
-    def _dispatch(self, pending: Pending, missing: list[int]) -> None:
-        if pending.message.stream and pending.unsent and missing:
-            pending.progressed()
-        if not missing:
-            self._retract(pending)
-            pending.progressed()
-            return
-        lane, pending.lane = pending.lane, None
-        if lane is None:
-            lane = self._dispatcher.lane(pending.candidate, pending.selection.dimensions, pending.message.input_type)
-            lane.announce()
-        items = [Item(i, pending.keys[i], pending.texts[i], pending.tokens[i]) for i in missing]
-        try:
-            self._dispatcher.submit(lane, pending, items)
-        except GatewayError as error:
-            self.failed(pending, error)
-
-    @staticmethod
-    def _retract(pending: Pending) -> None:
-        """The lane need not wait for this request any more."""
-        if pending.lane is not None:
-            pending.lane.retract()
-            pending.lane = None
-
     # -- outcomes -----------------------------------------------------------------------------------------------------
 
     def completed(self, pending: Pending) -> None:
         """Every vector is in: log the billed outcome, then answer."""
-        self.remember(pending)
+        self.vectors.keep_all(pending)
         now = self._loop.time()
         data = outcomes.generated_data(pending, now, self._sealed_metadata(pending))
         self._settle(pending, data)
 
-    def remember(self, pending: Pending) -> None:
-        """Put the vectors that were embedded into the caches. A stream's rows were kept as they went out."""
-        if pending.rows is not None and pending.cached < pending.count:
-            self.keep(pending, list(range(pending.count)), pending.rows)
-
     def keep(self, pending: Pending, indexes: list[int], rows: NDArray[np.float32]) -> None:
-        """Put these rows into the caches, copied: a view would pin the whole provider call's array."""
-        if pending.message.cache == "off":
-            return
-        items = [(pending.keys[index], row.tobytes()) for index, row in zip(indexes, rows, strict=True)]
-        for key, vector in items:
-            self._lru.put(key, vector)
-        if self._shared is not None:
-            self._shared.put_many(items)
+        """See `Steps.keep`."""
+        self.vectors.keep(pending, indexes, rows)
 
     def failed(self, pending: Pending, error: GatewayError) -> None:
         """The request cannot be answered: log that, then say so."""
         if pending.state is State.RUNNING:
-            self._dispatcher.withdraw(pending)
+            self.vectors.withdraw(pending)
             self.settle(pending, error)
 
     def settle(self, pending: Pending, error: GatewayError) -> None:
@@ -389,7 +308,7 @@ class RequestService:
         self._settle(pending, data)
 
     def _settle(self, pending: Pending, data: EventData) -> None:
-        self._retract(pending)
+        self.vectors.retract(pending)
         pending.state = State.SETTLING
         event = outcomes.outcome_event(pending, data)
         try:
@@ -443,7 +362,7 @@ class RequestService:
         self._forget(pending)
 
     def _forget(self, pending: Pending) -> None:
-        self._retract(pending)
+        self.vectors.retract(pending)
         pending.state = State.DONE
         pending.listeners.clear()
         self._deadlines.remove(pending)
@@ -480,7 +399,7 @@ class RequestService:
     def _give_up(self, pending: Pending, error: GatewayError) -> None:
         if pending.replaying:
             if pending.state is State.RUNNING:
-                self._dispatcher.withdraw(pending)
+                self.vectors.withdraw(pending)
             self.leave(pending, error)
             return
         match pending.state:
@@ -490,7 +409,7 @@ class RequestService:
                 # Whether it is in the log is not known yet: when it is, its outcome will say that it was given up.
                 pending.given_up = error
             case State.RUNNING:
-                self._dispatcher.withdraw(pending)
+                self.vectors.withdraw(pending)
                 self.settle(pending, error)
             case State.SETTLING | State.DONE:
                 pass
@@ -512,10 +431,10 @@ class RequestService:
         task.add_done_callback(self._tasks.discard)
 
     def fenced(self) -> None:
-        """This instance may write no more: what it held will be called abandoned. Its askers are told to send again."""
+        """The instance may write no more: what it held will be called abandoned. Its askers are told to send again."""
         for pending in list(self._inflight.values()):
             if pending.running:
-                self._dispatcher.withdraw(pending)
+                self.vectors.withdraw(pending)
             self.leave(pending, self.log_error(InstanceFenced()))
 
     def rebind(self, appender: Appender, instance: str) -> None:

@@ -1,0 +1,130 @@
+"""Where a request's vectors come from: the process's cache, the shared cache, then the dispatcher; and back into the caches."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.memory.vector_cache import LruVectorCache
+from domain.errors import GatewayError
+from domain.ports.vector_cache import VectorCache
+from gateway.dispatch.dispatcher import Dispatcher
+from gateway.dispatch.ports import Item
+from gateway.service.pending import Pending
+
+
+class Vectors:
+    """Fills requests. `shared` is None where there is no Redis."""
+
+    def __init__(self, lru: LruVectorCache, shared: VectorCache | None, dispatcher: Dispatcher) -> None:
+        self._lru = lru
+        self._shared = shared
+        self._dispatcher = dispatcher
+
+    def announce(self, pending: Pending) -> None:
+        """Tell its lane that the request is being committed and will come."""
+        pending.lane = self._dispatcher.lane(
+            pending.candidate, pending.selection.dimensions, pending.message.input_type
+        )
+        pending.lane.announce()
+
+    def retract(self, pending: Pending) -> None:
+        """Its lane need not wait for the request any more."""
+        if pending.lane is not None:
+            pending.lane.retract()
+            pending.lane = None
+
+    def withdraw(self, pending: Pending) -> None:
+        """The request wants no more vectors."""
+        self._dispatcher.withdraw(pending)
+
+    def fill(self, pending: Pending) -> None:
+        """Fill the request from the caches it may use, then send what is missing to a provider."""
+        if pending.message.cache != "use":
+            self.embed(pending, list(range(pending.count)))
+            return
+        missing = self._from_lru(pending)
+        if missing and self._shared is not None:
+            keys = [pending.keys[i] for i in missing]
+            self._shared.get_many(keys, lambda found: self._from_shared(pending, missing, found))
+        else:
+            self.embed(pending, missing)
+
+    async def recall(self, pending: Pending) -> list[int]:
+        """Fill the request from the caches alone; returns the indexes still missing."""
+        missing = self._from_lru(pending)
+        if not missing or self._shared is None:
+            return missing
+        found: asyncio.Future[list[bytes | None]] = asyncio.get_running_loop().create_future()
+
+        def done(values: list[bytes | None]) -> None:
+            if not found.done():
+                found.set_result(values)
+
+        self._shared.get_many([pending.keys[i] for i in missing], done)
+        return self._take(pending, missing, await found)
+
+    def embed(self, pending: Pending, missing: list[int]) -> None:
+        """Send these texts to a provider; with none missing the request is complete."""
+        if not missing:
+            self.retract(pending)
+            pending.progressed()
+            return
+        if pending.unsent:
+            pending.progressed()  # a stream gives out at once what the cache had
+        if pending.lane is None:
+            self.announce(pending)
+        lane, pending.lane = pending.lane, None
+        assert lane is not None
+        try:
+            self._dispatcher.submit(
+                lane, pending, [Item(i, pending.keys[i], pending.texts[i], pending.tokens[i]) for i in missing]
+            )
+        except GatewayError as error:
+            pending.steps.failed(pending, error)
+
+    def keep(self, pending: Pending, indexes: list[int], rows: NDArray[np.float32]) -> None:
+        """Put these rows into the caches, copied: a view would pin the whole provider call's array."""
+        if pending.message.cache == "off":
+            return
+        items = [(pending.keys[index], row.tobytes()) for index, row in zip(indexes, rows, strict=True)]
+        for key, vector in items:
+            self._lru.put(key, vector)
+        if self._shared is not None:
+            self._shared.put_many(items)
+
+    def keep_all(self, pending: Pending) -> None:
+        """The same for a whole request, unless it came from the cache. A stream's rows were kept as they went out."""
+        if pending.rows is not None and pending.cached < pending.count:
+            self.keep(pending, list(range(pending.count)), pending.rows)
+
+    def _from_lru(self, pending: Pending) -> list[int]:
+        missing = []
+        for index, key in enumerate(pending.keys):
+            vector = self._lru.get(key)
+            if vector is None:
+                missing.append(index)
+            else:
+                pending.fill(index, np.frombuffer(vector, dtype=np.float32))
+                pending.cached += 1
+        return missing
+
+    def _from_shared(self, pending: Pending, missing: list[int], found: list[bytes | None]) -> None:
+        if pending.running:
+            self.embed(pending, self._take(pending, missing, found))
+
+    def _take(self, pending: Pending, missing: list[int], found: list[bytes | None]) -> list[int]:
+        if not pending.running:
+            return missing
+        size = pending.selection.dimensions * 4
+        still = []
+        for index, vector in zip(missing, found, strict=True):
+            if vector is None or len(vector) != size:
+                still.append(index)
+            else:
+                self._lru.put(pending.keys[index], vector)
+                pending.fill(index, np.frombuffer(vector, dtype=np.float32))
+                pending.cached += 1
+        return still
