@@ -65,6 +65,7 @@ def decode(data: bytes, encoding: str, dimensions: int, scales: bytes | None = N
         factors = np.frombuffer(scales or b"", _F32)
         if len(factors) != len(data) // width:
             raise ValueError(f"{len(factors)} scales for {len(data) // width} rows")
-        return np.frombuffer(data, np.int8).reshape(-1, dimensions) * factors[:, None].astype(np.float32)
+        values = np.frombuffer(data, np.int8).reshape(-1, dimensions).astype(np.float32)
+        return values * factors[:, None].astype(np.float32)
     bits = np.unpackbits(np.frombuffer(data, np.uint8).reshape(-1, width), axis=1, count=dimensions)
     return bits.astype(np.float32) * 2 - 1

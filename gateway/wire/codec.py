@@ -17,7 +17,9 @@ from gateway.wire.messages import AgentRegister, ClientMessage, EmbeddingGenerat
 
 SMALL = 64 * 1024
 """Every message but `embedding.generate` fits in so many bytes."""
-TYPES = {t.__struct_config__.tag: t for t in (SessionOpen, AgentRegister, EmbeddingGenerate, RequestCancel)}
+TYPES: dict[str, type[msgspec.Struct]] = {
+    str(t.__struct_config__.tag): t for t in (SessionOpen, AgentRegister, EmbeddingGenerate, RequestCancel)
+}
 
 decode_fast = msgspec.msgpack.Decoder(ClientMessage).decode
 encode = msgspec.msgpack.Encoder().encode
@@ -30,10 +32,12 @@ _INDEX = re.compile(r"\[(\d+|\.\.\.)\]")
 class Refused(Exception):
     """A message that cannot be taken. `malformed`: not MessagePack or not a map. `kind`: its type, where that could be read."""
 
-    def __init__(self, error: GatewayError, *, id: str | None = None, kind: str | None = None, malformed: bool = False) -> None:  # noqa: A002 - the protocol's name
+    def __init__(
+        self, error: GatewayError, *, message_id: str | None = None, kind: str | None = None, malformed: bool = False
+    ) -> None:
         super().__init__(error.message)
         self.error = error
-        self.id = id
+        self.message_id = message_id
         self.kind = kind
         self.malformed = malformed
 
@@ -69,24 +73,29 @@ def explain(data: bytes, failure: Exception) -> Refused:
         return Refused(_invalid("the message is nested too deeply: expected one map of plain fields"), malformed=True)
     except UnicodeDecodeError:
         return Refused(_invalid("a field name is not UTF-8: expected one map with string keys"))
-    except msgspec.ValidationError as error:
-        if "`key` in" in str(error):
+    except msgspec.ValidationError as wrong:
+        if "`key` in" in str(wrong):
             return Refused(_invalid("a field name is not a string: expected one map with string keys"))
-        return Refused(_invalid("the message is not a map: expected one MessagePack map per binary frame"), malformed=True)
-    except msgspec.DecodeError as error:
         return Refused(
-            _invalid(f"the frame is not one MessagePack map ({error}): send one whole map per binary frame"), malformed=True
+            _invalid("the message is not a map: expected one MessagePack map per binary frame"), malformed=True
+        )
+    except msgspec.DecodeError as wrong:
+        return Refused(
+            _invalid(f"the frame is not one MessagePack map ({wrong}): send one whole map per binary frame"),
+            malformed=True,
         )
     message_id, kind = _id(envelope.id), _string(envelope.type)
     if kind is None:
         what = "is missing" if not bytes(envelope.type) else "is not a string"
-        return Refused(_invalid(f"`type` {what}: expected one of {', '.join(TYPES)}", "type"), id=message_id)
+        return Refused(_invalid(f"`type` {what}: expected one of {', '.join(TYPES)}", "type"), message_id=message_id)
     if kind not in TYPES:
         error = GatewayError(
-            "unknown_type", f"unknown message type {kind[:64]!r}: expected one of {', '.join(TYPES)}", details={"field": "type"}
+            "unknown_type",
+            f"unknown message type {kind[:64]!r}: expected one of {', '.join(TYPES)}",
+            details={"field": "type"},
         )
-        return Refused(error, id=message_id, kind=kind)
-    return Refused(_field_error(data, kind, failure), id=message_id, kind=kind)
+        return Refused(error, message_id=message_id, kind=kind)
+    return Refused(_field_error(data, kind, failure), message_id=message_id, kind=kind)
 
 
 def _field_error(data: bytes, kind: str, failure: Exception) -> GatewayError:
@@ -95,16 +104,27 @@ def _field_error(data: bytes, kind: str, failure: Exception) -> GatewayError:
         return _invalid(f"`{field}` holds a string that is not valid UTF-8 (lone surrogates are not)", field)
     if isinstance(failure, RecursionError):
         return _invalid("the message is nested too deeply: expected one map of plain fields")
+    return field_error(failure, TYPES[kind])
+
+
+def field_error(failure: Exception, struct: type[msgspec.Struct], prefix: str = "") -> GatewayError:
+    """What msgspec's `ValidationError` about a `struct` means to its sender: the field, the index, what was expected.
+
+    A wrong type is `invalid_message`; a value outside its range, or none of its choices, `invalid_request`.
+    """
     text = str(failure)
     field, index = _where(text)
+    field = prefix or field
     problem = _PATH.sub("", text)
     if "Invalid enum value" in text:
-        return _invalid(f"`{field}` has an unknown value: expected one of {', '.join(_choices(kind, field))}", field, code="invalid_request")
+        expected = ", ".join(_choices(struct, field))
+        return _invalid(f"`{field}` has an unknown value: expected one of {expected}", field, code="invalid_request")
     if str(2**63 - 1) in text or str(-(2**63)) in text:
         return _invalid(f"`{field}` is beyond the 64-bit integers", field)
     problem = problem.replace("`array`", "a list").replace("`object`", "a map").replace("`", "")
     bound = re.search(r"of length|[<>]=", text) is not None and field != "id"
-    return _invalid(f"`{field}`: {problem[:1].lower()}{problem[1:]}", field, index, code="invalid_request" if bound else "invalid_message")
+    code = "invalid_request" if bound else "invalid_message"
+    return _invalid(f"`{field}`: {problem[:1].lower()}{problem[1:]}", field, index, code=code)
 
 
 def _where(text: str) -> tuple[str, int | None]:
@@ -118,8 +138,8 @@ def _where(text: str) -> tuple[str, int | None]:
     return _INDEX.sub("", path).strip(".") or "type", int(indexes[0]) if indexes else None
 
 
-def _choices(kind: str, field: str) -> list[str]:
-    info: Any = msgspec.inspect.type_info(TYPES[kind])
+def _choices(struct: type[msgspec.Struct], field: str) -> list[str]:
+    info: Any = msgspec.inspect.type_info(struct)
     for part in field.split("."):
         info = next((f.type for f in info.fields if f.encode_name == part), None)
         for option in getattr(info, "types", (info,)):
@@ -153,14 +173,23 @@ def _refuse_large(data: bytes) -> None:
     kind = _string(envelope.type)
     if kind in TYPES and kind != "embedding.generate":
         error = _invalid(f"a message of type {kind} may have at most {SMALL} bytes", "type")
-        raise Refused(error, id=_id(envelope.id), kind=kind)
+        raise Refused(error, message_id=_id(envelope.id), kind=kind)
 
 
 def _refuse_nul(message: ClientMessage) -> None:
+    error = nul_error(message)
+    if error is not None:
+        raise Refused(
+            error, message_id=message.id if "\0" not in message.id else None, kind=str(message.__struct_config__.tag)
+        )
+
+
+def nul_error(message: msgspec.Struct) -> GatewayError | None:
+    """What is wrong with the first string of a message that holds a NUL, naming its field; None when none does."""
     for path, index, value in _strings(message, "", None):
         if "\0" in value:
-            error = _invalid(f"`{path}` holds a NUL character, which no string may", path, index)
-            raise Refused(error, id=message.id if "\0" not in message.id else None, kind=message.__struct_config__.tag)
+            return _invalid(f"`{path}` holds a NUL character, which no string may", path, index)
+    return None
 
 
 def _strings(value: object, path: str, index: int | None) -> Iterator[tuple[str, int | None, str]]:
@@ -191,7 +220,9 @@ def _id(raw: msgspec.Raw) -> str | None:
     return value if value is not None and 1 <= len(value) <= 64 and "\0" not in value else None
 
 
-def _invalid(message: str, field: str | None = None, index: int | None = None, *, code: str = "invalid_message") -> GatewayError:
+def _invalid(
+    message: str, field: str | None = None, index: int | None = None, *, code: str = "invalid_message"
+) -> GatewayError:
     details: dict[str, Any] = {}
     if field is not None:
         details["field"] = field

@@ -96,8 +96,10 @@ class FrameReader:
 
     def feed(self, data: bytes | bytearray) -> None:
         """Take bytes as they come from the socket and call the handler for each whole frame among them."""
-        if self._stopped:
-            return
+        if not self._stopped:
+            self._consume(data)
+
+    def _consume(self, data: bytes | bytearray) -> None:
         if self._buffer:
             self._buffer += data
             if len(self._buffer) < self._need:

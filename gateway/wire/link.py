@@ -60,7 +60,7 @@ class Link(Protocol):
         """Change the largest message that is taken."""
         ...
 
-    def send(self, payload: bytes) -> None:
+    def write(self, payload: bytes) -> None:
         """Send a binary message. Messages of one turn of the loop leave in one write. Dropped when closing."""
         ...
 

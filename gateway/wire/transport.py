@@ -87,7 +87,7 @@ class WireTransport(WebSocketsSansIOProtocol):
         """Start the ASGI application with this connection within its reach."""
         super().handle_connect(event)
         if self.response.status_code == 101:
-            self.scope["extensions"][EXTENSION] = self  # type: ignore[index, assignment]  # a free-form map by the ASGI spec
+            self.scope["extensions"][EXTENSION] = self  # type: ignore[assignment]  # a free-form map by the ASGI spec
 
     def attach(self, handler: LinkHandler, settings: LinkSettings, max_size: int) -> None:
         """Hand the connection over to a session."""
@@ -202,7 +202,7 @@ class WireTransport(WebSocketsSansIOProtocol):
         if self._reader is not None:
             self._reader.max_size = max_size
 
-    def send(self, payload: bytes) -> None:
+    def write(self, payload: bytes) -> None:
         """Send a binary message at the end of this turn of the loop."""
         if self._closing:
             return

@@ -1,0 +1,96 @@
+"""A request of a session between its message and its answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from domain.errors import GatewayError
+from gateway.encoding import encode as encode_rows
+from gateway.wire.codec import encode
+from gateway.wire.messages import EmbeddingChunk, EmbeddingResult
+from gateway.wire.service import Ticket
+
+if TYPE_CHECKING:
+    from gateway.wire.session import Session
+
+CHUNK_BYTES = 4 * 1024 * 1024
+"""Streamed rows leave in frames of at most about this size, whatever a provider call returned at once."""
+
+
+class Flight:
+    """The `Reply` of one request on a session. `twin` is an earlier request in flight under the same id."""
+
+    __slots__ = ("done", "encoding", "id", "inputs", "session", "ticket", "twin")
+
+    def __init__(self, session: Session, request_id: str, inputs: int, encoding: str) -> None:
+        self.session = session
+        self.id = request_id
+        self.inputs = inputs
+        self.encoding = encoding
+        self.ticket: Ticket | None = None
+        self.twin: Flight | None = None
+        self.done = False
+
+    def chunk(self, offset: int, rows: NDArray[np.float32]) -> None:
+        """Rows `offset` onward, in as many frames as their size asks for."""
+        if self.done:
+            return
+        step = max(1, CHUNK_BYTES // (4 * rows.shape[1]))
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            vectors, scales = encode_rows(part, self.encoding)
+            self.session.link.write(
+                encode(
+                    EmbeddingChunk(
+                        self.id, offset + start, len(part), vectors, msgspec.UNSET if scales is None else scales
+                    )
+                )
+            )
+
+    def result(self, result: EmbeddingResult, rows: NDArray[np.float32] | None) -> None:
+        """The answer. `result` may be shared with other repliers, so the vectors are taken out again."""
+        if self.done:
+            return
+        session = self.session
+        if rows is not None:
+            result.vectors, scales = encode_rows(rows, result.encoding)
+            if scales is not None:
+                result.scales = scales
+            payload = encode(result)
+            result.vectors = result.scales = msgspec.UNSET
+        else:
+            payload = encode(result)
+        if len(payload) <= session.max_message_bytes:
+            session.link.write(payload)
+        else:
+            session.send_error(_too_large(len(payload), session.max_message_bytes), self.id)
+        session.finish(self)
+
+    def error(self, error: GatewayError) -> None:
+        """The request failed."""
+        if not self.done:
+            self.session.send_error(error, self.id)
+            self.session.finish(self)
+
+    def cancel(self) -> None:
+        """The client gave it up; the service answers."""
+        if not self.done and self.ticket is not None:
+            self.ticket.cancel()
+
+    def vanish(self) -> None:
+        """The connection is gone: nothing more is sent."""
+        self.done = True
+        if self.ticket is not None:
+            self.ticket.cancel()
+
+
+def _too_large(size: int, limit: int) -> GatewayError:
+    return GatewayError(
+        "invalid_request",
+        f"the answer takes {size} bytes, over the {limit} of one message: send the same id with `stream: true`, or fewer texts",
+        details={"field": "stream"},
+    )

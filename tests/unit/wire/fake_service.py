@@ -1,0 +1,156 @@
+"""A request service in memory for tests of the wire: answers at the end of the loop's turn, or when told to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domain.catalogue import Catalogue, Endpoint, Model, Offering, Price
+from domain.errors import GatewayError, invalid_request
+from domain.events import Preferences
+from domain.ports.provider import Text
+from domain.tenancy import Principal
+from gateway.replies import Reply
+from gateway.wire.messages import AgentInfo, Cost, EmbeddingGenerate, EmbeddingResult, Limits, Timings, Usage
+
+KEY = "em_agent"
+OTHER_KEY = "em_other"
+INSTALLATION_KEY = "em_installation"
+BILLING_KEY = "em_billing"
+OPERATOR_KEY = "em_operator"
+
+
+def rows_of(texts: Sequence[Text], dimensions: int) -> NDArray[np.float32]:
+    """A vector per text that depends on the text alone: shape (texts, dimensions)."""
+    seeds = [sum(t.encode()) if isinstance(t, str) else sum(t) for t in texts]
+    return np.stack([np.random.default_rng(s).standard_normal(dimensions).astype(np.float32) for s in seeds])
+
+
+def result_of(message: EmbeddingGenerate, count: int, dimensions: int) -> EmbeddingResult:
+    return EmbeddingResult(
+        id=message.id,
+        event="0190",
+        model=message.model or "tiny",
+        provider="fake",
+        endpoint="fake-main",
+        space=f"tiny@1/{dimensions}/unit",
+        dimensions=dimensions,
+        encoding=message.encoding,
+        count=count,
+        usage=Usage(tokens=3 * count, billed_tokens=3 * count, cached_inputs=0, truncated=[], estimated=False),
+        cost=Cost(nano_usd=60, price="list-1"),
+        failover=None,
+        timings=Timings(0.1, 1.0, 1.5),
+        replayed=False,
+    )
+
+
+class FakeTicket:
+    def __init__(self, service: FakeService, message: EmbeddingGenerate, texts: Sequence[Text], reply: Reply) -> None:
+        self.service = service
+        self.message = message
+        self.texts = texts
+        self.reply = reply
+        self.cancelled = asyncio.Event()
+
+    def answer(self) -> None:
+        if self.cancelled.is_set():
+            return
+        dimensions = self.message.dimensions or self.service.dimensions
+        rows = rows_of(self.texts, dimensions)
+        result = result_of(self.message, len(rows), dimensions)
+        if self.message.stream:
+            half = len(rows) // 2
+            for start, part in ((half, rows[half:]), (0, rows[:half])):
+                if len(part):
+                    self.reply.chunk(start, part)
+            self.reply.result(result, None)
+        else:
+            self.reply.result(result, rows)
+
+    def cancel(self) -> None:
+        if not self.cancelled.is_set():
+            self.cancelled.set()
+            self.reply.error(GatewayError("cancelled", "the request was cancelled"))
+
+
+class FakeService:
+    """`hold`: requests wait in `tickets` until a test answers them. `fail`: what the next requests raise."""
+
+    def __init__(self) -> None:
+        self.limits = Limits()
+        self.draining = False
+        self.dimensions = 4
+        self.hold = False
+        self.fail: Exception | None = None
+        self.tickets: list[FakeTicket] = []
+        self.arrived = asyncio.Event()
+        self.registered: list[tuple[AgentInfo, Preferences]] = []
+        self.registration_gate = asyncio.Event()
+        self.registration_gate.set()
+        self.ready = True
+        self.keys = {
+            KEY: Principal("k1", "acme", frozenset({"agent"})),
+            OTHER_KEY: Principal("k2", "other", frozenset({"agent"})),
+            INSTALLATION_KEY: Principal("k3", None, frozenset({"agent"})),
+            BILLING_KEY: Principal("k4", "acme", frozenset({"billing"})),
+            OPERATOR_KEY: Principal("k5", None, frozenset({"operator"})),
+        }
+        self.revoked: set[str] = set()
+
+    def authenticate(self, token: str) -> Principal:
+        found = self.keys.get(token)
+        if found is None or found.key in self.revoked:
+            raise GatewayError("unauthorized", "the API key is unknown, revoked or expired")
+        return found
+
+    def valid(self, principal: Principal) -> bool:
+        return principal.key not in self.revoked
+
+    def generate(
+        self,
+        principal: Principal,
+        agent: str,
+        message: EmbeddingGenerate,
+        texts: Sequence[Text],
+        reply: Reply,
+        *,
+        trace: str | None = None,
+    ) -> FakeTicket:
+        if self.fail is not None:
+            raise self.fail
+        if not texts:
+            raise invalid_request("`input` is empty", "input")
+        if "" in texts:
+            raise invalid_request("an input is empty", "input", list(texts).index(""))
+        ticket = FakeTicket(self, message, texts, reply)
+        self.tickets.append(ticket)
+        self.arrived.set()
+        if not self.hold:
+            asyncio.get_running_loop().call_soon(ticket.answer)
+        return ticket
+
+    async def register_agent(
+        self,
+        principal: Principal,
+        agent: AgentInfo,
+        message_preferences: Preferences,
+        capabilities: list[str],
+        metadata: dict[str, str] | None,
+    ) -> int:
+        await self.registration_gate.wait()
+        if self.fail is not None:
+            raise self.fail
+        self.registered.append((agent, message_preferences))
+        return len(self.registered)
+
+    def models(self) -> Catalogue:
+        model = Model("tiny", "1", 4, 256, None, True, 1, aliases=("small",), owned_by="fake", created=1)
+        offering = Offering("tiny", "fake", "tiny-1", Price("list-1", 20), 100, 1000)
+        return Catalogue([model], [offering], [Endpoint("fake-main", "fake", {"tiny": "tiny-1"})])
+
+    async def readiness(self) -> tuple[bool, dict[str, object]]:
+        return self.ready, {"log": "ok"}
