@@ -80,6 +80,8 @@ async def test_a_session_ended_for_good_fails_its_requests_at_once(
     with pytest.raises(error, match="the gateway's reason"):
         await client.generate("x")
     assert len(gateway.messages("session.open")) == 1
+    connecting = [task for task in asyncio.all_tasks() if task.get_name() == "emberlog-client-connect"]
+    assert not [task for task in connecting if not task.done()]  # nobody knocks again with a refused key
 
 
 async def test_a_revoked_key_is_asked_for_again_only_by_the_next_call(gateway: FakeGateway, client: Client) -> None:

@@ -211,13 +211,14 @@ async def test_cancelling_the_awaiting_task_cancels_the_request_and_leaves_the_i
     assert [message["id"] for message in gateway.messages("request.cancel")] == ["left"]
 
 
-async def test_no_more_is_in_flight_than_the_gateway_allows(gateway: FakeGateway) -> None:
-    gateway.limits.update(max_in_flight=4, max_in_flight_inputs=10)
+@pytest.mark.parametrize("limits", [(4, 100), (50, 10)])
+async def test_no_more_is_in_flight_than_the_gateway_allows(gateway: FakeGateway, limits: tuple[int, int]) -> None:
+    gateway.limits.update(max_in_flight=limits[0], max_in_flight_inputs=limits[1])
     async with Client(gateway.url, KEY, proxy=None) as client:
         results = await asyncio.gather(*(client.generate(["x"] * (1 + n % 5)) for n in range(60)))
     assert [result.count for result in results] == [1 + n % 5 for n in range(60)]
-    assert gateway.most_in_flight <= 4
-    assert gateway.most_inputs <= 10
+    assert gateway.most_in_flight <= limits[0]
+    assert gateway.most_inputs <= limits[1]
     assert gateway.most_in_flight > 1  # the bound is used, not avoided
 
 

@@ -135,6 +135,20 @@ async def test_generate_takes_only_the_last_attempts_rows_so_another_space_is_no
     assert seen == [4, 8, 10]  # progress never goes back
 
 
+async def test_rows_of_a_lost_attempt_do_not_count_towards_the_next(gateway: FakeGateway, client: Client) -> None:
+    async def halves(peer: Peer, request: Message) -> None:
+        if len(gateway.messages("session.open")) == 1:
+            await gateway.chunk(peer, request, 0, [vector(text, 12) for text in TEXTS[:5]])
+            peer.cut()
+        else:
+            await gateway.chunk(peer, request, 5, [vector(text, 12, "other-model") for text in TEXTS[5:]])
+            await peer.send(gateway.outcome(request, "other-model", 12))
+
+    gateway.behaviour = halves
+    with pytest.raises(ProtocolViolation, match="5 of 10"):
+        await client.generate(TEXTS, progress=lambda *_: None)
+
+
 async def test_a_refusal_after_some_chunks_is_raised_in_the_loop(gateway: FakeGateway, client: Client) -> None:
     async def breaking(peer: Peer, request: Message) -> None:
         await gateway.chunk(peer, request, 0, [vector(TEXTS[0], 12)])
