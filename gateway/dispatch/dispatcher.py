@@ -107,6 +107,7 @@ class Dispatcher:
             slots = self._slots.get(endpoint.name)
             if slots is None:
                 slots = self._slots[endpoint.name] = Slots(endpoint.max_concurrency)
+            slots.limit = endpoint.max_concurrency
             lane = self._lanes[key] = Lane(
                 candidate,
                 dimensions,
@@ -180,8 +181,8 @@ class Dispatcher:
             if type(item.text) is not kind:
                 raise ValueError("texts and token lists cannot share a call: submit one kind only")
         if (
-            load.texts + len(items) > limits.max_queued_texts - total.texts
-            or load.tokens + tokens > limits.max_queued_tokens - total.tokens
+            load.texts + len(items) > limits.max_queued_texts - total.texts - len(items)
+            or load.tokens + tokens > limits.max_queued_tokens - total.tokens - tokens
         ):
             raise GatewayError(
                 "overloaded",

@@ -8,7 +8,7 @@ import msgspec
 class DispatchLimits(msgspec.Struct, frozen=True):
     """Times in seconds.
 
-    A tenant may queue at most as much as is still free, so that one tenant alone never fills the queue: it gets half, two get a
+    A tenant may queue at most as much as it leaves free, so that no tenant fills the queue: one alone gets half of it, two get a
     third each, and there is always room for the next.
     """
 
