@@ -262,7 +262,7 @@ class Client:
         preferences: Preferences,
         *,
         capabilities: Sequence[str] | None = None,
-        metadata: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
         deadline: float = 60.0,
     ) -> Registration:
         """Store how models are chosen for this agent. The gateway keeps it as an event; later sessions need not repeat it."""

@@ -346,7 +346,7 @@ def _read_session(message: dict[str, Any]) -> Session:
     known = {name: given[name] for name in Limits.__slots__ if isinstance(given.get(name), int)}
     return Session(
         id=str(message.get("session")),
-        tenant=str(message.get("tenant")),
+        tenant=message.get("tenant"),
         agent=str(message.get("agent")),
         server_name=str(server.get("name")),
         server_version=str(server.get("version")),

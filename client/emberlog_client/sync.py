@@ -122,7 +122,7 @@ class SyncClient:
         preferences: Preferences,
         *,
         capabilities: Sequence[str] | None = None,
-        metadata: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> Registration:
         """See `Client.register`."""
         return self._wait(self._client.register(preferences, capabilities=capabilities, metadata=metadata))

@@ -30,10 +30,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """An opened session: its id, and who the gateway takes this client for."""
+    """An opened session: its id, and who the gateway takes this client for. `tenant` is None for an installation's key."""
 
     id: str
-    tenant: str
+    tenant: str | None
     agent: str
     server_name: str
     server_version: str
