@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-
-# The wheel's compiled module itself: the class around it refuses a million characters or 200,000 tokens, both of which a caller
-# may send within our limits, builds a list per count, and holds the whole vocabulary a second time.
-from bpe_openai import _bindings
+from functools import cache
+from importlib.machinery import PathFinder
+from importlib.util import find_spec, module_from_spec
+from typing import Any
 
 from adapters.tokenizers.prefix import settle
+
+
+@cache
+def _library() -> Any:
+    """The wheel's compiled module alone.
+
+    Its Python package decompresses three vocabularies into dicts when it is imported (0.35 s and 63 MB, measured, and a deprecation
+    warning), and its `Encoding` refuses texts of a million characters or 200,000 tokens. The compiled module needs none of that.
+    """
+    package = find_spec("bpe_openai")
+    found = package and PathFinder.find_spec("bpe_openai._bindings", package.submodule_search_locations)
+    if found is None or found.loader is None:
+        raise ModuleNotFoundError("bpe-openai is not installed: install emberlog[openai]", name="bpe_openai")
+    module = module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
 
 
 class BpeTokenizer:
@@ -21,7 +36,7 @@ class BpeTokenizer:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._encoding = _bindings.tokenizer_for_encoding(name)
+        self._encoding = _library().tokenizer_for_encoding(name)
 
     def count(self, text: str) -> int:
         """Tokens of one text."""
@@ -38,7 +53,7 @@ class BpeTokenizer:
             return text
         tokens: list[int] = self._encoding.encode(text)
         end = self._characters(tokens[: max(max_tokens, 0)])
-        return settle(partial(self._encoding.count), text, end, max_tokens)
+        return settle(self._encoding.count, text, end, max_tokens)
 
     def _characters(self, tokens: list[int]) -> int:
         """How many characters these tokens spell whole. A token may end inside a character; four bytes are the longest."""
