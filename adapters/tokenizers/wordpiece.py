@@ -53,5 +53,5 @@ class WordPieceTokenizer:
         added = self._tokenizer.num_special_tokens_to_add(is_pair=False)
         kept = max_tokens - added
         # The first token left out begins where the prefix must end; the first of all offsets is that of the leading special token.
-        end = offsets[1 + kept][0] if kept > 0 else 0
+        end = offsets[1 + kept][0] if kept >= 0 else 0
         return settle(self.count, text, end, max_tokens)

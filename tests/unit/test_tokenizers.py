@@ -101,6 +101,7 @@ def test_counting_many_is_counting_each(make: Callable[[], Tokenizer], texts: li
 @given(text=TEXTS, max_tokens=st.integers(0, 40))
 @example(text="한국어 텍스트", max_tokens=4)
 @example(text="漢字🙂漢字", max_tokens=3)
+@example(text=" " * 20_000 + "x y", max_tokens=2)
 @example(text="a" * 20 + " \n \n b", max_tokens=5)
 def test_a_truncated_text_is_a_prefix_that_fits_and_one_more_character_would_not(
     make: Callable[[], Tokenizer], text: str, max_tokens: int

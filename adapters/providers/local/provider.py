@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from adapters.providers.local.fetch import ensure
 from adapters.providers.local.files import DIMENSIONS, MODEL, ModelError, ModelFiles
-from domain.ports.provider import EmbedAnswer, EmbedCall, ProviderError, ProviderFault
+from domain.ports.provider import EmbedAnswer, EmbedCall, Provider, ProviderError, ProviderFault
 
 if TYPE_CHECKING:
     from adapters.providers.local.model import LocalModel
@@ -24,7 +24,7 @@ RETRY_SECONDS = 30.0
 """How long a failed load is remembered: each attempt may run pip and wait for a network that is not there."""
 
 
-class LocalProvider:
+class LocalProvider(Provider):
     """Embeds in this process. One thread of its own runs the model, so calls take turns and the event loop stays free; a run uses
     `threads` cores (default: those this process may use), and two runs at once would only get in each other's way.
 

@@ -1,0 +1,157 @@
+"""The catalogue's data file: what it ships, and that a wrong entry is named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from adapters.catalogue import DATA, CatalogueError, load
+from adapters.providers.local.files import DIMENSIONS, MAX_TOKENS, MODEL
+from domain.catalogue import Endpoint
+from domain.money import charge_nano_usd
+
+MODEL_ENTRY = """
+[[models]]
+id = "m"
+version = "1"
+dimensions = 8
+max_tokens = 100
+unit = true
+rank = 1
+created = 2026-01-01
+source = "the maker's page, 2026-01-01"
+"""
+OFFERING = """
+[[offerings]]
+model = "m"
+provider = "p"
+provider_model = "m-v1"
+price_id = "p-m"
+usd_per_million_tokens = "0.02"
+max_inputs = 10
+max_tokens_per_call = 1000
+source = "the provider's page, 2026-01-01"
+"""
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[[str], Path]:
+    def write(text: str) -> Path:
+        path = tmp_path / "catalogue.toml"
+        path.write_text(text, "utf-8")
+        return path
+
+    return write
+
+
+def test_the_shipped_catalogue_has_the_local_model_and_three_of_openai() -> None:
+    catalogue = load()
+    assert set(catalogue.models) == {
+        "all-MiniLM-L6-v2",
+        "text-embedding-3-small",
+        "text-embedding-3-large",
+        "text-embedding-ada-002",
+    }
+    assert sorted(model.rank for model in catalogue.models.values()) == [1, 2, 3, 4]
+    assert catalogue.served() == []
+
+
+def test_the_local_model_is_described_as_its_provider_serves_it_and_is_free() -> None:
+    catalogue = load(endpoints=[Endpoint(name="local", provider="local", models={MODEL: ""})])
+    (candidate,) = catalogue.candidates(MODEL)
+    assert (candidate.model.dimensions, candidate.model.max_tokens) == (DIMENSIONS, MAX_TOKENS)
+    assert candidate.provider_model == MODEL
+    assert (candidate.offering.price.id, candidate.offering.price.unit_pico_usd) == ("local-free", 0)
+    assert candidate.model.space(384, "query") == "all-MiniLM-L6-v2@1/384/unit"
+    assert catalogue.resolve("sentence-transformers/all-MiniLM-L6-v2") is candidate.model
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "cents_for_a_million"),
+    [("text-embedding-3-small", 1536, 2), ("text-embedding-3-large", 3072, 13), ("text-embedding-ada-002", 1536, 10)],
+)
+def test_openai_models_have_their_sizes_prices_and_caps(model: str, size: int, cents_for_a_million: int) -> None:
+    catalogue = load(endpoints=[Endpoint(name="main", provider="openai", models={model: ""})])
+    (candidate,) = catalogue.candidates(model)
+    assert (candidate.model.dimensions, candidate.model.tokenizer) == (size, "cl100k_base")
+    assert candidate.model.supports(1) == candidate.model.supports(size - 1) == candidate.offering.sends_dimensions
+    assert not candidate.model.supports(size + 1)
+    assert charge_nano_usd(1_000_000, candidate.offering.price.unit_pico_usd) == cents_for_a_million * 10_000_000
+    assert (candidate.max_inputs, candidate.max_tokens_per_call) == (2048, 300_000)
+    assert re.fullmatch(rf"openai-{model}-\d{{4}}-\d\d", candidate.offering.price.id)
+
+
+def test_every_shipped_entry_says_when_and_how_surely_it_is_known() -> None:
+    sources = re.findall(r'^source = "(.*)"$', DATA.read_text("utf-8"), flags=re.MULTILINE)
+    assert len(sources) == len(load().models) + len(load().offerings)
+    assert all(re.match(r"\d{4}-\d\d-\d\d\. ", source) for source in sources)
+
+
+def test_a_price_left_out_is_unknown_and_not_free(written: Callable[[str], Path]) -> None:
+    priced = load(written(MODEL_ENTRY + OFFERING))
+    unpriced = load(written(MODEL_ENTRY + OFFERING.replace('usd_per_million_tokens = "0.02"\n', "")))
+    assert priced.offerings["m", "p"].price.unit_pico_usd == 20_000
+    assert unpriced.offerings["m", "p"].price.unit_pico_usd is None
+
+
+def replaced(old: str, new: str) -> str:
+    assert old in MODEL_ENTRY + OFFERING
+    return (MODEL_ENTRY + OFFERING).replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[models", "not TOML"),
+        ("[[prices]]\nid = 1", r"unknown section 'prices'; expected \[\[models\]\]"),
+        (replaced("dimensions = 8", 'dimensions = "8"'), r"models\[0\] \(m\): Expected `int`, got `str`.*dimensions"),
+        (replaced("unit = true\n", ""), r"models\[0\] \(m\): Object missing required field `unit`"),
+        (replaced("rank = 1", "rang = 1"), r"models\[0\] \(m\): Object contains unknown field `rang`"),
+        (replaced("rank = 1", "rank = 0"), "model 'm': dimensions, max_tokens and rank must be at least 1"),
+        (replaced('id = "m"', 'id = "m@2"'), "model 'm@2': id and version .* without '/' and '@'"),
+        (
+            replaced("unit = true", "unit = true\ndimensions_range = [1, 7]"),
+            "model 'm': dimensions_range .* default of 8",
+        ),
+        (replaced("the maker's page, 2026-01-01", " "), "model 'm': source must say"),
+        (MODEL_ENTRY * 2, "model 'm': the name 'm' is taken by model 'm'"),
+        (MODEL_ENTRY + MODEL_ENTRY.replace('"m"', '"n"\naliases = ["m"]'), "model 'n': the name 'm' is taken"),
+        (replaced('model = "m"\n', 'model = "x"\n'), "offering of 'x' at 'p': there is no such model; models: m"),
+        (replaced("max_inputs = 10", "max_inputs = 0"), "offering of 'm' at 'p': max_inputs must be at least 1"),
+        (replaced("= 1000", "= 99"), "offering of 'm' at 'p': .* at least one text of 100 tokens"),
+        (replaced("max_inputs = 10", "max_inputs = 10\ntakes_tokens = true"), "offering of 'm' .* tokenizer is named"),
+        (replaced('"0.02"', '"0.0000001"'), "offering of 'm' at 'p': price '0.0000001': expected a decimal"),
+        (replaced('"0.02"', "0.02"), r"offerings\[0\] \(m\): Expected `str \| null`, got `float`"),
+        (replaced('"p-m"', '""'), "offering of 'm' at 'p': price_id must name the price"),
+        (MODEL_ENTRY + OFFERING * 2, "offering of 'm' at 'p': there are two of it"),
+        (
+            MODEL_ENTRY + OFFERING + OFFERING.replace('"p"', '"q"'),
+            "offering of 'm' at 'q': the price id 'p-m' is taken by the offering of 'm' at 'p'",
+        ),
+    ],
+)
+def test_a_wrong_entry_is_refused_by_name(written: Callable[[str], Path], text: str, message: str) -> None:
+    path = written(text)
+    with pytest.raises(CatalogueError, match=message) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CatalogueError, match=r"none\.toml: cannot be read: No such file"):
+        load(tmp_path / "none.toml")
+
+
+def test_an_endpoint_may_not_take_a_name_twice() -> None:
+    with pytest.raises(ValueError, match="endpoint 'local': two endpoints have this name"):
+        load(endpoints=[Endpoint(name="local", provider="local", models={MODEL: ""})] * 2)
+
+
+def test_an_endpoint_may_not_serve_what_its_provider_does_not_offer() -> None:
+    with pytest.raises(
+        ValueError, match=r"endpoint 'e': .*'all-MiniLM-L6-v2' at provider 'openai'; it offers there: text-"
+    ):
+        load(endpoints=[Endpoint(name="e", provider="openai", models={MODEL: ""})])
