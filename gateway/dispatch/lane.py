@@ -247,9 +247,10 @@ class Lane:
             "deadline_exceeded", "the deadline passed before the text was sent: allow more time with deadline_ms"
         )
         for flight in batch.flights:
+            self.drop(flight)
+        for flight in batch.flights:
             for ticket, _ in list(flight.askers()):
                 self._context.tickets.fail(ticket, error, batch.attempts)
-            self.drop(flight)
 
     async def _run(self, batch: Batch, call: EmbedCall, tokens: int, sent_at: float) -> None:
         candidate = self.candidate

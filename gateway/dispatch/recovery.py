@@ -43,11 +43,12 @@ def recover(
         case failures.Split():
             if step.learn:
                 lane.learn(len(flights) // 2)
-            for half in halves(flights):
+            for half in halves(flights, by_tenant=not step.learn):
                 lane.resend(Batch(half, batch.attempts, batch.tries))
         case failures.Reject():
-            bad = flights[step.place]
-            _fail(lane, context, bad, batch.attempts, lambda index: failures.too_long(candidate, index))
+            _fail(
+                lane, context, [flights[step.place]], batch.attempts, lambda index: failures.too_long(candidate, index)
+            )
             if len(flights) > 1:
                 lane.resend(Batch(flights[: step.place] + flights[step.place + 1 :], batch.attempts, batch.tries))
         case failures.Later():
@@ -69,18 +70,30 @@ def recover(
 
 
 def _fail(
-    lane: Lane, context: Context, flight: Flight, attempts: tuple[Attempt, ...], error: Callable[[int], GatewayError]
+    lane: Lane,
+    context: Context,
+    flights: list[Flight],
+    attempts: tuple[Attempt, ...],
+    error: Callable[[int], GatewayError],
 ) -> None:
-    for ticket, index in list(flight.askers()):
-        if not ticket.ended:
-            context.tickets.fail(ticket, error(index), attempts)
-    lane.drop(flight)
+    for flight in flights:
+        lane.drop(
+            flight
+        )  # all of them first: a waiter that asks again from within `fail` must not join what has just failed
+    for flight in flights:
+        for ticket, index in list(flight.askers()):
+            if not ticket.ended:
+                context.tickets.fail(ticket, error(index), attempts)
 
 
-def halves(flights: list[Flight]) -> tuple[list[Flight], list[Flight]]:
-    """Two parts of a batch (at least two texts), cut between tenants where it has several, so that one's bad text soon leaves the others' alone."""
+def halves(flights: list[Flight], *, by_tenant: bool) -> tuple[list[Flight], list[Flight]]:
+    """Two parts of a batch (at least two texts). `by_tenant` cuts between tenants where it has several, as near to the middle as
+    that goes, so that one tenant's bad text soon leaves the others' alone; else the parts are equal.
+    """
+    middle = len(flights) // 2
+    if not by_tenant:
+        return flights[:middle], flights[middle:]
     ordered = sorted(flights, key=lambda f: f.home.tenant.name)
     cuts = [i for i in range(1, len(ordered)) if ordered[i].home.tenant.name != ordered[i - 1].home.tenant.name]
-    middle = len(ordered) // 2
     cut = min(cuts, key=lambda i: abs(i - middle), default=middle)
     return ordered[:cut], ordered[cut:]

@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from domain.errors import GatewayError
+from domain.events import Attempt
 from domain.ports.provider import EmbedCall, ProviderError, ProviderFault
 from gateway.dispatch.limits import DispatchLimits
 from tests.unit.dispatch.doubles import Bench, FakeProvider, Recorder, Script, candidate, poisoned
@@ -289,5 +291,38 @@ def test_texts_whose_deadline_passed_before_there_was_a_slot_are_failed_and_not_
         assert late.error.code == "deadline_exceeded"
         assert late.charged == {}
         assert bench.provider.sizes == [1]
+
+    run(main())
+
+
+def test_a_waiter_may_ask_again_from_within_its_failure() -> None:
+    async def main() -> None:
+        bench = Bench(FakeProvider(0.01, failing(ProviderFault.AUTHENTICATION, 1)))
+        again = Recorder(["a", "b"])
+
+        class Persistent(Recorder):
+            def fail(self, error: GatewayError, attempts: tuple[Attempt, ...]) -> None:
+                super().fail(error, attempts)
+                bench.submit(again)
+
+        await bench.serve(Persistent(["a", "b"]))
+        await again.done.wait()
+        again.check()
+        assert again.error is None
+        assert set(again.charged) == {0, 1}
+
+    run(main())
+
+
+def test_a_refusal_for_size_halves_evenly_whoever_the_texts_belong_to() -> None:
+    async def main() -> None:
+        def script(call: EmbedCall, number: int) -> ProviderError | None:
+            return ProviderError(ProviderFault.TOO_LARGE, "max 32") if len(call.texts) > 32 else None
+
+        bench = Bench(FakeProvider(0.01, script))
+        await bench.serve(
+            Recorder([f"a{i}" for i in range(60)], tenant="a"), Recorder(["b1", "b2", "b3", "b4"], tenant="b")
+        )
+        assert bench.provider.sizes == [64, 32, 32]
 
     run(main())
