@@ -41,6 +41,7 @@ from gateway.settings import Settings
 from gateway.tail import DirectoryTail
 from gateway.telemetry.metrics import Gauges, ProviderMetrics, RequestMetrics
 from gateway.wire.messages import AgentInfo, EmbeddingGenerate, Limits
+from gateway.wire.sessions import SessionRegistry
 from projections.runner import Runner
 
 _log = structlog.get_logger("emberlog.gateway")
@@ -154,6 +155,15 @@ class Gateway:
         self._tasks.remove(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.critical("background_work_failed", exc_info=error)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests on their way."""
+        return self._service.in_flight
+
+    def refuse_new(self) -> None:
+        """From now on new requests are told `draining`."""
+        self._service.draining = True
 
     async def drain(self) -> None:
         """Refuse new requests and wait for those in flight, at most the drain time."""
@@ -314,6 +324,15 @@ class Gateway:
     def _tokenizer(self, model_id: str) -> Tokenizer | None:
         name = self._catalogue.models[model_id].tokenizer
         return None if name is None else tokenizer(name, self._settings.model_store or default_store())
+
+    def add_session_gauges(self, registry: SessionRegistry) -> None:
+        """Count this process's sessions in its metrics."""
+        for name, text in (
+            ("connections", "WebSocket connections."),
+            ("sessions", "Open sessions."),
+            ("buffered_bytes", "Bytes that wait for agents to read them."),
+        ):
+            self.gauges.gauge(f"emberlog_{name}", text, lambda name=name: float(registry.counts()[name]))
 
     def _add_gauges(self) -> None:
         gauges = self.gauges

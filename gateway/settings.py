@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    DotEnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -198,7 +199,15 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Strongest first: arguments, environment, `.env`, the TOML file."""
-        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, _OwnDotEnv(settings_cls), TomlConfigSettingsSource(settings_cls)
+
+
+class _OwnDotEnv(DotEnvSettingsSource):
+    """`.env` is shared with other programs and holds providers' keys: only `EMBERLOG_*` is ours to be strict about."""
+
+    def __call__(self) -> dict[str, Any]:
+        own = PREFIX.lower()
+        return {k: v for k, v in super().__call__().items() if k in self.settings_cls.model_fields or k.startswith(own)}
 
 
 def load_settings(config: Path | None = None, **overrides: Any) -> Settings:

@@ -1,0 +1,93 @@
+"""What has to stand before a gateway can: the data folder's services, the schema, the installation's key, the local model's files.
+
+Shared by `emberlog serve` and, in part, by the management commands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from adapters.embedded import EmbeddedServices
+from adapters.postgres.migrator import SchemaState, migrate, schema_state
+from adapters.providers.local.fetch import ensure
+from adapters.providers.local.files import default_store
+from gateway.places import Places
+from gateway.secrets import MasterKey, SecretKeyError
+from gateway.settings import Settings
+
+
+class NotReady(Exception):
+    """Something the gateway needs is not as it must be; the message says what, and what to run or set."""
+
+
+class House(msgspec.Struct, frozen=True):
+    """Where things are, and the installation's key."""
+
+    places: Places
+    master: MasterKey
+
+
+def master_key(settings: Settings) -> MasterKey:
+    """The installation's key: the configured file, or one made in the data folder when Postgres is embedded. Raises `NotReady`."""
+    path = settings.secret_key_file
+    try:
+        if path is not None:
+            return MasterKey.load(path, create=False)
+        if settings.embedded_postgres:
+            return MasterKey.load(settings.data_dir / "secret.key", create=True)
+    except SecretKeyError as error:
+        raise NotReady(str(error)) from None
+    raise NotReady(
+        "secret_key_file: with a database of your own the installation's key must be given: set EMBERLOG_SECRET_KEY_FILE to a file of 32 "
+        "bytes in base64, the same for every gateway of this database (make one with `umask 077; head -c 32 /dev/urandom | base64`)"
+    )
+
+
+@asynccontextmanager
+async def open_house(settings: Settings, *, valkey: bool = True) -> AsyncIterator[House]:
+    """Start what is embedded, bring or check the schema, and hold it all until the end. Raises `NotReady` and `DataFolderInUse`."""
+    want_valkey = valkey and settings.embedded_valkey
+    if not settings.embedded_postgres and not want_valkey:
+        yield House(await _external(settings, None), master_key(settings))
+        return
+    services = await EmbeddedServices.start(settings.data_dir, postgres=settings.embedded_postgres, valkey=want_valkey)
+    async with services:
+        if settings.embedded_postgres:
+            await migrate(services.owner_dsn)
+            await services.grant_app_role()
+            places = Places(services.app_dsn, services.owner_dsn, _redis(settings, services.redis_url))
+        else:
+            places = await _external(settings, services.redis_url)
+        yield House(places, master_key(settings))
+
+
+async def _external(settings: Settings, embedded_redis: str | None) -> Places:
+    assert settings.database_url is not None
+    dsn = settings.database_url.get_secret_value()
+    owner = settings.database_owner_url.get_secret_value() if settings.database_owner_url else dsn
+    state: SchemaState = await schema_state(dsn)
+    if not state.current:
+        raise NotReady(state.message)
+    return Places(dsn, owner, _redis(settings, embedded_redis))
+
+
+def _redis(settings: Settings, embedded: str | None) -> str | None:
+    if settings.redis_off:
+        return None
+    return embedded if settings.redis_url is None else settings.redis_url.get_secret_value()
+
+
+async def fetch_local_model(settings: Settings) -> None:
+    """Have the local model's files at hand before the first request needs them, if an endpoint serves it."""
+    if any(e.provider == "local" for e in settings.configured_endpoints()):
+        print("emberlog: preparing the local model (once per machine)", file=sys.stderr) if not _model_there(settings) else None
+        await asyncio.to_thread(ensure, settings.model_store or default_store())
+
+
+def _model_there(settings: Settings) -> bool:
+    return (settings.model_store or default_store()).exists()
