@@ -1,0 +1,80 @@
+"""One process per data folder: an flock that the kernel releases however its holder ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from adapters.embedded.errors import DataFolderInUse
+
+LOCK_NAME = "lock"
+_PATIENCE_S = 0.25
+"""How long an exclusive attempt is repeated: a reader that asks whether the folder is held takes the lock for microseconds."""
+
+
+class FolderLock:
+    """The exclusive right to run services in a data folder. Held from `acquire` to `release`, or to the death of the process."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle: int | None = handle
+
+    @classmethod
+    def acquire(cls, data_dir: Path) -> FolderLock:
+        """Take the lock and write our pid into it. Raises `DataFolderInUse`, naming the holder."""
+        path = data_dir / LOCK_NAME
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        give_up = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() < give_up:
+                    time.sleep(0.005)
+                    continue
+                holder = _read_pid(handle)
+                os.close(handle)
+                raise in_use(data_dir, holder) from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        return cls(handle)
+
+    def release(self) -> None:
+        """Give the folder back. Idempotent. The file stays: removing it would let two processes lock two files of one name."""
+        if self._handle is not None:
+            os.ftruncate(self._handle, 0)
+            os.close(self._handle)
+            self._handle = None
+
+
+def holder_of(data_dir: Path) -> int | None:
+    """The pid of the process that holds the folder; 0 when it is held by one that has not written its pid; None when nobody does."""
+    try:
+        handle = os.open(data_dir / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read_pid(handle) or 0
+    else:
+        return None
+    finally:
+        os.close(handle)
+
+
+def in_use(data_dir: Path, holder: int | None) -> DataFolderInUse:
+    """The refusal for a folder that is held by `holder`."""
+    who = f"the process with pid {holder}" if holder else "another process"
+    stop = f"stop that process (kill -TERM {holder})" if holder else "stop that process"
+    return DataFolderInUse(
+        f"the data folder {data_dir} is in use by {who}: {stop}, or set EMBERLOG_DATA_DIR to another folder",
+        holder=holder,
+    )
+
+
+def _read_pid(handle: int) -> int | None:
+    text = os.pread(handle, 32, 0).strip()
+    return int(text) if text.isdigit() else None

@@ -1,0 +1,94 @@
+"""Real services for every test that asks: one Postgres and one Valkey a session, a fresh database a test.
+
+`EMBERLOG_TEST_POSTGRES=16` runs the session on Postgres 16.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_asyncio
+
+from adapters.embedded import EmbeddedServices
+from tests.support.databases import create_database, drop_database, execute, with_database
+from tests.support.folders import temporary_data_dir, temporary_folder
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def services() -> AsyncIterator[EmbeddedServices]:
+    """The session's services. A test that stops, kills or fills them starts its own in `data_dir` instead."""
+    with temporary_folder() as folder, temporary_data_dir(folder) as data_dir:
+        started = await EmbeddedServices.start(
+            data_dir,
+            valkey_maxmemory_mb=64,
+            # A power cut does not happen to a test; a process killed loses nothing without fsync.
+            postgres_settings={"fsync": "off", "full_page_writes": "off", "max_connections": "200"},
+            postgres_version=int(os.environ.get("EMBERLOG_TEST_POSTGRES", "18")),
+        )
+        async with started:
+            yield started
+
+
+@pytest.fixture
+async def postgres_dsn(services: EmbeddedServices) -> AsyncIterator[str]:
+    """A superuser's connection string to a new, empty database; dropped afterwards with whoever is connected."""
+    name = await create_database(services.owner_dsn)
+    yield with_database(services.owner_dsn, name)
+    await drop_database(services.owner_dsn, name)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def migrated_template(services: EmbeddedServices) -> str:
+    """The name of a database with the whole schema, made once and copied for each test that wants one."""
+    from adapters.postgres.migrator import migrate  # most tests do without
+
+    name = await create_database(services.owner_dsn)
+    await migrate(with_database(services.owner_dsn, name))
+    await services.grant_app_role()
+    await execute(services.owner_dsn, f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+    await execute(
+        services.owner_dsn, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    )
+    return name
+
+
+@pytest.fixture
+async def migrated_dsn(services: EmbeddedServices, migrated_template: str) -> AsyncIterator[str]:
+    """The owner's connection string to a new database with the whole schema.
+
+    `tests.support.databases.with_user(dsn, "emberlog_gateway")` is the application's.
+    """
+    name = await create_database(services.owner_dsn, template=migrated_template)
+    yield with_database(services.owner_dsn, name)
+    await drop_database(services.owner_dsn, name)
+
+
+@pytest.fixture
+async def redis_url(services: EmbeddedServices) -> str:
+    """The URL of an empty Valkey."""
+    assert services.redis_url is not None
+    reader, writer = await asyncio.open_unix_connection(urlsplit(services.redis_url).path)
+    writer.write(b"FLUSHALL SYNC\r\n")
+    assert await reader.readline() == b"+OK\r\n"
+    writer.close()
+    await writer.wait_closed()
+    return services.redis_url
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """An empty folder that every user may pass; removed afterwards."""
+    with temporary_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def data_dir(open_folder: Path) -> Iterator[Path]:
+    """The path of a data folder that does not exist yet; afterwards its servers are ended and its files removed."""
+    with temporary_data_dir(open_folder) as path:
+        yield path
