@@ -59,14 +59,13 @@ def recover(
             else:
                 lane.resend_after(step.delay, batch)
         case failures.GiveUp():
-            for flight in flights:
-                _fail(
-                    lane,
-                    context,
-                    flight,
-                    batch.attempts,
-                    lambda index: failures.final(error, candidate, batch.attempts, index),
-                )
+            _fail(
+                lane,
+                context,
+                flights,
+                batch.attempts,
+                lambda index: failures.final(error, candidate, batch.attempts, index),
+            )
 
 
 def _fail(
