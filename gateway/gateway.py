@@ -40,6 +40,8 @@ from gateway.service.service import RequestService, Ticket
 from gateway.settings import Settings
 from gateway.tail import DirectoryTail
 from gateway.telemetry.metrics import Gauges, ProviderMetrics, RequestMetrics
+from gateway.telemetry.tracing import RequestTracing, open_tracing
+from gateway.version import server_version
 from gateway.wire.messages import AgentInfo, EmbeddingGenerate, Limits
 from gateway.wire.sessions import SessionRegistry
 from projections.runner import Runner
@@ -124,6 +126,7 @@ class Gateway:
             lru=LruVectorCache(settings.cache_bytes, settings.cache_ttl_seconds, time.monotonic),
             shared_cache=shared,
             metrics=self.metrics,
+            tracing=self._open_tracing(),
             instance=str(instance),
             limits=self.limits,
         )
@@ -142,6 +145,12 @@ class Gateway:
 
     def _new_appender(self, instance: UUID) -> Appender:
         return Appender(self._log, instance, on_fenced=self._fenced, on_batch=self._appended)
+
+    def _open_tracing(self) -> RequestTracing | None:
+        tracing = open_tracing(server_version())
+        if tracing is not None:
+            self._stack.push_async_callback(asyncio.to_thread, tracing.close)
+        return tracing
 
     def _hold(self, instance: UUID) -> None:
         self._start(Lease(self._log, instance, self._settings.instance_lease_seconds, self._fenced).run())

@@ -95,7 +95,12 @@ class EndpointSettings(BaseModel):
         )
 
 
-LOCAL_ENDPOINT = EndpointSettings(name="local", provider="local", models={"all-MiniLM-L6-v2": ""})
+LOCAL_ENDPOINT = EndpointSettings(
+    name="local",
+    provider="local",
+    models={"all-MiniLM-L6-v2": ""},
+    max_concurrency=2,  # it has one worker thread: a second call waits ready behind the first, more would only queue there
+)
 
 
 class Settings(BaseSettings):

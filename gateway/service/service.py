@@ -34,6 +34,7 @@ from gateway.service.pending import Listener, Pending, State
 from gateway.service.replay import Replays
 from gateway.service.vectors import Vectors
 from gateway.telemetry.metrics import RequestMetrics
+from gateway.telemetry.tracing import RequestTracing
 from gateway.wire.messages import EmbeddingGenerate, Limits
 
 
@@ -73,6 +74,7 @@ class RequestService:
         lru: LruVectorCache,
         shared_cache: VectorCache | None,
         metrics: RequestMetrics,
+        tracing: RequestTracing | None = None,
         instance: str,
         limits: Limits | None = None,
     ) -> None:
@@ -83,6 +85,7 @@ class RequestService:
         self._tokenizer_of = tokenizer_of
         self.vectors = Vectors(lru, shared_cache, dispatcher)
         self._metrics = metrics
+        self._tracing = tracing
         self._selector = admission.Selector(catalogue, directory)
         self._inflight: dict[tuple[str, str], Pending] = {}
         self._deadlines: Deadlines[Pending] = Deadlines(self._loop, self._expire)
@@ -329,6 +332,8 @@ class RequestService:
     def conclude(self, pending: Pending, data: EventData, event_id: bytes) -> None:
         """The outcome is in the log: answer."""
         now = self._loop.time()
+        if self._tracing is not None and isinstance(data, EmbeddingGenerated | EmbeddingFailed):
+            self._tracing.ended(data, pending.tenant, now - pending.started, time.time_ns(), pending.trace)
         if isinstance(data, EmbeddingGenerated):
             self._metrics.generated(pending.tenant, data, now - pending.started)
             result = outcomes.result_message(
