@@ -126,8 +126,8 @@ class Dispatcher:
         """Take the texts of a request whose `requested` event is committed. Consumes one announcement of the lane, also if it raises.
 
         A waiter has one submission open at a time, of strings or of token lists, not both (ValueError). Token lists given with the
-        lane of strings go to their own. Raises `overloaded` when the queue is full, `draining` after `close`, and `provider_unavailable` when the provider has asked for a pause beyond the
-        waiter's deadline; nothing is taken then.
+        lane of strings go to their own. Raises `overloaded` when the queue is full, `draining` after `close`, and
+        `provider_unavailable` when the provider has asked for a pause beyond the waiter's deadline; nothing is taken then.
         """
         now = lane.arrived()
         tickets = self._context.tickets
