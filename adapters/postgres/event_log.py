@@ -214,7 +214,7 @@ def _message(error: BaseException) -> str:
 def _refusal(error: Exception) -> str:
     """Why an event's data was refused, without repeating any of it: Postgres's detail and context quote the data, its message does not."""
     if isinstance(error, asyncpg.PostgresError) and error.sqlstate is not None and error.__cause__ is None:
-        return f"{error.sqlstate}: {_message(error).partition(': "')[0]}"
+        return f"{error.sqlstate}: " + _message(error).partition(': "')[0]
     if isinstance(error, UnicodeError):
         return "the event's data is not UTF-8"
     return "a value of the event cannot be stored: expected text without lone surrogates or U+0000, and ids of 16 bytes"

@@ -65,7 +65,7 @@ class SchemaState(msgspec.Struct, frozen=True):
 
 
 def load_migrations() -> list[Migration]:
-    """This build's migrations, in order."""
+    """The migrations of this build, in order."""
     found = []
     for path in files("migrations").iterdir():
         if path.name.endswith(".sql"):
