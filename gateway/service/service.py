@@ -253,9 +253,9 @@ class RequestService:
         elif appended.status is AppendStatus.MISMATCH:
             self.leave(pending, self.id_reused())
         else:
+            # Only the sender's strings are free in this event: one of them has a character that no log takes.
             self.leave(
-                pending,
-                GatewayError("internal", "the log refused the request's event", details={"trace": pending.trace}),
+                pending, GatewayError("invalid_message", "a name in the request has a character that cannot be kept")
             )
 
     def proceed(self, pending: Pending) -> None:
