@@ -11,10 +11,15 @@ from domain.ports.provider import Text
 DIGEST_SIZE = 16
 
 
-def text_fingerprint(key: bytes, space: str, text: Text) -> bytes:
-    """16 bytes that stand for one text in one space of the tenant that owns `key` (32 bytes)."""
+def text_fingerprint(key: bytes, space: str, input_type: str | None, text: Text) -> bytes:
+    """16 bytes that stand for one text's vector: of the tenant that owns `key` (32 bytes), in this space, as this input type.
+
+    Queries and documents share a space, but where a provider tells them apart the same text has two vectors in it.
+    """
     body = text.encode() if isinstance(text, str) else b"\xff" + b"".join(t.to_bytes(4, "big") for t in text)
-    return blake2b(space.encode() + b"\0" + body, digest_size=DIGEST_SIZE, key=key, person=b"text").digest()
+    return blake2b(
+        f"{space}\0{input_type or ''}\0".encode() + body, digest_size=DIGEST_SIZE, key=key, person=b"text"
+    ).digest()
 
 
 def body_fingerprint(key: bytes, options: bytes, texts: Sequence[Text]) -> bytes:

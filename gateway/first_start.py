@@ -28,4 +28,14 @@ async def fence_predecessors(places: Places) -> None:
         await log.close()
 
 
-__all__ = ["ANY_VERSION", "DEFAULT_TENANT", "House", "Installation", "Settings", "append_decision", "create_tenant", "issue_key", "sys"]
+__all__ = [
+    "ANY_VERSION",
+    "DEFAULT_TENANT",
+    "House",
+    "Installation",
+    "Settings",
+    "append_decision",
+    "create_tenant",
+    "issue_key",
+    "sys",
+]

@@ -85,7 +85,9 @@ def _redis(settings: Settings, embedded: str | None) -> str | None:
 async def fetch_local_model(settings: Settings) -> None:
     """Have the local model's files at hand before the first request needs them, if an endpoint serves it."""
     if any(e.provider == "local" for e in settings.configured_endpoints()):
-        print("emberlog: preparing the local model (once per machine)", file=sys.stderr) if not _model_there(settings) else None
+        print("emberlog: preparing the local model (once per machine)", file=sys.stderr) if not _model_there(
+            settings
+        ) else None
         await asyncio.to_thread(ensure, settings.model_store or default_store())
 
 

@@ -61,7 +61,9 @@ async def serve(settings: Settings) -> None:
         listener.close()
 
 
-async def run_gateway(settings: Settings, house: House, listener: socket.socket, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+async def run_gateway(
+    settings: Settings, house: House, listener: socket.socket, stop: asyncio.Event, ready: Callable[[], None]
+) -> None:
     """One gateway on this listening socket until `stop`; `ready` is called once it answers. Then it is drained and closed."""
     gateway = await Gateway.open(settings, house.places, house.master)
     try:

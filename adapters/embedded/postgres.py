@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -24,7 +22,7 @@ from adapters.embedded.errors import ServiceFailed
 from adapters.embedded.files import sync_folder
 from adapters.embedded.layout import Layout
 from adapters.embedded.processes import alive, find, send, until_gone
-from adapters.embedded.service import _CLEAN_ENVIRONMENT, OnEvent, Service
+from adapters.embedded.service import CLEAN_ENVIRONMENT, OnEvent, Service, as_child
 
 DATABASE = "emberlog"
 OWNER = "emberlog"
@@ -129,15 +127,12 @@ class PostgresService(Service):
             shutil.rmtree(leftover, ignore_errors=True)
         fresh = Path(tempfile.mkdtemp(dir=cluster.parent, prefix="postgres.new-"))
         account.owns(fresh)
-        uid, gid = (account.uid, account.gid) if account.switch else (-1, -1)
-        shim = [sys.executable, "-I", "-S", str(Path(__file__).with_name("child.py"))]
-        who = [str(os.getpid()), str(int(signal.SIGTERM)), str(uid), str(gid), "077"]
         made = subprocess.run(  # noqa: S603 - our own shim and a program of an installed wheel, no shell
-            [*shim, *who, *self._initdb(fresh)],
+            as_child(account, signal.SIGTERM, self._initdb(fresh)),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             cwd="/",
-            env=_CLEAN_ENVIRONMENT,
+            env=CLEAN_ENVIRONMENT,
             check=False,
         )
         if made.returncode != 0:
@@ -171,7 +166,7 @@ class PostgresService(Service):
             return
         postmasters = find(self._is_postmaster)
         send(postmasters, signal.SIGINT)
-        steps = ((15.0 if postmasters else 2.0, signal.SIGQUIT), (3.0, signal.SIGKILL), (5.0, None))
+        steps = ((15.0 if postmasters else 0.5, signal.SIGQUIT), (3.0, signal.SIGKILL), (5.0, None))
         for patience, harder in steps:
             if await until_gone(self._is_ours, patience):
                 break

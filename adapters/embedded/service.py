@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ _FIRST_BACKOFF_S = 0.1
 _LONGEST_BACKOFF_S = 5.0
 _HEALTHY_S = 30.0
 """A server that ran this long before it died is started again at once."""
-_CLEAN_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
+CLEAN_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 """What a server sees of the environment: no PGDATA, PGPORT or secret of ours reaches it."""
 
 
@@ -124,18 +124,16 @@ class Service(ABC):
     def _spawn(self) -> None:
         self._bound_log()
         account = self._account
-        uid, gid = (account.uid, account.gid) if account.switch else (-1, -1)
-        shim = [sys.executable, "-I", "-S", str(Path(__file__).with_name("child.py"))]
-        who = [str(os.getpid()), str(int(self.stop_signal)), str(uid), str(gid), "077"]
         log = os.open(self._log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        account.owns(self._log_path)
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own shim and a program of an installed wheel, no shell
-                [*shim, *who, *self.command()],
+                as_child(account, self.stop_signal, self.command()),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                env=_CLEAN_ENVIRONMENT,
+                env=CLEAN_ENVIRONMENT,
                 start_new_session=True,  # Ctrl-C in a terminal is for the supervisor, which then stops us in order
             )
         finally:
@@ -174,26 +172,22 @@ class Service(ABC):
             self._report("died", f"{self.name} ended by itself ({_how_it_ended(code)}); it is started again")
             if time.monotonic() - born > _HEALTHY_S:
                 backoff = _FIRST_BACKOFF_S
-            while True:
-                try:
-                    await self._launch()
-                except Exception as error:  # whatever it is, the server has to come back: report and try again
-                    self._report("restart_failed", f"{self.name} could not be started again: {error}")
-                    await asyncio.sleep(backoff)
-                    backoff = min(backoff * 2, _LONGEST_BACKOFF_S)
-                else:
-                    break
-            self._report("restarted", f"{self.name} runs again with pid {self.pid}")
-            if time.monotonic() - born < _HEALTHY_S:
-                await self._settle(backoff)
+            while not await self._started_again():
+                await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, _LONGEST_BACKOFF_S)
+            self._report("restarted", f"{self.name} runs again with pid {self.pid}")
+            await asyncio.sleep(backoff)  # one that dies at once is started that much later
+            backoff = min(backoff * 2, _LONGEST_BACKOFF_S)
 
-    async def _settle(self, pause: float) -> None:
-        """After a quick death, the next start of a server that dies again within `pause` seconds waits that long."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pause):
-                await self._exited.wait()
-                await asyncio.sleep(pause)
+    async def _started_again(self) -> bool:
+        try:
+            await self._launch()
+        except (
+            Exception
+        ) as error:  # whatever it is, the server has to come back: report it, and the watcher tries again
+            self._report("restart_failed", f"{self.name} could not be started again: {error}")
+            return False
+        return True
 
     async def _until_it_dies(self) -> None:
         while True:
@@ -204,9 +198,13 @@ class Service(ABC):
             self._bound_log()
 
     def _report(self, kind: str, detail: str) -> None:
-        logger.warning("%s", detail) if kind != "restarted" else logger.info("%s", detail)
-        if self._on_event is not None:
+        logger.log(logging.INFO if kind == "restarted" else logging.WARNING, "%s", detail)
+        if self._on_event is None:
+            return
+        try:
             self._on_event(ServiceEvent(self.name, kind, detail))
+        except Exception:
+            logger.exception("a listener for events of the embedded services failed; the services go on")
 
     def _bound_log(self) -> None:
         """Keep at most two files of `LOG_LIMIT_BYTES`: the server appends to an open file, so the old content is copied aside."""
@@ -220,6 +218,13 @@ class Service(ABC):
             file.seek(max(0, self._log_path.stat().st_size - 8192))
             return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
         return "(no log)"
+
+
+def as_child(account: Account, death_signal: signal.Signals, command: Sequence[str]) -> list[str]:
+    """The command line that runs `command` as `account`, to be signalled when the calling thread dies (see `child.py`)."""
+    uid, gid = (account.uid, account.gid) if account.switch else (-1, -1)
+    shim = [sys.executable, "-I", "-S", str(Path(__file__).with_name("child.py"))]
+    return [*shim, str(os.getpid()), str(int(death_signal)), str(uid), str(gid), "077", *command]
 
 
 def _wait_for(process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop, exited: asyncio.Event) -> None:

@@ -48,7 +48,7 @@ class EmbeddedServices:
         """
         folder = make_data_folder(data_dir)
         lock = FolderLock.acquire(folder)
-        self = None
+        self: EmbeddedServices | None = None
         try:
             state.remove(folder)
             layout = prepare(folder)
@@ -67,10 +67,15 @@ class EmbeddedServices:
             )
             await _start_together(self._services)
             state.write(folder, self.running())
-        except BaseException:
+        except BaseException as error:
             if self is not None:
                 await self.stop()
             lock.release()
+            if isinstance(error, OSError):
+                raise ServiceFailed(
+                    f"the embedded services cannot use {error.filename or folder}: {error.strerror}; run as the user that owns "
+                    f"{folder}, or set EMBERLOG_DATA_DIR to another folder"
+                ) from error
             raise
         return self
 

@@ -17,8 +17,8 @@ _GRACE = 1.0
 """Seconds that an adapter gets beyond the call's own timeout to report it, before the call is cancelled."""
 
 
-async def embed(provider: Provider, call: EmbedCall) -> EmbedAnswer | ProviderError:
-    """The provider's answer, or what went wrong. Nothing but cancellation is raised, whatever the adapter does."""
+async def embed(provider: Provider, call: EmbedCall, dimensions: int) -> EmbedAnswer | ProviderError:
+    """The provider's answer, of vectors of `dimensions`, or what went wrong. Nothing but cancellation is raised, whatever the adapter does."""
     try:
         async with asyncio.timeout(call.timeout + _GRACE):
             answer = await provider.embed(call)
@@ -33,6 +33,10 @@ async def embed(provider: Provider, call: EmbedCall) -> EmbedAnswer | ProviderEr
         return ProviderError(ProviderFault.SERVER, f"the adapter failed with {type(error).__name__}")
     if len(answer.vectors) != len(call.texts):
         return ProviderError(ProviderFault.BAD_ANSWER, f"{len(answer.vectors)} vectors for {len(call.texts)} texts")
+    if answer.vectors.shape[1] != dimensions:
+        return ProviderError(
+            ProviderFault.BAD_ANSWER, f"vectors of {answer.vectors.shape[1]} dimensions, expected {dimensions}"
+        )
     return answer
 
 

@@ -255,7 +255,7 @@ class Lane:
     async def _run(self, batch: Batch, call: EmbedCall, tokens: int, sent_at: float) -> None:
         candidate = self.candidate
         try:
-            answer = await embed(self._provider, call)
+            answer = await embed(self._provider, call, self.dimensions or self.candidate.model.dimensions)
         finally:
             self.calls -= 1
             self._slots.release()

@@ -165,7 +165,7 @@ class Replays:
         pending.selection = Selection(model, data.dimensions, data.space, "replay")
         pending.candidate = next((c for c in candidates if c.endpoint.name == data.endpoint), candidates[0])
         key = self._service.tenant_key(pending.tenant)
-        pending.keys = [text_fingerprint(key, data.space, text) for text in pending.texts]
+        pending.keys = [text_fingerprint(key, data.space, pending.message.input_type, text) for text in pending.texts]
         pending.missing, pending.cached, pending.rows = pending.count, 0, None
         pending.unsent.clear()
         pending.dispatched_at = asyncio.get_running_loop().time()

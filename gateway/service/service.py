@@ -209,7 +209,7 @@ class RequestService:
                 retry_after_ms=1000,
             )
         key, space = self._tenant_keys[pending.tenant], pending.selection.space
-        pending.keys = [text_fingerprint(key, space, text) for text in pending.texts]
+        pending.keys = [text_fingerprint(key, space, pending.message.input_type, text) for text in pending.texts]
         self.commit_requested(pending)
         self.enter(pending)
 

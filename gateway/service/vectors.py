@@ -25,9 +25,10 @@ class Vectors:
 
     def announce(self, pending: Pending) -> None:
         """Tell its lane that the request is being committed and will come."""
-        pending.lane = self._dispatcher.lane(
-            pending.candidate, pending.selection.dimensions, pending.message.input_type
-        )
+        size, model = pending.selection.dimensions, pending.selection.model
+        # The model's own size is not asked for: not every server that serves it knows the field.
+        asked = None if size == model.dimensions else size
+        pending.lane = self._dispatcher.lane(pending.candidate, asked, pending.message.input_type)
         pending.lane.announce()
 
     def retract(self, pending: Pending) -> None:
