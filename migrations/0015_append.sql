@@ -189,8 +189,8 @@ BEGIN
         OFFSET 0  -- keeps the columns from being computed again for the hash
     ) e;
     INSERT INTO emberlog.dedupe_keys (day, key, position, fingerprint)
-    SELECT v_day, b.key, v_head + coalesce(v_ranks[b.item], b.item), decode(nullif(v_fingerprints[b.item], ''), 'hex')
-    FROM unnest(v_keys) WITH ORDINALITY b (key, item)
+    SELECT v_day, b.key, v_head + coalesce(v_ranks[b.item], b.item), decode(nullif(b.fingerprint, ''), 'hex')
+    FROM unnest(v_keys, v_fingerprints) WITH ORDINALITY b (key, fingerprint, item)
     WHERE v_ranks IS NULL OR v_ranks[b.item] IS NOT NULL;
     first_position := v_head + 1;
 END

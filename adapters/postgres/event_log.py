@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from adapters.postgres.batch import decode, encode
-from adapters.postgres.pool import UNREACHABLE, Connection, Pool, connect, open_pool
+from adapters.postgres.pool import UNREACHABLE, Connection, Pool, RoleMissing, connect, open_pool
 from adapters.postgres.statements import statement
 from domain.ports.event_log import (
     Appended,
@@ -24,8 +24,9 @@ from domain.ports.event_log import (
 )
 
 FENCED = "EL001"
-_ITEM_CLASSES = ("22", "23", "54")
-"""SQLSTATE classes that blame the data: data exception, integrity (the check on `data`), program limit (nesting, index row)."""
+_CHECK_VIOLATION = "23514"
+_ITEM_CLASSES = ("22", "54")
+"""SQLSTATE classes that blame the data: data exception, program limit (nesting, size of an index row)."""
 _EPOCH_2000 = 946_684_800_000_000
 """Microseconds from 1970 to 2000, where Postgres counts from."""
 _READER_SETTINGS = {
@@ -54,7 +55,7 @@ class PostgresEventLog:
 
     @classmethod
     async def connect(cls, dsn: str, *, pool_size: int = 4, readers: int = 2) -> Self:
-        """Open the pools and make the partitions that are needed next. Raises `LogUnavailable`."""
+        """Open the pools and make the partitions that are needed next. Raises `LogUnavailable`, `RoleMissing`."""
         pool = reading = None
         try:
             pool = await open_pool(dsn, "gateway", max_size=pool_size)
@@ -100,7 +101,7 @@ class PostgresEventLog:
         except asyncpg.PostgresError as error:
             if error.sqlstate == FENCED:
                 raise InstanceFenced(f"instance {instance} is fenced: stop, and register a new one") from error
-            if (error.sqlstate or "")[:2] not in _ITEM_CLASSES:
+            if error.sqlstate != _CHECK_VIOLATION and (error.sqlstate or "")[:2] not in _ITEM_CLASSES:
                 raise _unavailable(error) from error
             refusal = _refusal(error)
         else:
@@ -121,7 +122,7 @@ class PostgresEventLog:
             raise _unavailable(error) from error
         except (asyncpg.PostgresError, ValueError):
             raise
-        except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
+        except (OSError, TimeoutError, asyncpg.InterfaceError, RoleMissing) as error:
             self._disconnect()
             raise _unavailable(error) from error
 

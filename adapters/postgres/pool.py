@@ -21,16 +21,20 @@ UNREACHABLE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceEr
 """What connecting, or a statement on a connection that dies, raises."""
 
 
+class RoleMissing(Exception):
+    """The database lacks the application's role, or the login may not switch to it; the message says what to run."""
+
+
 async def assume_role(connection: Connection) -> None:
-    """Give up the login's own rights for the application's, unless it has no others. Raises `RuntimeError` if it may not."""
+    """Give up the login's own rights for the application's, unless it has no others. Raises `RoleMissing`."""
     if await connection.fetchval("SELECT session_user") == APPLICATION_ROLE:
         return
     try:
         await connection.execute(f"SET ROLE {APPLICATION_ROLE}")
     except (asyncpg.InvalidParameterValueError, asyncpg.UndefinedObjectError) as error:
-        raise RuntimeError(f"role {APPLICATION_ROLE!r} does not exist: run `emberlog migrate` first") from error
+        raise RoleMissing(f"role {APPLICATION_ROLE!r} does not exist: run `emberlog migrate` first") from error
     except asyncpg.InsufficientPrivilegeError as error:
-        raise RuntimeError(
+        raise RoleMissing(
             f"the database login may not switch to role {APPLICATION_ROLE!r}: as its owner run "
             f"GRANT {APPLICATION_ROLE} TO the login of the gateway"
         ) from error
@@ -48,7 +52,7 @@ def _server_settings(name: str, statement_timeout: float) -> dict[str, str]:
 async def connect(
     dsn: str, name: str, *, statement_timeout: float = 30.0, role: bool = True, settings: dict[str, str] | None = None
 ) -> Connection:
-    """One connection named `emberlog <name>`. `statement_timeout` in seconds; `role` False keeps the login's own rights."""
+    """One connection named `emberlog <name>`. `statement_timeout` in seconds; `role` False keeps the login's own rights. Raises `RoleMissing` and `UNREACHABLE`."""
     connection = await asyncpg.connect(
         dsn,
         timeout=CONNECT_SECONDS,
