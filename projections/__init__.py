@@ -1,0 +1,1 @@
+"""Read models of the log: each a folder with its SQL, folded by one runner whose cursor moves in the view's own transaction."""

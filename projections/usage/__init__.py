@@ -1,0 +1,11 @@
+"""The usage view: what each tenant, agent, model and provider used and was charged, by minute, hour and day."""
+
+from domain.events import EmbeddingAbandoned, EmbeddingFailed, EmbeddingGenerated, EmbeddingReembedded
+from projections.projection import Projection
+from projections.statements import statement
+
+USAGE = Projection(
+    name="usage",
+    reads=(EmbeddingGenerated, EmbeddingFailed, EmbeddingAbandoned, EmbeddingReembedded),
+    apply=(statement("projections.usage", "apply"),),
+)

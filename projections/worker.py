@@ -1,0 +1,210 @@
+"""One projection in one process: owns it when nobody else does and folds what is new, else watches how far the owner has come."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from datetime import timedelta
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from projections import cursor
+from projections.cursor import Connection, Standing
+from projections.projection import GapInLog, Ousted, Projection, UnknownSchema
+
+_log = structlog.get_logger("emberlog.projections")
+
+POLL_SECONDS = 0.25
+BATCH = 20_000
+PRUNE_SECONDS = 600.0
+RETRY_SECONDS = (0.5, 30.0)
+"""The first pause after a failure and the longest; each is twice the one before."""
+
+# Classes of SQLSTATE that say nothing about the events: lost connections, conflicts between transactions, locks, exhausted
+# resources, an operator's doing; and a session ended because its process was stopped in a transaction.
+_PASSING = ("08", "25P", "40", "53", "55", "57", "58")
+
+
+class Worker:
+    """Folds `projection` over connections to `dsn`. `run` until `stop`; the rest says where it stands."""
+
+    def __init__(
+        self, dsn: str, projection: Projection, owner: UUID, *, batch: int, lease_seconds: float, poll_seconds: float
+    ) -> None:
+        self.projection = projection
+        self.standing: Standing | None = None
+        self.changed = asyncio.Event()
+        self._dsn = dsn
+        self._owner = owner
+        self._max_batch = self._batch = batch
+        self._lease_seconds = lease_seconds
+        self._lease = timedelta(seconds=lease_seconds)
+        self._poll_seconds = poll_seconds
+        self._connection: Connection | None = None
+        self._fence: int | None = None
+        self._renewed_at = 0.0
+        self._looked_at = time.monotonic()
+        self._pruned_at = 0.0
+        self._pause = 0.0
+        self._resume_at = 0.0
+        self._wake = asyncio.Event()
+        self._stopping = False
+
+    def wake(self) -> None:
+        """There may be new events."""
+        self._wake.set()
+
+    @property
+    def halted(self) -> str | None:
+        """Why the view cannot go on, as far as its present owner has found; None while it can, or nobody has tried."""
+        seen = self.standing
+        if seen is None or seen.free or (self._fence is not None and not self._pause):
+            return None
+        return seen.error
+
+    def lag(self) -> tuple[int, float]:
+        """Events not folded yet, and the age of the oldest in seconds. While the database is away the age grows from what was last seen."""
+        seen = self.standing
+        unseen = time.monotonic() - self._looked_at
+        if seen is None:
+            return 0, unseen
+        stale = unseen if unseen > 4 * self._poll_seconds and (seen.head > seen.position or unseen > 5.0) else 0.0
+        return max(0, seen.head - seen.position), seen.lag_seconds + stale
+
+    async def run(self) -> None:
+        """Fold until `stop`; then give the projection back."""
+        try:
+            while not self._stopping:
+                try:
+                    if await self._round():
+                        continue
+                except Ousted:
+                    _log.warning("projection_taken_over", projection=self.projection.name)
+                    self._fence = None
+                    continue
+                except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+                    self._failed(error)
+                    await self._disconnect()
+                await self._sleep()
+        finally:
+            await self._give_back()
+
+    def stop(self) -> None:
+        """End `run` after the batch at work."""
+        self._stopping = True
+        self._wake.set()
+
+    async def _round(self) -> bool:
+        """Look, and do what is due. Returns whether there may be more to do at once."""
+        connection = await self._connect()
+        seen = await self._look(connection)
+        if self._fence is not None and seen.fence != self._fence:
+            raise Ousted(self.projection.name)
+        if self._fence is None:
+            if not seen.free:
+                return False
+            self._fence = await cursor.acquire(connection, self.projection, self._owner, self._lease)
+            self._renewed_at = time.monotonic()
+            return self._fence is not None
+        if seen.head > seen.position and time.monotonic() >= self._resume_at:
+            return await self._step(connection, self._fence, seen)
+        if time.monotonic() - self._renewed_at > self._lease_seconds / 3:
+            await cursor.renew(connection, self.projection, self._fence, self._lease)
+            self._renewed_at = time.monotonic()
+        if self.projection.prune and time.monotonic() - self._pruned_at > PRUNE_SECONDS:
+            await cursor.prune(connection, self.projection, self._fence, seen)
+            self._pruned_at = time.monotonic()
+        return False
+
+    async def _step(self, connection: Connection, fence: int, seen: Standing) -> bool:
+        """Fold the next batch. One that fails is tried in halves, until the event at fault stands alone: there the view halts."""
+        upto = min(seen.head, seen.position + self._batch)
+        try:
+            await cursor.fold(connection, self.projection, fence, seen.position, upto, self._lease)
+        except (GapInLog, UnknownSchema, asyncpg.PostgresError) as error:
+            if isinstance(error, asyncpg.PostgresError) and str(error.sqlstate).startswith(_PASSING):
+                raise
+            if upto - seen.position > 1:
+                self._batch = (upto - seen.position) // 2
+                return True
+            self._failed(error)
+            await cursor.halt(connection, self.projection, fence, upto, _reason(error))
+            await self._look(connection)
+            return False
+        self._batch = min(self._max_batch, self._batch * 2)
+        self._pause = self._resume_at = 0.0
+        self._renewed_at = time.monotonic()
+        return True
+
+    async def _look(self, connection: Connection) -> Standing:
+        self.standing = seen = await cursor.look(connection, self.projection)
+        self._looked_at = time.monotonic()
+        self.changed.set()
+        self.changed = asyncio.Event()
+        return seen
+
+    def _failed(self, error: Exception) -> None:
+        self._pause = min(RETRY_SECONDS[1], self._pause * 2 or RETRY_SECONDS[0])
+        self._resume_at = time.monotonic() + self._pause
+        _log.error(
+            "projection_failed", projection=self.projection.name, reason=_reason(error), retry_in_seconds=self._pause
+        )  # fmt: skip
+
+    async def _sleep(self) -> None:
+        """Until there is a wake-up or the next poll; without a connection, for the whole pause."""
+        pause = self._poll_seconds
+        if self._connection is None:
+            pause = max(pause, self._resume_at - time.monotonic())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._wake.wait()
+        self._wake.clear()
+
+    async def _connect(self) -> Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await asyncpg.connect(
+                self._dsn,
+                timeout=10,
+                command_timeout=300,
+                server_settings={
+                    "application_name": f"emberlog projection {self.projection.name}",
+                    "role": "emberlog_app",
+                    "timezone": "UTC",
+                    # A process stopped within a transaction must not keep the next owner waiting.
+                    "idle_in_transaction_session_timeout": str(int(self._lease_seconds * 1000)),
+                    "lock_timeout": "5000",
+                    "plan_cache_mode": "force_custom_plan",
+                    "jit": "off",
+                },
+            )
+        return self._connection
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    async def _give_back(self) -> None:
+        """Release the lease and close, as far as the database is there; otherwise the lease runs out."""
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            async with asyncio.timeout(2):
+                if self._fence is not None and not connection.is_closed():
+                    await cursor.release(connection, self.projection, self._fence)
+                await connection.close()
+        except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError):
+            connection.terminate()
+        self._connection = None
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, for operators. Of Postgres's errors the message without the values it quotes: its detail holds whole rows."""
+    text = str(error.args[0]) if error.args else ""
+    if isinstance(error, asyncpg.PostgresError):
+        text = f"{error.sqlstate}: {text.partition(': "')[0]}"
+    return f"{type(error).__name__}: {text}"[:500]
