@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from starlette.types import Receive, Scope
 
@@ -11,6 +12,7 @@ from gateway.http.answers import HttpError
 from gateway.http.headers import header
 
 BODY_SECONDS = 60.0
+_DISCARD_SECONDS = 1.0
 
 
 async def read_json_body(scope: Scope, receive: Receive, limit: int) -> bytes | None:
@@ -24,6 +26,8 @@ async def read_json_body(scope: Scope, receive: Receive, limit: int) -> bytes | 
         )
     declared = header(scope["headers"], b"content-length")
     if declared is not None and declared.isdigit() and int(declared) > limit:
+        if header(scope["headers"], b"expect") is None:
+            await _discard(receive)
         raise _too_large(limit)
     parts: list[bytes] = []
     size = 0
@@ -36,12 +40,23 @@ async def read_json_body(scope: Scope, receive: Receive, limit: int) -> bytes | 
                 part = message.get("body", b"")
                 size += len(part)
                 if size > limit:
+                    parts.clear()
+                    if message.get("more_body", False):
+                        await _discard(receive)
                     raise _too_large(limit)
                 parts.append(part)
                 if not message.get("more_body", False):
                     return b"".join(parts)
     except TimeoutError:
         raise HttpError(408, f"the body did not arrive within {BODY_SECONDS:.0f} s") from None
+
+
+async def _discard(receive: Receive) -> None:
+    """Read the rest into nothing for a moment: an answer that closes on unread bytes is lost to the reset they cause."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DISCARD_SECONDS):
+            while (await receive()).get("more_body", False):
+                pass
 
 
 def not_json(failure: Exception) -> GatewayError:

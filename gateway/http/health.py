@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -29,7 +29,7 @@ class Readiness(msgspec.Struct, frozen=True):
     """Whether requests can be served, and each part's state."""
 
     status: Literal["ready", "draining", "not_ready"]
-    checks: dict[str, object]
+    checks: dict[str, Any]
 
 
 class HealthRoutes:

@@ -55,7 +55,9 @@ async def test_a_text_frame_closes_with_1003(gateway: Gateway, bystander: Client
         assert await client.closed() == 1003
 
 
-@pytest.mark.parametrize("bad", [b"\xc1", b"{}", pack([1]), pack("x"), b"", b"\x91" * 1_000_000], ids=lambda b: f"{len(b)}-bytes")
+@pytest.mark.parametrize(
+    "bad", [b"\xc1", b"{}", pack([1]), pack("x"), b"", b"\x91" * 1_000_000], ids=lambda b: f"{len(b)}-bytes"
+)
 async def test_what_is_no_map_is_answered_twice_and_closes_with_4400_the_third_time_in_a_row(
     gateway: Gateway, bystander: Client, bad: bytes
 ) -> None:
@@ -110,7 +112,13 @@ async def test_a_bad_message_is_answered_and_the_connection_stays_open(
         with_bytes("bomb", b"\x91" * 10_000_000),
         with_bytes("bomb", b"\x81\xa1k" * 3_000_000),
         with_bytes("declared", b"\xdd\x80\x00\x00\x00"),
-        b"\x83" + pack("type") + pack("embedding.generate") + pack("id") + pack("q") + pack("input") + b"\xdd\x80\x00\x00\x00",
+        b"\x83"
+        + pack("type")
+        + pack("embedding.generate")
+        + pack("id")
+        + pack("q")
+        + pack("input")
+        + b"\xdd\x80\x00\x00\x00",
         b"\xdf\x80\x00\x00\x00",
     ],
     ids=["nested-arrays", "nested-maps", "array-of-2-31", "input-of-2-31", "map-of-2-31"],
@@ -203,7 +211,9 @@ frames = st.one_of(
 )
 
 
-async def test_random_and_mutated_frames_never_hurt_the_server_or_another_session(gateway: Gateway, bystander: Client) -> None:
+async def test_random_and_mutated_frames_never_hurt_the_server_or_another_session(
+    gateway: Gateway, bystander: Client
+) -> None:
     loop = asyncio.get_running_loop()
 
     async def attack(sent: list[bytes], opened: bool) -> None:
@@ -227,3 +237,4 @@ async def test_random_and_mutated_frames_never_hurt_the_server_or_another_sessio
     await asyncio.to_thread(attacks)
     gc.collect()
     assert not failures
+    assert gateway.registry.opened_total > 30

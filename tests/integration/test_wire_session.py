@@ -86,12 +86,18 @@ async def test_requests_pipelined_behind_preferences_wait_until_those_are_stored
         assert gateway.service.registered[0][1].strategy == "cost"
 
 
-async def test_a_refused_session_open_may_be_sent_again_and_what_followed_it_is_answered_not_fatal(gateway: Gateway) -> None:
+async def test_a_refused_session_open_may_be_sent_again_and_what_followed_it_is_answered_not_fatal(
+    gateway: Gateway,
+) -> None:
     async with gateway.client() as client:
         await client.send({**OPEN, "preferences": {"strategy": "magic"}})
         await client.send(generate("r1"))
         refused = await client.receive()
-        assert (refused["code"], refused["id"], refused["details"]["field"]) == ("invalid_request", "open", "preferences.strategy")
+        assert (refused["code"], refused["id"], refused["details"]["field"]) == (
+            "invalid_request",
+            "open",
+            "preferences.strategy",
+        )
         assert (await client.receive())["id"] == "r1"
         await client.open()
         assert (await client.embed())["type"] == "embedding.result"
@@ -101,7 +107,12 @@ async def test_preferences_that_cannot_be_stored_refuse_the_session_open(gateway
     gateway.service.fail = GatewayError("unavailable", "the log cannot be reached")
     async with gateway.client() as client:
         answer = await client.ask({**OPEN, "preferences": {"strategy": "cost"}})
-        assert (answer["type"], answer["code"], answer["retryable"], answer["id"]) == ("error", "unavailable", True, "open")
+        assert (answer["type"], answer["code"], answer["retryable"], answer["id"]) == (
+            "error",
+            "unavailable",
+            True,
+            "open",
+        )
         gateway.service.fail = None
         await client.open()
 
@@ -186,7 +197,9 @@ async def test_a_second_session_open_closes_with_4409(gateway: Gateway) -> None:
         assert await client.closed() == 4409
 
 
-@pytest.mark.parametrize("first", [generate(), {"type": "request.cancel", "id": "r"}, {"type": "embedding.generate", "id": 3}])
+@pytest.mark.parametrize(
+    "first", [generate(), {"type": "request.cancel", "id": "r"}, {"type": "embedding.generate", "id": 3}]
+)
 async def test_a_request_before_session_open_closes_with_4401(gateway: Gateway, first: dict[str, Any]) -> None:
     async with gateway.client() as client:
         await client.send(first)
@@ -196,7 +209,11 @@ async def test_a_request_before_session_open_closes_with_4401(gateway: Gateway, 
 async def test_a_revoked_key_closes_its_open_sessions_with_4401_within_a_second_and_no_other() -> None:
     service = FakeService()
     service.hold = True
-    async with Gateway(service, WireSettings()).running() as gateway, gateway.session() as mine, gateway.session(OTHER_KEY) as other:
+    async with (
+        Gateway(service, WireSettings()).running() as gateway,
+        gateway.session() as mine,
+        gateway.session(OTHER_KEY) as other,
+    ):
         await mine.send(generate())
         await service.arrived.wait()
         service.revoked.add("k1")
@@ -280,7 +297,11 @@ async def test_an_error_of_ours_is_internal_with_a_trace_id_and_the_session_goes
 async def test_a_refusal_of_the_service_reaches_the_client_with_its_details(gateway: Gateway) -> None:
     async with gateway.session() as client:
         answer = await client.embed("r1", ["a", "", "b"])
-        assert (answer["code"], answer["details"]["field"], answer["details"]["index"]) == ("invalid_request", "input", 1)
+        assert (answer["code"], answer["details"]["field"], answer["details"]["index"]) == (
+            "invalid_request",
+            "input",
+            1,
+        )
 
 
 async def test_an_answer_over_one_message_says_to_stream(gateway: Gateway) -> None:
@@ -290,7 +311,9 @@ async def test_an_answer_over_one_message_says_to_stream(gateway: Gateway) -> No
         assert (answer["code"], answer["details"]["field"]) == ("invalid_request", "stream")
 
 
-async def test_draining_tells_sessions_refuses_new_requests_finishes_old_ones_and_closes_with_1012(gateway: Gateway) -> None:
+async def test_draining_tells_sessions_refuses_new_requests_finishes_old_ones_and_closes_with_1012(
+    gateway: Gateway,
+) -> None:
     gateway.service.hold = True
     async with gateway.session() as busy, gateway.session() as idle:
         await busy.send(generate("r1"))

@@ -33,7 +33,18 @@ def with_bytes(name: str, raw: bytes) -> bytes:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\xc1", b"not msgpack", pack([1, 2]), pack(3), pack(None), pack("text"), pack(OK) + b"\x01", pack(OK)[:-1], b"\x91" * 100_000],
+    [
+        b"",
+        b"\xc1",
+        b"not msgpack",
+        pack([1, 2]),
+        pack(3),
+        pack(None),
+        pack("text"),
+        pack(OK) + b"\x01",
+        pack(OK)[:-1],
+        b"\x91" * 100_000,
+    ],
 )
 def test_what_is_no_messagepack_map_is_malformed(data: bytes) -> None:
     refused = refusal(data)
@@ -73,7 +84,9 @@ def test_what_is_no_messagepack_map_is_malformed(data: bytes) -> None:
         ({"thread": "\ud800"}, "invalid_message", "thread", None),
     ],
 )
-def test_a_wrong_field_is_named_with_its_code_and_the_id_is_echoed(fields: dict[str, Any], code: str, field: str, index: int | None) -> None:
+def test_a_wrong_field_is_named_with_its_code_and_the_id_is_echoed(
+    fields: dict[str, Any], code: str, field: str, index: int | None
+) -> None:
     refused = refusal(pack({**OK, **fields}))
     assert not refused.malformed
     assert (refused.error.code, refused.message_id, refused.kind) == (code, "q", "embedding.generate")
@@ -99,7 +112,9 @@ def test_a_wrong_field_is_named_with_its_code_and_the_id_is_echoed(fields: dict[
         ({"type": "session.open", "id": "o"}, "invalid_message", "o"),
     ],
 )
-def test_a_bad_envelope_is_refused_with_the_id_where_it_can_be_read(message: Any, code: str, message_id: str | None) -> None:
+def test_a_bad_envelope_is_refused_with_the_id_where_it_can_be_read(
+    message: Any, code: str, message_id: str | None
+) -> None:
     refused = refusal(pack(message))
     assert (refused.error.code, refused.message_id) == (code, message_id)
     assert not refused.malformed
@@ -123,9 +138,21 @@ def test_unknown_fields_are_skipped_whatever_they_hold() -> None:
         with_bytes("bomb", b"\x81\xa1k" * 1_000_000),
         with_bytes("declared", b"\xdd\x80\x00\x00\x00"),
         with_bytes("declared", b"\xdf\x80\x00\x00\x00"),
-        b"\x83" + pack("type") + pack("embedding.generate") + pack("id") + pack("q") + pack("input") + b"\xdd\x80\x00\x00\x00",
+        b"\x83"
+        + pack("type")
+        + pack("embedding.generate")
+        + pack("id")
+        + pack("q")
+        + pack("input")
+        + b"\xdd\x80\x00\x00\x00",
         b"\xdf\x80\x00\x00\x00",
-        b"\x83" + pack("type") + pack("embedding.generate") + pack("id") + pack("q") + pack("input") + b"\xdb\x7f\xff\xff\xff",
+        b"\x83"
+        + pack("type")
+        + pack("embedding.generate")
+        + pack("id")
+        + pack("q")
+        + pack("input")
+        + b"\xdb\x7f\xff\xff\xff",
     ],
 )
 def test_bombs_and_lies_about_length_are_refused_at_once(data: bytes) -> None:
@@ -163,13 +190,16 @@ client_messages = st.one_of(
             "deadline_ms": st.integers(1, 2**63 - 1),
             "metadata": st.dictionaries(texts, texts, max_size=3),
             "dry_run": st.booleans(),
-            "future": st.lists(st.integers() | texts, max_size=2).filter(lambda v: all(not isinstance(i, int) or abs(i) < 2**63 for i in v)),
+            "future": st.lists(st.integers() | texts, max_size=2).filter(
+                lambda v: all(not isinstance(i, int) or abs(i) < 2**63 for i in v)
+            ),
         },
     ),
     st.fixed_dictionaries({"type": st.just("request.cancel"), "id": ids}),
     st.fixed_dictionaries({"type": st.just("agent.register"), "id": ids, "preferences": preferences}),
     st.fixed_dictionaries(
-        {"type": st.just("session.open"), "id": ids, "agent": st.fixed_dictionaries({"id": ids})}, optional={"token": texts, "preferences": preferences}
+        {"type": st.just("session.open"), "id": ids, "agent": st.fixed_dictionaries({"id": ids})},
+        optional={"token": texts, "preferences": preferences},
     ),
 )
 

@@ -159,4 +159,7 @@ def test_endless_empty_fragments_cost_no_memory() -> None:
 
 
 def test_a_text_message_is_told_once_and_its_fragments_are_dropped() -> None:
-    assert read(masked(0x01, b"a") + masked(0x00, b"b") + masked(0x80, b"c") + masked(0x82, b"d")) == [("text",), ("binary", b"d")]
+    assert read(masked(0x01, b"a") + masked(0x00, b"b") + masked(0x80, b"c") + masked(0x82, b"d")) == [
+        ("text",),
+        ("binary", b"d"),
+    ]
