@@ -161,19 +161,20 @@ class PostgresService(Service):
 
     async def _end_orphans(self) -> None:
         """Postmasters of this cluster are asked to shut down; backends of one that is dead notice by themselves, or are ended."""
-        orphans = find(self._is_ours)
-        if not orphans:
-            return
         postmasters = find(self._is_postmaster)
+        ended = list(postmasters)
         send(postmasters, signal.SIGINT)
         steps = ((15.0 if postmasters else 0.5, signal.SIGQUIT), (3.0, signal.SIGKILL), (5.0, None))
         for patience, harder in steps:
             if await until_gone(self._is_ours, patience):
                 break
+            left = find(self._is_ours)
             if harder is None:
-                raise ServiceFailed(f"a Postgres of an earlier start (pid {orphans[0]}) does not end: end it by hand")
-            send(find(self._is_ours), harder)
-        self._report("orphan_ended", f"ended the Postgres of an earlier start (pid {orphans[0]})")
+                raise ServiceFailed(f"a Postgres process of an earlier start (pid {left}) does not end: end it by hand")
+            send(left, harder)
+            ended = ended or left
+        if ended:
+            self._report("orphan_ended", f"ended the Postgres of an earlier start (pid {ended[0]})")
 
     def _drop_stale_locks(self) -> None:
         """No process of this cluster lives, so a lock file that names a live process names a stranger: Postgres would refuse to start.

@@ -44,10 +44,10 @@ def temporary_data_dir(parent: Path) -> Iterator[Path]:
 def noted_places(data_dir: Path) -> dict[str, str]:
     """What the data folder's note says lies elsewhere; empty when everything is in it."""
     try:
-        note: dict[str, str] = json.loads((data_dir / PLACE_NAME).read_bytes())
+        note = json.loads((data_dir / PLACE_NAME).read_bytes())
     except (FileNotFoundError, ValueError):
         return {}
-    return note
+    return note if isinstance(note, dict) else {}
 
 
 def servers_of(data_dir: Path) -> list[int]:

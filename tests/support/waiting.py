@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
 
 
+@overload
+async def until(probe: Callable[[], Awaitable[T]], *, what: str, timeout: float = ...) -> T: ...
+@overload
+async def until(probe: Callable[[], T], *, what: str, timeout: float = ...) -> T: ...
 async def until(probe: Callable[[], T | Awaitable[T]], *, what: str, timeout: float = 10.0) -> T:
     """Repeat `probe` (sync or async) until it returns something true, and return that. Fails after `timeout` seconds, saying `what`."""
     give_up = time.monotonic() + timeout
