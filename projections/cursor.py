@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -11,7 +12,7 @@ import msgspec
 from projections.projection import GapInLog, Ousted, Projection, UnknownSchema
 from projections.statements import statement
 
-Connection = asyncpg.Connection[asyncpg.Record]
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 _LOOK, _CREATE, _ACQUIRE, _RENEW, _RELEASE, _HOLD, _CHECK, _ADVANCE, _HALT, _EVICT = (
     statement("projections.sql", name)

@@ -206,5 +206,5 @@ def _reason(error: Exception) -> str:
     """What went wrong, for operators. Of Postgres's errors the message without the values it quotes: its detail holds whole rows."""
     text = str(error.args[0]) if error.args else ""
     if isinstance(error, asyncpg.PostgresError):
-        text = f"{error.sqlstate}: {text.partition(': "')[0]}"
+        text = f"{error.sqlstate}: " + text.partition(': "')[0]
     return f"{type(error).__name__}: {text}"[:500]

@@ -23,7 +23,7 @@ SELECT
     coalesce(e.data->>'agent', a.data->>'agent'),
     coalesce(e.data->>'model', a.data->>'model'),
     e.data->>'provider',
-    coalesce(a.data->>'instance', e.data->>'instance'),
+    a.data->>'instance',
     e.data->>'code',
     a.position, a.recorded_at, e.position, e.recorded_at
 FROM asked a
