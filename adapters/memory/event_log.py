@@ -143,6 +143,11 @@ class MemoryEventLog:
             known.fenced_head = head
         return known.fenced_head
 
+    async def fenced(self, instance: UUID) -> bool:
+        """See `EventLog.fenced`."""
+        known = self.store.instances.get(instance)
+        return known is None or known.fenced_head is not None
+
     async def fence_expired(self) -> list[UUID]:
         """See `EventLog.fence_expired`."""
         now = self.store.clock()

@@ -174,6 +174,12 @@ class PostgresEventLog:
         [row] = await self._fetch(self.pool, "SELECT emberlog.fence_instance($1)", instance)
         return int(row[0])
 
+    async def fenced(self, instance: UUID) -> bool:
+        """See `EventLog.fenced`."""
+        alive = "SELECT EXISTS (SELECT FROM emberlog.instances WHERE id = $1 AND fenced_at IS NULL)"
+        [row] = await self._fetch(self.pool, alive, instance)
+        return not row[0]
+
     async def fence_expired(self) -> list[UUID]:
         """See `EventLog.fence_expired`."""
         return [UUID(bytes=row[0].bytes) for row in await self._fetch(self.pool, "SELECT emberlog.fence_expired()")]
