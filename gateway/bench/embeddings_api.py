@@ -1,0 +1,218 @@
+"""OpenAI's embeddings API as pure functions over bytes: what the simulator answers to a request body, faults included."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pybase64
+
+from gateway.bench.faults import Fault
+from gateway.bench.tokens import Counter, bytes_of_tokens
+from gateway.bench.vectors import VectorTable, table_of
+
+MODELS: dict[str, int] = {
+    "text-embedding-3-small": 1536,
+    "text-embedding-3-large": 3072,
+    "text-embedding-ada-002": 1536,
+}
+"""OpenAI's embedding models and their default sizes (https://platform.openai.com/docs/guides/embeddings)."""
+
+
+class Limits(msgspec.Struct):
+    """The caps of a call. OpenAI's own: 2,048 inputs, 8,192 tokens an input, 300,000 tokens a call."""
+
+    max_inputs: int = 2048
+    max_input_tokens: int = 8192
+    max_tokens: int = 300_000
+
+
+class EmbeddingsRequest(msgspec.Struct, gc=False):
+    """The body of `POST /v1/embeddings`. Fields that the simulator has no use for are ignored."""
+
+    model: str
+    input: str | list[str | int | list[int]]
+    encoding_format: str = "float"
+    dimensions: int | None = None
+
+
+class Answer(NamedTuple):
+    """An HTTP answer: status, extra header lines (each ended by CRLF), content type and body."""
+
+    status: int
+    body: bytes
+    headers: bytes = b""
+    content_type: bytes = b"application/json"
+
+
+class Refusal(Exception):
+    """The request is answered with an error in OpenAI's shape."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        kind: str = "invalid_request_error",
+        code: str | None = None,
+        param: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.answer = error_answer(status, message, kind=kind, code=code, param=param)
+
+
+def error_answer(
+    status: int,
+    message: str,
+    *,
+    kind: str = "invalid_request_error",
+    code: str | None = None,
+    param: str | None = None,
+    headers: bytes = b"",
+) -> Answer:
+    """An error body as OpenAI sends it."""
+    error = {"message": message, "type": kind, "param": param, "code": code}
+    return Answer(status, msgspec.json.encode({"error": error}), headers)
+
+
+_decode = msgspec.json.Decoder(EmbeddingsRequest).decode
+
+
+def parse(body: bytes) -> EmbeddingsRequest:
+    """The request in a body; raises `Refusal` (400) for what is no such request."""
+    try:
+        return _decode(body)
+    except msgspec.MsgspecError as error:
+        raise Refusal(400, f"We could not parse the JSON body of your request: {error}") from None
+
+
+def texts_of(request: EmbeddingsRequest, limits: Limits) -> list[str] | list[list[int]]:
+    """The inputs as a list of strings or of token arrays. Raises `Refusal` for empty, mixed or too many inputs."""
+    given = request.input
+    if isinstance(given, str):
+        given = [given]
+    if given and all(type(item) is int for item in given):
+        given = [given]  # type: ignore[list-item]  # checked the line above: one token array
+    if len(given) > limits.max_inputs:
+        raise Refusal(
+            400,
+            f"Invalid 'input': array too long. Expected an array with maximum length {limits.max_inputs}, "
+            f"but got an array with length {len(given)} instead.",
+            code="array_above_max_length",
+            param="input",
+        )
+    kind = type(given[0]) if given else None
+    if kind not in (str, list) or any(type(item) is not kind for item in given) or not all(given):
+        raise Refusal(400, "'$.input' is invalid. Please check the API reference.", param="input")
+    return given  # type: ignore[return-value]  # all strings or all lists, checked above
+
+
+def count_tokens(texts: Sequence[str | list[int]], count: Counter, limits: Limits) -> int:
+    """The tokens of a call. Raises `Refusal` naming the first input over the model's limit, or the call's limit."""
+    total = 0
+    for index, text in enumerate(texts):
+        tokens = count(text) if isinstance(text, str) else len(text)
+        if tokens > limits.max_input_tokens:
+            raise Refusal(400, f"Invalid 'input[{index}]': maximum context length is {limits.max_input_tokens} tokens.")
+        total += tokens
+    if total > limits.max_tokens:
+        raise Refusal(
+            400,
+            f"Requested {total} tokens, max {limits.max_tokens} tokens per request",
+            kind="max_tokens_per_request",
+            code="max_tokens_per_request",
+        )
+    return total
+
+
+def dimensions_of(request: EmbeddingsRequest, models: dict[str, int]) -> int:
+    """The size of the vectors asked for. Raises `Refusal` for an unknown model or a size that the model cannot give."""
+    default = models.get(request.model)
+    if default is None:
+        raise Refusal(
+            404, f"The model `{request.model}` does not exist or you do not have access to it.", code="model_not_found"
+        )
+    if request.dimensions is None:
+        return default
+    if not 1 <= request.dimensions <= default:
+        raise Refusal(400, f"Invalid value for 'dimensions': must be between 1 and {default}.", param="dimensions")
+    return request.dimensions
+
+
+def embed(
+    request: EmbeddingsRequest, texts: Sequence[str | list[int]], dimensions: int, tokens: int, fault: Fault | None
+) -> Answer:
+    """The answer with a vector for each text, spoilt as `fault` says."""
+    kind = fault.kind if fault is not None else None
+    as_base64 = request.encoding_format == "base64" and kind != "float"
+    table = table_of(max(1, dimensions - 1) if kind == "wrong_dimensions" else dimensions)
+    render: Callable[[str | bytes], bytes] = _quoted(table) if as_base64 else table.json
+    rows = [render(text if isinstance(text, str) else bytes_of_tokens(text)) for text in texts]
+    indices = list(range(len(rows)))
+    if kind is not None:
+        _spoil(kind, rows, indices, texts, dimensions, as_base64)
+    data = b",".join(
+        [b'{"object":"embedding","index":%d,"embedding":%b}' % (i, row) for i, row in zip(indices, rows, strict=True)]
+    )
+    usage = b"" if kind == "no_usage" else b',"usage":{"prompt_tokens":%d,"total_tokens":%d}' % (tokens, tokens)
+    body = b'{"object":"list","data":[%b],"model":%b%b}' % (data, msgspec.json.encode(request.model), usage)
+    if kind == "truncated":
+        body = body[: len(body) // 2]
+    if kind == "html":
+        return Answer(200, b"<!DOCTYPE html><html><body>Sign in to continue</body></html>", content_type=b"text/html")
+    return Answer(200, body)
+
+
+def fault_answer(fault: Fault) -> Answer:
+    """The answer of a `status` fault."""
+    headers = b""
+    if fault.retry_after is not None:
+        headers += b"retry-after: %b\r\n" % fault.retry_after.encode("ascii")
+    if fault.retry_after_ms is not None:
+        headers += b"retry-after-ms: %b\r\n" % fault.retry_after_ms.encode("ascii")
+    if fault.body is not None:
+        return Answer(fault.status, fault.body.encode(), headers, b"text/html")
+    message = fault.message or f"The simulated provider was told to answer {fault.status}."
+    kind = fault.type or ("server_error" if fault.status >= 500 else "invalid_request_error")
+    return error_answer(fault.status, message, kind=kind, code=fault.code, param=fault.param, headers=headers)
+
+
+def _quoted(table: VectorTable) -> Callable[[str | bytes], bytes]:
+    encode = table.base64
+    return lambda text: b'"%b"' % encode(text)
+
+
+def _spoil(
+    kind: str, rows: list[bytes], indices: list[int], texts: Sequence[str | list[int]], dimensions: int, as_base64: bool
+) -> None:
+    last = texts[-1] if isinstance(texts[-1], str) else bytes_of_tokens(texts[-1])
+    if kind == "wrong_count":
+        rows.pop()
+        indices.pop()
+    elif kind == "too_many":
+        rows.append(rows[-1])
+        indices.append(len(indices))
+    elif kind == "shuffled":
+        rows.reverse()
+        indices.reverse()
+    elif kind == "same_index":
+        indices[:] = [0] * len(indices)
+    elif kind == "ragged":
+        table = table_of(max(1, dimensions - 1))
+        rows[-1] = b'"%b"' % table.base64(last) if as_base64 else table.json(last)
+    elif kind == "bad_base64":
+        rows[-1] = b'"not base64 at all!"'
+    elif kind in ("nan", "infinity"):
+        rows[-1] = _not_finite(kind, last, dimensions, as_base64)
+
+
+def _not_finite(kind: str, text: str | bytes, dimensions: int, as_base64: bool) -> bytes:
+    vector = table_of(dimensions).vector(text)
+    vector[-1] = np.nan if kind == "nan" else np.inf
+    if as_base64:
+        return b'"%b"' % pybase64.b64encode(struct.pack(f"<{dimensions}f", *vector.tolist()))
+    numbers: list[Any] = [repr(x) for x in vector[:-1].tolist()]
+    return f"[{','.join([*numbers, 'NaN' if kind == 'nan' else 'Infinity'])}]".encode()
