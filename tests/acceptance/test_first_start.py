@@ -1,0 +1,67 @@
+"""`emberlog serve` with nothing configured."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emberlog_client import Client
+from tests.acceptance.http import request
+from tests.acceptance.site import Site
+
+_KEY = re.compile(r"em_[0-9a-f]{16}_[A-Za-z0-9_-]{43}")
+
+
+@pytest.mark.usefixtures("_plain_environment")
+async def test_with_nothing_configured_it_embeds_with_the_local_model_and_finds_its_data_again(folder: Path) -> None:
+    site = Site(folder, None)
+    gateway = site.gateway()
+    await gateway.start()
+    key = gateway.key
+    assert key is not None, "the first start did not print a development key"
+    try:
+        async with Client(gateway.url, key, proxy=None) as client:
+            result = await client.generate(["a short text", "another one"], id="kept")
+        assert (result.model, result.space) == ("all-MiniLM-L6-v2", "all-MiniLM-L6-v2@1/384/unit")
+        assert result.vectors.shape == (2, 384)
+        assert np.allclose(np.linalg.norm(result.float32(), axis=1), 1, atol=1e-5)
+        assert result.cost.nano_usd == 0
+
+        answer = await request(f"{gateway.url}/v1/embeddings", {"input": ["a short text", "another one"]}, key=key)
+        assert answer.status == 200
+        over_http = np.array([item["embedding"] for item in answer.json()["data"]], dtype=np.float32)
+        assert (over_http == result.float32()).all()
+        assert answer.headers["x-emberlog-space"] == result.space
+        assert (await request(f"{gateway.url}/healthz")).status == 200
+        assert (await request(f"{gateway.url}/readyz")).status == 200
+
+        second = await site.run("serve", EMBERLOG_LISTEN="127.0.0.1:0")
+        assert second.code == 1
+        assert f"in use by the process with pid {gateway.pid}" in second.err
+        assert "Traceback" not in second.err
+    finally:
+        assert await gateway.stop() == 0
+
+    await gateway.start()
+    try:
+        async with Client(gateway.url, key, proxy=None) as client:
+            again = await client.generate(["a short text", "another one"], id="kept")
+        assert again.replayed
+        assert again.events == result.events
+        assert (again.float32() == result.float32()).all()
+    finally:
+        assert await gateway.stop() == 0
+    assert _KEY.findall(site.log.read_text()) == [key], "the development key is shown once, at the first start"
+
+
+@pytest.mark.usefixtures("_plain_environment")
+async def test_an_address_in_use_and_a_wrong_setting_are_refused_with_what_to_do(folder: Path) -> None:
+    site = Site(folder, None)
+    wrong = await site.run("serve", EMBERLOG_WORKERS="none")
+    assert wrong.code == 1
+    assert "workers" in wrong.err
+    assert "Traceback" not in wrong.err
+    assert not site.data_dir.exists()

@@ -1,0 +1,71 @@
+"""Negative controls: each thing that the acceptance tests hold true of a log is seen to fail on a log where it is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.acceptance.ledger import ABANDONED, FAILED, GENERATED, REQUESTED, Event, audit
+
+
+def _event(position: int, kind: str, attempt: int = 1, request: str = "r", **data: Any) -> Event:
+    body = {"request_id": request, "attempt": attempt, "at": 100 + attempt, **data}
+    return Event(position, f"e{position}", "acme", f"request/acme/{request}", kind, body)
+
+
+def _requested(position: int, attempt: int = 1, **data: Any) -> Event:
+    return _event(position, REQUESTED, attempt, **{"reserved_tokens": 10, "reserved_nano_usd": 200, **data})
+
+
+def _generated(position: int, attempt: int = 1, **data: Any) -> Event:
+    bill = {"tokens": 10, "billed_tokens": 10, "unit_pico_usd": 20_000, "nano_usd": 200}
+    return _event(position, GENERATED, attempt, **{**bill, **data})
+
+
+def _failed(position: int, attempt: int = 1, *, retryable: bool = True) -> Event:
+    return _event(position, FAILED, attempt, retryable=retryable)
+
+
+def test_a_sound_log_is_summed_up() -> None:
+    found = audit([
+        _requested(1),
+        _failed(2),
+        _requested(3, 2),
+        _event(4, ABANDONED, 2),
+        _requested(5, 3),
+        _generated(6, 3),
+        _requested(7, request="other"),
+    ])  # fmt: skip
+    assert list(found.generated) == [("acme", "r")]
+    assert (found.open, found.abandoned) == ([("acme", "other")], 1)
+    assert (found.nano_usd, found.billed_tokens) == (200, 10)
+
+
+@pytest.mark.parametrize(
+    ("events", "complaint"),
+    [
+        ([_requested(1), _generated(3)], "positions"),
+        ([_requested(1), _generated(2), _requested(3, 2)], "after the binding outcome"),
+        ([_requested(1), _generated(2), _generated(3)], "after the binding outcome"),
+        ([_requested(1), _failed(2, retryable=False), _requested(3, 2)], "after the binding outcome"),
+        ([_requested(1), _requested(2, 2)], "before attempt 1 ended"),
+        ([_requested(1), _failed(2), _requested(3, 3)], "counted 1, 2, 3"),
+        ([_generated(1)], "without a request"),
+        ([_requested(1), _generated(2, 2)], "of another attempt"),
+        ([_requested(1), _generated(2, at=5)], "of another time"),
+        ([_requested(1), _generated(2, billed_tokens=11, nano_usd=220)], "more tokens are billed"),
+        ([_requested(1), _generated(2, nano_usd=201)], "more is charged"),
+        ([_requested(1), _generated(2, nano_usd=199)], "tokens times the price"),
+        ([_requested(1), _event(2, ABANDONED, nano_usd=1)], "abandoned attempt is charged"),
+    ],
+)
+def test_an_unsound_log_is_refused(events: list[Event], complaint: str) -> None:
+    with pytest.raises(AssertionError, match=complaint):
+        audit(events)
+
+
+def test_an_event_id_that_occurs_twice_is_refused() -> None:
+    first, second = _requested(1), _generated(2)
+    with pytest.raises(AssertionError, match="occurs twice"):
+        audit([first, Event(2, first.event_id, second.tenant, second.stream, second.type, second.data)])

@@ -1,0 +1,81 @@
+"""Two worker processes on one socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+from gateway.demo.process import GatewayProcess
+from tests.acceptance.ledger import REQUESTED, audit
+from tests.acceptance.load import Load
+from tests.acceptance.peer import Peer, session
+from tests.acceptance.provider import Simulator
+from tests.acceptance.site import Site, endpoints_toml
+from tests.support.waiting import until
+
+SESSIONS = 12
+
+
+def _workers(gateway: GatewayProcess) -> list[int]:
+    children = Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text().split()
+    found = []
+    for child in children:
+        with contextlib.suppress(OSError):
+            if b"gateway.workers" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(int(child))
+    return found
+
+
+async def test_both_workers_answer_one_killed_comes_back_and_a_revoked_key_ends_in_both(
+    folder: Path, provider: Simulator
+) -> None:
+    site = Site(folder, endpoints_toml(provider))
+    gateway = site.gateway(EMBERLOG_WORKERS="2", EMBERLOG_INSTANCE_LEASE_SECONDS="1")
+    await gateway.start()
+    assert gateway.key is not None
+    try:
+        key = await site.create_key("default", "agent")
+        async with contextlib.AsyncExitStack() as stack:
+            peers: list[Peer] = []
+
+            async def both_have_answered() -> bool:
+                begin = len(peers)
+                for number in range(begin, begin + SESSIONS):
+                    peers.append(await stack.enter_async_context(session(gateway.url, key.token)))
+                    await peers[-1].embed(f"hello-{number}", f"hello {number}")
+                instances = {e.data["instance"] for e in await site.events() if e.type == REQUESTED}
+                return len(instances) == 2
+
+            await until(both_have_answered, what="both workers have answered")
+            await site.ask("keys", "revoke", key.id)
+            assert set(await asyncio.gather(*(peer.closed(within=1) for peer in peers))) == {4401}
+
+        load = Load(gateway.url, gateway.key, "workers")
+        async with load.running():
+            await load.more(60)
+            before = _workers(gateway)
+            assert len(before) == 2
+            os.kill(before[0], signal.SIGKILL)
+            await load.more(60)
+
+            def replaced() -> bool:
+                now = _workers(gateway)
+                return len(now) == 2 and before[0] not in now
+
+            await until(replaced, what="the killed worker is replaced")
+            await load.more(60)
+
+        async def settled() -> bool:
+            return not audit(await site.events()).open
+
+        await until(settled, what="every accepted request has an outcome", timeout=20)
+        found = audit(await site.events())
+        assert {("default", name) for name in load.answered} <= found.generated.keys()
+        assert await load.resend(every=4) >= 30
+        assert audit(await site.events()).nano_usd == found.nano_usd
+    finally:
+        assert await gateway.stop() == 0
+    assert not [e for e in (folder / "gateway.log").read_text().splitlines() if "Traceback" in e]
