@@ -1,6 +1,7 @@
-"""The first start of an embedded installation: a tenant `default` with a development key, shown once on standard error.
+"""What a start of an embedded installation does before it serves.
 
-And what every start of one does: with the data folder's lock in hand, whoever wrote to this log before is dead.
+With the data folder's lock in hand, whoever wrote to this log before is dead; and an installation without any key gets a tenant
+`default` with a development key, shown once on standard error.
 """
 
 from __future__ import annotations
@@ -8,34 +9,32 @@ from __future__ import annotations
 import sys
 
 from adapters.postgres.event_log import PostgresEventLog
-from domain.ports.event_log import ANY_VERSION
-from domain.tenancy import issue_key
+from adapters.postgres.instances import live_instances
+from domain.errors import GatewayError
+from gateway.decisions import create_key, create_tenant
 from gateway.house import House
-from gateway.manage import Installation, append_decision, create_tenant
-from gateway.places import Places
-from gateway.settings import Settings
+from gateway.instance import describe
 
 DEFAULT_TENANT = "default"
+DEVELOPMENT_SCOPES = ["agent", "admin"]
 
 
-async def fence_predecessors(places: Places) -> None:
-    """Fence every instance that was not fenced: nobody else may write to an embedded log while its data folder is ours."""
-    log = await PostgresEventLog.connect(places.app_dsn)
+async def prepare_installation(house: House) -> None:
+    """Fence the dead, and issue the development key if this installation has no decisions at all."""
+    log = await PostgresEventLog.connect(house.places.app_dsn)
     try:
-        for instance in await log.live_instances():
+        for instance in await live_instances(log.pool):
             await log.fence_instance(instance)
+        if await log.read_decisions(0, 1):
+            return
+        instance = await log.register_instance(f"first start of {describe()}", 60)
+        try:
+            await create_tenant(log, instance, house.master, DEFAULT_TENANT)
+        except GatewayError as error:
+            if error.code != "version_conflict":
+                raise
+        issued = await create_key(log, instance, DEFAULT_TENANT, DEVELOPMENT_SCOPES, name="development")
+        await log.fence_instance(instance)
     finally:
         await log.close()
-
-
-__all__ = [
-    "ANY_VERSION",
-    "DEFAULT_TENANT",
-    "House",
-    "Installation",
-    "Settings",
-    "append_decision",
-    "create_tenant",
-    "issue_key",
-    "sys",
-]
+    print(f"development key (tenant {DEFAULT_TENANT}, shown once): {issued.token}", file=sys.stderr, flush=True)

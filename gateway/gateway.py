@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,6 +17,7 @@ from adapters.appender import Appender
 from adapters.catalogue import load as load_catalogue
 from adapters.memory.vector_cache import LruVectorCache
 from adapters.postgres.event_log import PostgresEventLog
+from adapters.postgres.instances import open_of_fenced
 from adapters.postgres.tenant_keys import all_wrapped
 from adapters.postgres.wakeups import Wakeups
 from adapters.providers.local.files import default_store
@@ -36,6 +38,7 @@ from gateway.places import Places
 from gateway.replies import Reply
 from gateway.secrets import MasterKey, seal_metadata
 from gateway.service.admission import METADATA_BYTES
+from gateway.service.replay import abandoned_event
 from gateway.service.service import RequestService, Ticket
 from gateway.settings import Settings
 from gateway.tail import DirectoryTail
@@ -49,6 +52,8 @@ from projections.runner import Runner
 _log = structlog.get_logger("emberlog.gateway")
 MAX_AGENTS = 10_000
 """Agents a tenant may register."""
+RECONCILE_BATCH = 1_000
+"""Attempts that one round of the reconciler gives up."""
 MAX_LAG_SECONDS = 60.0
 """A projection further behind than this makes the gateway unready."""
 
@@ -226,7 +231,12 @@ class Gateway:
         _log.warning("instance_started_anew", instance=str(instance))
 
     async def _abandon_open(self) -> int:
-        return await self._service.abandon_open(self._log.pool)
+        """Write the outcome of what fenced instances left open; returns how many this process wrote."""
+        left = await open_of_fenced(self._log.pool, RECONCILE_BATCH)
+        written = await asyncio.gather(
+            *(self._appender.append(abandoned_event(tenant, requested)) for tenant, requested in left)
+        )
+        return sum(appended.status is AppendStatus.APPENDED for appended in written)
 
     # -- what sessions and routes ask ---------------------------------------------------------------------------------
 
@@ -341,7 +351,7 @@ class Gateway:
             ("sessions", "Open sessions."),
             ("buffered_bytes", "Bytes that wait for agents to read them."),
         ):
-            self.gauges.gauge(f"emberlog_{name}", text, lambda name=name: float(registry.counts()[name]))
+            self.gauges.gauge(f"emberlog_{name}", text, partial(_count, registry, name))
 
     def _add_gauges(self) -> None:
         gauges = self.gauges
@@ -357,3 +367,7 @@ class Gateway:
             "projection",
             lambda: {name: seconds for name, (_, seconds) in self._runner.lag().items()},
         )
+
+
+def _count(registry: SessionRegistry, name: str) -> float:
+    return registry.counts()[name]

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from adapters.embedded import EmbeddedServices
-from adapters.postgres.migrator import SchemaState, migrate, schema_state
+from adapters.postgres.migrator import SchemaStatus, migrate, schema_state
 from adapters.providers.local.fetch import ensure
 from adapters.providers.local.files import default_store
 from gateway.places import Places
@@ -70,8 +70,8 @@ async def _external(settings: Settings, embedded_redis: str | None) -> Places:
     assert settings.database_url is not None
     dsn = settings.database_url.get_secret_value()
     owner = settings.database_owner_url.get_secret_value() if settings.database_owner_url else dsn
-    state: SchemaState = await schema_state(dsn)
-    if not state.current:
+    state = await schema_state(dsn)
+    if state.status is not SchemaStatus.CURRENT:
         raise NotReady(state.message)
     return Places(dsn, owner, _redis(settings, embedded_redis))
 

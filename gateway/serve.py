@@ -13,7 +13,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from gateway.app import build_app
-from gateway.first_start import fence_predecessors, first_key
+from gateway.first_start import prepare_installation
 from gateway.gateway import Gateway
 from gateway.house import House, fetch_local_model, open_house
 from gateway.server import Server, listen
@@ -47,8 +47,7 @@ async def serve(settings: Settings) -> None:
         async with open_house(settings) as house:
             await fetch_local_model(settings)
             if settings.embedded_postgres:
-                await fence_predecessors(house.places)
-                await first_key(settings, house)
+                await prepare_installation(house)
             if stop.is_set():
                 return
             if settings.workers > 1:

@@ -52,7 +52,7 @@ class EndpointSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
-    provider: Literal["openai", "local"]
+    provider: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     base_url: str | None = None
     api_key_env: str | None = None
     models: dict[str, str]
@@ -80,7 +80,7 @@ class EndpointSettings(BaseModel):
 
     def endpoint(self) -> Endpoint:
         """The domain's endpoint, with the provider's usual address and key variable filled in."""
-        openai = self.provider == "openai"
+        openai = self.provider == "openai" and self.base_url is None  # a compatible server may need no key
         return Endpoint(
             name=self.name,
             provider=self.provider,

@@ -55,7 +55,13 @@ async def _keep(environment: Mapping[str, str], fd: int, stop: asyncio.Event, re
     """One worker, started again when it dies; told to drain when `stop` is set."""
     while not stop.is_set():
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway.workers", stdout=asyncio.subprocess.PIPE, pass_fds=[fd], env=environment
+            sys.executable,
+            "-m",
+            "gateway.workers",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            pass_fds=[fd],
+            env=environment,
         )
         assert process.stdout is not None
         if await process.stdout.readline():
@@ -78,10 +84,11 @@ async def _work() -> None:
 
     settings = load_settings()
     stop = stop_on_signals()
-    asyncio.get_running_loop().create_task(_stop_with_parent(stop))  # noqa: RUF006 (it lives as long as the process)
+    watching = asyncio.create_task(_stop_with_parent(stop))
     places = msgspec.json.decode(os.environ[_PLACES], type=Places)
     listener = socket.socket(fileno=int(os.environ[_FD]))
     await run_gateway(settings, House(places, master_key(settings)), listener, stop, _say_ready)
+    watching.cancel()
 
 
 def _say_ready() -> None:
@@ -90,9 +97,10 @@ def _say_ready() -> None:
 
 async def _stop_with_parent(stop: asyncio.Event) -> None:
     """A worker whose parent is gone has lost the data folder: it drains and ends."""
-    parent = os.getppid()
-    while os.getppid() == parent:
-        await asyncio.sleep(1)
+    # The kernel tells: this pipe's other end is held by the parent alone, and reading it ends when the parent does.
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    await reader.read()
     stop.set()
 
 

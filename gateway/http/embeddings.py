@@ -129,7 +129,7 @@ class EmbeddingsEndpoint:
         reply = HttpReply()
         ticket = self._service.generate(principal, agent, message, texts, reply, trace=trace)
         if not reply.answer.done() and not await _answered(reply, receive):
-            _give_up(ticket, reply)
+            _give_up(ticket, reply, known_id=header(scope["headers"], b"idempotency-key") is not None)
             return None
         result, rows = reply.answer.result()
         return result, rows, request.encoding_format == "base64"
@@ -190,9 +190,13 @@ async def _answered(reply: HttpReply, receive: Receive) -> bool:
         gone.cancel()
 
 
-def _give_up(ticket: Ticket, reply: HttpReply) -> None:
+def _give_up(ticket: Ticket, reply: HttpReply, *, known_id: bool) -> None:
+    """The client went away. Under an id of its own it may ask again; nobody knows an id that was made here."""
     reply.answer.cancel()
-    ticket.cancel()
+    if known_id:
+        ticket.vanish()
+    else:
+        ticket.cancel()
 
 
 def _message(scope: Scope, request: EmbeddingsRequest, texts: Sequence[Text]) -> EmbeddingGenerate:

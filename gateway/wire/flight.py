@@ -85,7 +85,7 @@ class Flight:
         """The connection is gone: nothing more is sent."""
         self.done = True
         if self.ticket is not None:
-            self.ticket.cancel()
+            self.ticket.vanish()
 
 
 def _too_large(size: int, limit: int) -> GatewayError:

@@ -17,7 +17,11 @@ class Ticket(Protocol):
     """A request in flight, in the hands of whoever sent it."""
 
     def cancel(self) -> None:
-        """The sender gave it up, or is gone: what was sent to a provider is kept, what was not is dropped. Idempotent."""
+        """The sender gave it up: what was sent to a provider is billed, what was not is dropped. Idempotent."""
+        ...
+
+    def vanish(self) -> None:
+        """The sender's connection is gone: nobody is to be told, and the request goes on. Idempotent."""
         ...
 
 
@@ -25,7 +29,11 @@ class EmbeddingService(Protocol):
     """Everything behind the wire. Synchronous methods are called on the loop and must not block."""
 
     limits: Limits
-    draining: bool
+
+    @property
+    def draining(self) -> bool:
+        """Whether new requests are refused because the gateway is going down."""
+        ...
 
     def authenticate(self, token: str) -> Principal:
         """Who holds this token. Raises `unauthorized`."""

@@ -39,7 +39,7 @@ async def test_requested_is_in_the_log_before_the_provider_is_called_and_the_out
     seen: list[list[str]] = []
 
     def look(call: EmbedCall) -> None:
-        seen.append([e.type for e in rig.log.events])
+        seen.append([e.type for e in rig.log.store.events])
 
     rig.provider.behaviour = look
     reply, _ = rig.send("a text")
