@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import struct
+import json
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import pybase64
+from numpy.typing import NDArray
 
 from gateway.bench.faults import Fault
 from gateway.bench.tokens import Counter, bytes_of_tokens
@@ -147,23 +148,28 @@ def embed(
 ) -> Answer:
     """The answer with a vector for each text, spoilt as `fault` says."""
     kind = fault.kind if fault is not None else None
-    as_base64 = request.encoding_format == "base64" and kind != "float"
-    table = table_of(max(1, dimensions - 1) if kind == "wrong_dimensions" else dimensions)
-    render: Callable[[str | bytes], bytes] = _quoted(table) if as_base64 else table.json
-    rows = [render(text if isinstance(text, str) else bytes_of_tokens(text)) for text in texts]
-    indices = list(range(len(rows)))
-    if kind is not None:
-        _spoil(kind, rows, indices, texts, dimensions, as_base64)
-    data = b",".join(
-        [b'{"object":"embedding","index":%d,"embedding":%b}' % (i, row) for i, row in zip(indices, rows, strict=True)]
-    )
-    usage = b"" if kind == "no_usage" else b',"usage":{"prompt_tokens":%d,"total_tokens":%d}' % (tokens, tokens)
-    body = b'{"object":"list","data":[%b],"model":%b%b}' % (data, msgspec.json.encode(request.model), usage)
-    if kind == "truncated":
-        body = body[: len(body) // 2]
     if kind == "html":
         return Answer(200, b"<!DOCTYPE html><html><body>Sign in to continue</body></html>", content_type=b"text/html")
-    return Answer(200, body)
+    as_base64 = request.encoding_format == "base64" and kind != "float"
+    render = _quoted if as_base64 else _listed
+    table = table_of(max(1, dimensions - 1) if kind == "wrong_dimensions" else dimensions)
+    rows = [render(table, text if isinstance(text, str) else bytes_of_tokens(text)) for text in texts]
+    indices = list(range(len(rows)))
+    if kind is not None:
+        last = texts[-1] if isinstance(texts[-1], str) else bytes_of_tokens(texts[-1])
+        _spoil(kind, rows, indices, last, dimensions, render)
+    # One join of all the pieces: each copy of an answer of half a megabyte costs more than all its hashes.
+    pieces = [b'{"object":"list","data":[']
+    for place, row in zip(indices, rows, strict=True):
+        pieces.append(b'{"object":"embedding","index":%d,"embedding":' % place)
+        pieces += row
+        pieces.append(b"},")
+    if rows:
+        pieces[-1] = b"}"
+    usage = b"" if kind == "no_usage" else b',"usage":{"prompt_tokens":%d,"total_tokens":%d}' % (tokens, tokens)
+    pieces.append(b'],"model":%b%b}' % (msgspec.json.encode(request.model), usage))
+    body = b"".join(pieces)
+    return Answer(200, body[: len(body) // 2] if kind == "truncated" else body)
 
 
 def fault_answer(fault: Fault) -> Answer:
@@ -180,15 +186,22 @@ def fault_answer(fault: Fault) -> Answer:
     return error_answer(fault.status, message, kind=kind, code=fault.code, param=fault.param, headers=headers)
 
 
-def _quoted(table: VectorTable) -> Callable[[str | bytes], bytes]:
-    encode = table.base64
-    return lambda text: b'"%b"' % encode(text)
+def _quoted(table: VectorTable, text: str | bytes) -> list[bytes]:
+    return [b'"', *table.base64(text), b'"']
+
+
+def _listed(table: VectorTable, text: str | bytes) -> list[bytes]:
+    return [table.json(text)]
 
 
 def _spoil(
-    kind: str, rows: list[bytes], indices: list[int], texts: Sequence[str | list[int]], dimensions: int, as_base64: bool
+    kind: str,
+    rows: list[list[bytes]],
+    indices: list[int],
+    last: str | bytes,
+    dimensions: int,
+    render: Callable[[VectorTable, str | bytes], list[bytes]],
 ) -> None:
-    last = texts[-1] if isinstance(texts[-1], str) else bytes_of_tokens(texts[-1])
     if kind == "wrong_count":
         rows.pop()
         indices.pop()
@@ -201,18 +214,17 @@ def _spoil(
     elif kind == "same_index":
         indices[:] = [0] * len(indices)
     elif kind == "ragged":
-        table = table_of(max(1, dimensions - 1))
-        rows[-1] = b'"%b"' % table.base64(last) if as_base64 else table.json(last)
+        rows[-1] = render(table_of(max(1, dimensions - 1)), last)
     elif kind == "bad_base64":
-        rows[-1] = b'"not base64 at all!"'
+        rows[-1] = [b'"not base64 at all!"']
     elif kind in ("nan", "infinity"):
-        rows[-1] = _not_finite(kind, last, dimensions, as_base64)
+        vector = table_of(dimensions).vector(last)
+        vector[-1] = np.nan if kind == "nan" else np.inf
+        rows[-1] = _not_finite(vector, render is _quoted)
 
 
-def _not_finite(kind: str, text: str | bytes, dimensions: int, as_base64: bool) -> bytes:
-    vector = table_of(dimensions).vector(text)
-    vector[-1] = np.nan if kind == "nan" else np.inf
+def _not_finite(vector: NDArray[np.float32], as_base64: bool) -> list[bytes]:
     if as_base64:
-        return b'"%b"' % pybase64.b64encode(struct.pack(f"<{dimensions}f", *vector.tolist()))
-    numbers: list[Any] = [repr(x) for x in vector[:-1].tolist()]
-    return f"[{','.join([*numbers, 'NaN' if kind == 'nan' else 'Infinity'])}]".encode()
+        return [b'"', pybase64.b64encode(vector.astype("<f4").tobytes()), b'"']
+    # Python's own encoder writes NaN and Infinity, which are no JSON; so do servers that use it.
+    return [json.dumps(vector.tolist()).encode()]

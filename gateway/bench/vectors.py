@@ -64,12 +64,12 @@ class VectorTable:
         out[_HEAD:] = self._tails[row]
         return out
 
-    def base64(self, text: str | bytes) -> bytes:
-        """The vector's little-endian float32 bytes in base64."""
+    def base64(self, text: str | bytes) -> tuple[bytes, bytes]:
+        """The vector's little-endian float32 bytes in base64, in two pieces: the second is shared, so that it is copied only once."""
         if self.dimensions <= _HEAD:
-            return pybase64.b64encode(self.vector(text).astype("<f4").tobytes())
+            return pybase64.b64encode(self.vector(text).astype("<f4").tobytes()), b""
         row, x, y, z = _place(text, _HALF)
-        return pybase64.b64encode(_pack_head(x, y, z)) + self._base64[row]
+        return pybase64.b64encode(_pack_head(x, y, z)), self._base64[row]
 
     def json(self, text: str | bytes) -> bytes:
         """The vector as a JSON array whose numbers give back the same float32 values."""
