@@ -11,14 +11,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import msgspec
+import structlog
 
-from adapters.embedded import EmbeddedServices
+from adapters.embedded import EmbeddedServices, ServiceEvent
 from adapters.postgres.migrator import SchemaStatus, migrate, schema_state
 from adapters.providers.local.fetch import ensure
 from adapters.providers.local.files import default_store
 from gateway.places import Places
 from gateway.secrets import MasterKey, SecretKeyError
 from gateway.settings import Settings
+
+_log = structlog.get_logger("emberlog.house")
 
 
 class NotReady(Exception):
@@ -55,7 +58,9 @@ async def open_house(settings: Settings, *, valkey: bool = True) -> AsyncIterato
     if not settings.embedded_postgres and not want_valkey:
         yield House(await _external(settings, None), master_key(settings))
         return
-    services = await EmbeddedServices.start(settings.data_dir, postgres=settings.embedded_postgres, valkey=want_valkey)
+    services = await EmbeddedServices.start(
+        settings.data_dir, postgres=settings.embedded_postgres, valkey=want_valkey, on_event=_report
+    )
     async with services:
         if settings.embedded_postgres:
             await migrate(services.owner_dsn)
@@ -64,6 +69,11 @@ async def open_house(settings: Settings, *, valkey: bool = True) -> AsyncIterato
         else:
             places = await _external(settings, services.redis_url)
         yield House(places, master_key(settings))
+
+
+def _report(event: ServiceEvent) -> None:
+    """An embedded server died or came back: one log line."""
+    _log.warning(f"{event.service}_{event.kind}", detail=event.detail)
 
 
 async def _external(settings: Settings, embedded_redis: str | None) -> Places:

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import closing
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -19,6 +20,7 @@ from gateway.house import House, fetch_local_model, open_house
 from gateway.server import Server, listen
 from gateway.settings import Settings
 from gateway.wire.sessions import SessionRegistry, WireSettings
+from gateway.workers import run_workers
 
 _log = structlog.get_logger("emberlog.serve")
 
@@ -41,23 +43,17 @@ def stop_on_signals() -> asyncio.Event:
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, then drain. Raises `NotReady`, `DataFolderInUse`, OSError (address in use)."""
     stop = stop_on_signals()
-    host, port = settings.host_port
-    listener = listen(host, port)
-    try:
-        async with open_house(settings) as house:
+    async with open_house(settings) as house:
+        with closing(listen(*settings.host_port)) as listener:
             await fetch_local_model(settings)
             if settings.embedded_postgres:
                 await prepare_installation(house)
             if stop.is_set():
                 return
             if settings.workers > 1:
-                from gateway.workers import run_workers
-
-                await run_workers(settings, house, listener, stop)
+                await run_workers(settings, house, listener, stop, lambda: announce_listening(settings, listener))
             else:
                 await run_gateway(settings, house, listener, stop, lambda: announce_listening(settings, listener))
-    finally:
-        listener.close()
 
 
 async def run_gateway(

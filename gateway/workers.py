@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 import structlog
@@ -25,22 +25,22 @@ _RESTART_SECONDS = 1.0
 INTERNAL_VARIABLES = (_FD, _PLACES)
 
 
-async def run_workers(settings: Settings, house: House, listener: socket.socket, stop: asyncio.Event) -> None:
-    """Keep `settings.workers` processes running until `stop`, then drain them all."""
-    from gateway.serve import announce_listening
-
+async def run_workers(
+    settings: Settings, house: House, listener: socket.socket, stop: asyncio.Event, ready: Callable[[], None]
+) -> None:
+    """Keep `settings.workers` processes running until `stop`, then drain them all. `ready` is called once all of them answer."""
     environment = {
         **os.environ,
         _FD: str(listener.fileno()),
         _PLACES: msgspec.json.encode(house.places).decode(),
     }
-    ready = [asyncio.Event() for _ in range(settings.workers)]
-    keepers = [asyncio.create_task(_keep(environment, listener.fileno(), stop, event)) for event in ready]
-    all_ready = asyncio.create_task(_all(ready))
+    answering = [asyncio.Event() for _ in range(settings.workers)]
+    keepers = [asyncio.create_task(_keep(environment, listener.fileno(), stop, event)) for event in answering]
+    all_ready = asyncio.create_task(_all(answering))
     ended = asyncio.create_task(stop.wait())
     await asyncio.wait({all_ready, ended}, return_when=asyncio.FIRST_COMPLETED)
     if all_ready.done():
-        announce_listening(settings, listener)
+        ready()
     all_ready.cancel()
     await ended
     await asyncio.gather(*keepers)

@@ -158,7 +158,7 @@ async def _report(
     kinds = collections.Counter(event["type"] for event in tail["events"])
     table = Table("event", "in the log", title="what the log holds (no text, no vector, no key)")
     for kind, number in sorted(kinds.items()):
-        table.add_row(kind, str(number))
+        table.add_row(str(kind), str(number))
     console.print(table)
     calls = max(1, figures["emberlog_provider_calls_total"])
     console.print(
