@@ -67,7 +67,7 @@ def generated_data(pending: Pending, now: float, metadata: str | None) -> Embedd
     """The billed outcome. A request answered from the cache alone names the endpoint that would have answered."""
     message, offering = pending.message, pending.candidate.offering
     unit = offering.price.unit_pico_usd
-    charge = charge_nano_usd(pending.billed_tokens, unit)
+    billed = 0 if pending.paid else pending.billed_tokens
     sent = pending.first_sent_at or now
     return EmbeddingGenerated(
         request_id=message.id,
@@ -80,13 +80,13 @@ def generated_data(pending: Pending, now: float, metadata: str | None) -> Embedd
         space=pending.selection.space,
         inputs=pending.count,
         tokens=pending.total_tokens,
-        billed_tokens=pending.billed_tokens,
+        billed_tokens=billed,
         price=offering.price.id,
         latency_ms=_ms(now - pending.started),
         dimensions=pending.selection.dimensions,
         unit_pico_usd=unit,
-        nano_usd=charge,
-        provider_nano_usd=charge,
+        nano_usd=charge_nano_usd(billed, unit),
+        provider_nano_usd=charge_nano_usd(pending.billed_tokens, unit),
         estimated=pending.estimated,
         cached_inputs=pending.cached,
         queue_ms=_ms(sent - pending.dispatched_at) if pending.calls else 0,
@@ -103,7 +103,7 @@ def failed_data(pending: Pending, error: GatewayError, now: float, metadata: str
     """The outcome without a result: billed (by our own count) only where it was cancelled or late after texts had been sent."""
     message, offering = pending.message, pending.candidate.offering
     ours = error.code in ("cancelled", "deadline_exceeded")
-    billed = pending.billed_tokens if ours else 0
+    billed = pending.billed_tokens if ours and not pending.paid else 0
     unit = offering.price.unit_pico_usd
     return EmbeddingFailed(
         request_id=message.id,

@@ -92,6 +92,7 @@ class Pending:
         "listeners",
         "message",
         "missing",
+        "paid",
         "provider_seconds",
         "replaying",
         "rows",
@@ -151,6 +152,8 @@ class Pending:
         self.missing = len(texts)
         self.cached = 0
         self.billed_tokens = 0
+        self.paid = False
+        """Whether an earlier attempt was billed: it was late after its texts had been sent. This one is not billed again."""
         self.rows: NDArray[np.float32] | None = None
         self.unsent: dict[int, NDArray[np.float32]] = {}
         self.calls = 0

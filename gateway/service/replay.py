@@ -144,9 +144,11 @@ class Replays:
         if isinstance(data, EmbeddingGenerated):
             await self._repeat_result(pending, outcome, data)
             return True
-        if isinstance(data, EmbeddingFailed) and not data.retryable:
-            self._service.leave(pending, GatewayError(data.code, data.message, details=data.details))
-            return True
+        if isinstance(data, EmbeddingFailed):
+            if not data.retryable:
+                self._service.leave(pending, GatewayError(data.code, data.message, details=data.details))
+                return True
+            pending.paid = pending.paid or data.billed_tokens > 0
         return False
 
     # -- the same vectors again -----------------------------------------------------------------------------------------

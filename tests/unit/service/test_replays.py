@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from domain.errors import GatewayError
-from domain.events import EmbeddingAbandoned, EmbeddingGenerated, EmbeddingReembedded
+from domain.events import EmbeddingAbandoned, EmbeddingFailed, EmbeddingGenerated, EmbeddingReembedded
 from domain.ports.provider import EmbedCall, ProviderError, ProviderFault
 from tests.unit.service.conftest import Rig, make_rig, vector_of
 
@@ -176,3 +176,19 @@ async def test_the_same_id_in_two_tenants_is_two_requests(rig: Rig) -> None:
     other = await rig.ask("entirely different")
     assert other.answer is not None
     assert not other.answer.replayed
+
+
+async def test_a_resend_after_a_deadline_that_was_billed_is_answered_and_not_billed_again(rig: Rig) -> None:
+    rig.provider.gate.clear()
+    late, _ = rig.send("one two", deadline_ms=50)
+    await late.wait()
+    rig.provider.gate.set()
+    while rig.service.in_flight:  # the asker is told at the deadline, the log a moment later
+        await asyncio.sleep(0)
+    again = await rig.ask("one two")
+    assert again.answer is not None
+    assert (again.answer.usage.billed_tokens, again.answer.cost.nano_usd) == (0, 0)
+    (failed,), (generated,) = await rig.events("embedding.failed"), await rig.events("embedding.generated")
+    assert isinstance(failed, EmbeddingFailed)
+    assert isinstance(generated, EmbeddingGenerated)
+    assert (failed.billed_tokens, generated.billed_tokens) == (2, 0)
