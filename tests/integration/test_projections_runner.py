@@ -1,0 +1,313 @@
+"""The runner: one owner over all processes, view and cursor together or not at all, a halt where an event cannot be folded."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+import pytest
+
+from projections import cursor
+from projections.projection import Ousted, Projection, ProjectionHalted
+from projections.requests import REQUESTS
+from projections.runner import Runner
+from projections.usage import USAGE
+from tests.support.databases import with_user
+from tests.support.projecting import (
+    Connection,
+    plain_requests,
+    plain_usage,
+    request_rows,
+    some_history,
+    usage_rows,
+    write_log,
+)
+from tests.support.waiting import until
+
+LEASE = timedelta(seconds=60)
+HISTORY = some_history(600)
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+async def owner(migrated_dsn: str) -> AsyncIterator[Connection]:
+    connection = await asyncpg.connect(migrated_dsn)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def app_dsn(migrated_dsn: str) -> str:
+    return with_user(migrated_dsn, "emberlog_gateway")
+
+
+@asynccontextmanager
+async def running(dsn: str, *projections: Projection, **how: Any) -> AsyncIterator[Runner]:
+    runner = Runner(dsn, projections or (USAGE, REQUESTS), **{"poll_seconds": 0.02} | how)
+    await runner.start()
+    try:
+        yield runner
+    finally:
+        await runner.stop()
+
+
+async def assert_equals_plain_folds(owner: Connection, history: list[Any]) -> None:
+    assert await usage_rows(owner) == plain_usage(history)
+    assert await request_rows(owner) == plain_requests(history)
+
+
+def then(projection: Projection, function: str) -> Projection:
+    """The projection, with a call of a test's SQL function between the view and the cursor."""
+    return msgspec.structs.replace(projection, apply=(*projection.apply, f"SELECT {function}($1::bigint, $2::bigint)"))
+
+
+async def make_function(owner: Connection, name: str, body: str) -> None:
+    await owner.execute(
+        f"CREATE FUNCTION public.{name}(a bigint, b bigint) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN {body} END $$"
+    )
+
+
+async def position(owner: Connection, name: str) -> int:
+    return await owner.fetchval("SELECT position FROM projections.cursors WHERE name = $1", name) or 0
+
+
+@pytest.mark.parametrize("batch", [1, 7, 1000])
+async def test_every_projection_follows_the_log(owner: Connection, app_dsn: str, batch: int) -> None:
+    head = await write_log(owner, HISTORY)
+    async with running(app_dsn, batch=batch) as runner:
+        for name in ("usage", "requests"):
+            seen = await runner.wait_for(name, head, 30)
+            assert seen.position == head
+        assert runner.lag() == {"usage": (0, 0.0), "requests": (0, 0.0)}
+    await assert_equals_plain_folds(owner, HISTORY)
+
+
+async def test_an_event_is_folded_when_a_wake_up_comes_long_before_the_next_poll(
+    owner: Connection, app_dsn: str
+) -> None:
+    async with running(app_dsn, USAGE, poll_seconds=3600) as runner:
+        await runner.wait_for("usage", 0, 10)
+        head = await write_log(owner, HISTORY[:10])
+        runner.wake()
+        await until(lambda: runner.lag()["usage"][0] == 0 and position(owner, "usage"), what="the first look")
+        await runner.wait_for("usage", head, 10)
+
+
+async def test_a_crash_between_view_and_cursor_leaves_neither(owner: Connection, app_dsn: str) -> None:
+    await owner.execute("CREATE SEQUENCE public.crashes")
+    await make_function(
+        owner, "crash", "PERFORM nextval('public.crashes'); PERFORM pg_terminate_backend(pg_backend_pid());"
+    )  # fmt: skip
+    head = await write_log(owner, HISTORY)
+    async with running(app_dsn, then(USAGE, "public.crash"), batch=50):
+        await until(lambda: owner.fetchval("SELECT is_called FROM public.crashes"), what="the server ends the session")
+        assert await usage_rows(owner) == []
+        assert await position(owner, "usage") == 0
+    await cursor.evict_owners(owner)
+    async with running(app_dsn, USAGE, batch=50) as runner:
+        await runner.wait_for("usage", head, 20)
+    assert await usage_rows(owner) == plain_usage(HISTORY)
+
+
+async def test_crashes_at_any_point_of_a_batch_count_nothing_twice(owner: Connection, app_dsn: str) -> None:
+    """The session dies at every third batch: by turns between view and cursor, and at the commit."""
+    await owner.execute("CREATE SEQUENCE public.folds")
+    await make_function(
+        owner, "sometimes", "IF nextval('public.folds') % 6 = 2 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;"
+    )  # fmt: skip
+    await owner.execute("""
+        CREATE FUNCTION public.at_commit() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+            IF (SELECT last_value FROM public.folds) % 6 = 5 AND new.position <> old.position THEN
+                PERFORM nextval('public.folds');
+                PERFORM pg_terminate_backend(pg_backend_pid());
+            END IF;
+            RETURN NULL;
+        END $$;
+        CREATE CONSTRAINT TRIGGER at_commit AFTER UPDATE ON projections.cursors DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION public.at_commit();
+    """)
+    head = await write_log(owner, HISTORY[:200])
+    async with running(app_dsn, then(USAGE, "public.sometimes"), batch=50, lease_seconds=0.5) as runner:
+        await runner.wait_for("usage", head, 60)
+    assert await owner.fetchval("SELECT last_value FROM public.folds") > 5
+    assert await usage_rows(owner) == plain_usage(HISTORY[:200])
+
+
+async def test_with_the_cursor_in_a_transaction_of_its_own_a_crash_counts_twice(owner: Connection) -> None:
+    """Negative control: the same events, the same statements, but the view is committed before the cursor."""
+    head = await write_log(owner, HISTORY)
+    await cursor.look(owner, USAGE)
+    fence = await cursor.acquire(owner, USAGE, UUID(int=1), LEASE)
+    assert fence is not None
+    await owner.execute(
+        USAGE.apply[0], 0, head
+    )  # commits; here the process would die, and the next one starts from the cursor
+    await cursor.fold(owner, USAGE, fence, 0, head, LEASE)
+    assert await usage_rows(owner) != plain_usage(HISTORY)
+
+
+async def test_two_runners_at_once_fold_each_event_once(owner: Connection, app_dsn: str) -> None:
+    async with running(app_dsn, batch=3) as one, running(app_dsn, batch=5) as two:
+        for start in range(0, len(HISTORY), 60):
+            head = await write_log(owner, HISTORY[start : start + 60])
+            # Both believe by turns that the other is gone.
+            await owner.execute("UPDATE projections.cursors SET lease_until = '-infinity'")
+            one.wake()
+            two.wake()
+            await one.wait_for("usage", head - 30, 20)
+        for runner in (one, two):
+            for name in ("usage", "requests"):
+                await runner.wait_for(name, head, 20)
+        fences = await owner.fetch("SELECT fence FROM projections.cursors")
+    assert max(row["fence"] for row in fences) > 1
+    await assert_equals_plain_folds(owner, HISTORY)
+
+
+async def test_an_owner_that_returns_late_changes_nothing(owner: Connection) -> None:
+    head = await write_log(owner, HISTORY)
+    await cursor.look(owner, USAGE)
+    late = await cursor.acquire(owner, USAGE, UUID(int=1), timedelta(0))
+    taken = await cursor.acquire(owner, USAGE, UUID(int=2), LEASE)
+    assert late is not None
+    assert taken is not None
+    with pytest.raises(Ousted):
+        await cursor.fold(owner, USAGE, late, 0, head, LEASE)
+    with pytest.raises(Ousted):
+        await cursor.renew(owner, USAGE, late, LEASE)
+    await cursor.release(owner, USAGE, late)
+    assert await usage_rows(owner) == []
+    assert await cursor.acquire(owner, USAGE, UUID(int=3), LEASE) is None
+    await cursor.fold(owner, USAGE, taken, 0, head, LEASE)
+    assert await usage_rows(owner) == plain_usage(HISTORY)
+
+
+async def test_a_cursor_that_was_moved_meanwhile_refuses_the_batch(owner: Connection) -> None:
+    head = await write_log(owner, HISTORY)
+    await cursor.look(owner, USAGE)
+    fence = await cursor.acquire(owner, USAGE, UUID(int=1), LEASE)
+    assert fence is not None
+    await cursor.fold(owner, USAGE, fence, 0, 10, LEASE)
+    with pytest.raises(Ousted):
+        await cursor.fold(owner, USAGE, fence, 0, head, LEASE)
+    assert await usage_rows(owner) == plain_usage(HISTORY[:10])
+
+
+async def test_a_stopped_process_is_replaced_and_harms_nothing_when_it_goes_on(owner: Connection, app_dsn: str) -> None:
+    code = (
+        "import asyncio, sys\nfrom projections.runner import Runner\n"
+        f"asyncio.run(Runner({app_dsn!r}, batch=1, lease_seconds=1, poll_seconds=0.01).run())"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, cwd=ROOT)
+    try:
+        head = await write_log(owner, HISTORY[:300])
+        await until(lambda: position(owner, "usage"), what="the other process folds", timeout=20)
+        os.kill(process.pid, signal.SIGSTOP)
+        async with running(app_dsn, lease_seconds=1) as runner:
+            await runner.wait_for("usage", head, 30)
+            await runner.wait_for("requests", head, 30)
+            os.kill(process.pid, signal.SIGCONT)
+            head = await write_log(owner, HISTORY[300:])
+            await runner.wait_for("usage", head, 30)
+            await runner.wait_for("requests", head, 30)
+        await assert_equals_plain_folds(owner, HISTORY)
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_a_runner_that_stops_lets_the_next_one_begin_at_once(owner: Connection, app_dsn: str) -> None:
+    head = await write_log(owner, HISTORY)
+    async with running(app_dsn, USAGE, lease_seconds=3600) as runner:
+        await runner.wait_for("usage", head, 20)
+    head = await write_log(owner, HISTORY)
+    async with running(app_dsn, USAGE, lease_seconds=3600) as runner:
+        await runner.wait_for("usage", head, 5)
+
+
+async def test_a_projection_halts_before_the_event_it_cannot_fold_and_goes_on_when_it_can(
+    owner: Connection, app_dsn: str
+) -> None:
+    await owner.execute("CREATE TABLE public.poison AS SELECT 123::bigint AS position")
+    await make_function(
+        owner, "taste", "IF EXISTS (SELECT FROM public.poison p WHERE p.position > a AND p.position <= b) THEN "
+        "RAISE 'cannot fold: \"acme''s secret\"'; END IF;"
+    )  # fmt: skip
+    head = await write_log(owner, HISTORY)
+    async with running(app_dsn, then(USAGE, "public.taste"), REQUESTS, batch=100) as runner:
+        with pytest.raises(ProjectionHalted, match=r"usage.*position 122"):
+            await runner.wait_for("usage", head, 20)
+        await runner.wait_for("requests", head, 20)  # another projection is none the worse for it
+        assert await usage_rows(owner) == plain_usage(HISTORY[:122])
+        row = await owner.fetchrow("SELECT * FROM projections.cursors WHERE name = 'usage'")
+        assert row is not None
+        assert (row["position"], row["failed_position"]) == (122, 123)
+        assert row["error"] == "RaiseError: P0001: cannot fold"
+        events, before = runner.lag()["usage"]
+        assert events == head - 122
+        await until(lambda: runner.lag()["usage"][1] > before, what="the lag grows")
+        await owner.execute("DELETE FROM public.poison")
+        await until(lambda: reached(owner, head), what="the projection goes on by itself", timeout=20)
+        assert await owner.fetchval("SELECT error FROM projections.cursors WHERE name = 'usage'") is None
+    assert await usage_rows(owner) == plain_usage(HISTORY)
+
+
+async def reached(owner: Connection, head: int) -> bool:
+    return await position(owner, "usage") == head
+
+
+async def test_an_event_of_a_newer_schema_halts_the_view(owner: Connection, app_dsn: str) -> None:
+    await write_log(owner, HISTORY[:5])
+    head = await write_log(owner, HISTORY[5:10], schema_version=2)
+    async with running(app_dsn, USAGE) as runner:
+        with pytest.raises(ProjectionHalted, match="schema version"):
+            await runner.wait_for("usage", head, 20)
+    assert await usage_rows(owner) == plain_usage(HISTORY[:5])
+
+
+async def test_a_gap_in_the_log_halts_every_view(owner: Connection, app_dsn: str) -> None:
+    await write_log(owner, HISTORY[:5])
+    await owner.execute(
+        "INSERT INTO emberlog.events SELECT 9, gen_random_uuid(), tenant, stream, version, type, schema_version, recorded_at, data, "
+        "content_hash FROM emberlog.events WHERE position = 2"
+    )
+    async with running(app_dsn) as runner:
+        for name in ("usage", "requests"):
+            with pytest.raises(ProjectionHalted, match="GapInLog"):
+                await runner.wait_for(name, 9, 20)
+    assert await position(owner, "usage") == 5
+
+
+async def test_a_lost_connection_is_made_again(owner: Connection, app_dsn: str) -> None:
+    head = await write_log(owner, HISTORY[:100])
+    async with running(app_dsn) as runner:
+        await runner.wait_for("usage", head, 20)
+        await owner.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE application_name LIKE 'emberlog projection%' AND datname = current_database()"
+        )
+        head = await write_log(owner, HISTORY[100:])
+        await runner.wait_for("usage", head, 20)
+        await runner.wait_for("requests", head, 20)
+    await assert_equals_plain_folds(owner, HISTORY)
+
+
+async def test_waiting_for_a_position_that_is_not_reached_times_out(owner: Connection, app_dsn: str) -> None:
+    async with running(app_dsn, USAGE) as runner:
+        with pytest.raises(TimeoutError):
+            await runner.wait_for("usage", 1, 0.1)
+
+
+async def test_while_the_database_is_away_the_lag_grows_and_stopping_is_quick(app_dsn: str) -> None:
+    async with running(app_dsn.replace("/test_", "/no_such_database_"), USAGE) as runner:
+        await until(lambda: runner.lag()["usage"][1] > 0.05, what="the lag grows")
+        assert runner.standing("usage") is None
