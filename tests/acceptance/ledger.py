@@ -59,6 +59,7 @@ def _audit_request(name: tuple[str, str], history: list[Event], found: Audit) ->
     attempt = 0
     requested: Event | None = None
     binding: Event | None = None
+    bills = 0
     for event in history:
         assert binding is None, (
             f"{name}: {event.type} at {event.position} after the binding outcome at {binding.position}"
@@ -73,6 +74,8 @@ def _audit_request(name: tuple[str, str], history: list[Event], found: Audit) ->
         assert event.data["attempt"] == attempt, f"{name}: the outcome at {event.position} is of another attempt"
         assert event.data["at"] == requested.data["at"], f"{name}: the outcome at {event.position} is of another time"
         _audit_bill(name, requested, event)
+        bills += event.data.get("billed_tokens", 0) > 0
+        assert bills <= 1, f"{name}: two attempts are billed"
         found.nano_usd += event.data.get("nano_usd", 0) or 0
         found.tokens += event.data.get("tokens", 0)
         found.billed_tokens += event.data.get("billed_tokens", 0)

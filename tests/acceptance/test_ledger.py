@@ -8,6 +8,8 @@ import pytest
 
 from tests.acceptance.ledger import ABANDONED, FAILED, GENERATED, REQUESTED, Event, audit
 
+_BILL = {"tokens": 10, "billed_tokens": 10, "unit_pico_usd": 20_000, "nano_usd": 200}
+
 
 def _event(position: int, kind: str, attempt: int = 1, request: str = "r", **data: Any) -> Event:
     body = {"request_id": request, "attempt": attempt, "at": 100 + attempt, **data}
@@ -19,12 +21,11 @@ def _requested(position: int, attempt: int = 1, **data: Any) -> Event:
 
 
 def _generated(position: int, attempt: int = 1, **data: Any) -> Event:
-    bill = {"tokens": 10, "billed_tokens": 10, "unit_pico_usd": 20_000, "nano_usd": 200}
-    return _event(position, GENERATED, attempt, **{**bill, **data})
+    return _event(position, GENERATED, attempt, **{**_BILL, **data})
 
 
-def _failed(position: int, attempt: int = 1, *, retryable: bool = True) -> Event:
-    return _event(position, FAILED, attempt, retryable=retryable)
+def _failed(position: int, attempt: int = 1, **data: Any) -> Event:
+    return _event(position, FAILED, attempt, **{"retryable": True, **data})
 
 
 def test_a_sound_log_is_summed_up() -> None:
@@ -58,6 +59,7 @@ def test_a_sound_log_is_summed_up() -> None:
         ([_requested(1), _generated(2, nano_usd=201)], "more is charged"),
         ([_requested(1), _generated(2, nano_usd=199)], "tokens times the price"),
         ([_requested(1), _event(2, ABANDONED, nano_usd=1)], "abandoned attempt is charged"),
+        ([_requested(1), _failed(2, **_BILL), _requested(3, 2), _generated(4, 2)], "two attempts are billed"),
     ],
 )
 def test_an_unsound_log_is_refused(events: list[Event], complaint: str) -> None:

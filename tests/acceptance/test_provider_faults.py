@@ -87,11 +87,15 @@ async def test_a_provider_that_hangs_past_the_deadline_costs_its_asker_the_deadl
         assert (error["code"], error["retryable"]) == ("deadline_exceeded", True)
         assert 0.4 <= time.monotonic() - started < 2
         assert (await peer.embed("next", "not in the way"))["type"] == "embedding.result"
-        history = await shared.site.logged("hangs", events=2)
-    assert [e.type for e in history] == [REQUESTED, FAILED]
+        await shared.site.logged("hangs", events=2)
+        provider.control(clear=True)
+        late = await peer.embed("hangs", "wait for ever")
+        assert (late["type"], late["usage"]["billed_tokens"]) == ("embedding.result", 0)
+    history = await shared.site.request_events("hangs")
+    assert [e.type for e in history] == [REQUESTED, FAILED, REQUESTED, GENERATED]
     outcome = history[1].data
-    assert outcome["code"] == "deadline_exceeded"
-    assert outcome.get("billed_tokens", 0) <= 3
+    assert (outcome["code"], outcome["estimated"]) == ("deadline_exceeded", True)
+    assert outcome["billed_tokens"] == 3, "what was sent before the deadline is billed, once"
 
 
 async def test_a_provider_that_asks_for_a_pause_is_given_it_and_the_request_is_answered(
