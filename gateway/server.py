@@ -74,6 +74,8 @@ class Server(uvicorn.Server):
                 ssl_keyfile=str(tls_key) if tls_key is not None else None,
                 timeout_graceful_shutdown=max(1, round(shutdown_seconds)),
                 backlog=_BACKLOG,
+                # Longer than HTTP clients keep idle connections, so that it is they who close them.
+                timeout_keep_alive=75,
             )
         )
 

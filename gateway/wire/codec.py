@@ -14,6 +14,7 @@ import msgspec
 
 from domain.errors import GatewayError
 from gateway.wire.messages import AgentRegister, ClientMessage, EmbeddingGenerate, RequestCancel, SessionOpen
+from gateway.wire.salvage import salvage_id
 
 SMALL = 64 * 1024
 """Every message but `embedding.generate` fits in so many bytes."""
@@ -60,7 +61,7 @@ def decode(data: bytes) -> ClientMessage:
     except (ValueError, RecursionError) as failure:
         raise explain(data, failure) from None
     # Most small messages hold no zero byte at all; only the others are looked through string by string.
-    if b"\0" in data:
+    if b"\0" in data and not (type(message) is EmbeddingGenerate and _plain(message)):
         _refuse_nul(message)
     return message
 
@@ -69,21 +70,8 @@ def explain(data: bytes, failure: Exception) -> Refused:
     """Why `decode_fast` failed on these bytes."""
     try:
         envelope = _decode_envelope(data)
-    except RecursionError:
-        return Refused(_invalid("the message is nested too deeply: expected one map of plain fields"), malformed=True)
-    except UnicodeDecodeError:
-        return Refused(_invalid("a field name is not UTF-8: expected one map with string keys"))
-    except msgspec.ValidationError as wrong:
-        if "`key` in" in str(wrong):
-            return Refused(_invalid("a field name is not a string: expected one map with string keys"))
-        return Refused(
-            _invalid("the message is not a map: expected one MessagePack map per binary frame"), malformed=True
-        )
-    except msgspec.DecodeError as wrong:
-        return Refused(
-            _invalid(f"the frame is not one MessagePack map ({wrong}): send one whole map per binary frame"),
-            malformed=True,
-        )
+    except (ValueError, RecursionError) as wrong:
+        return _no_envelope(data, wrong)
     message_id, kind = _id(envelope.id), _string(envelope.type)
     if kind is None:
         what = "is missing" if not bytes(envelope.type) else "is not a string"
@@ -96,6 +84,24 @@ def explain(data: bytes, failure: Exception) -> Refused:
         )
         return Refused(error, message_id=message_id, kind=kind)
     return Refused(_field_error(data, kind, failure), message_id=message_id, kind=kind)
+
+
+def _no_envelope(data: bytes, wrong: Exception) -> Refused:
+    """What is wrong with a frame whose type and id cannot even be looked up."""
+    message_id = salvage_id(data)
+    if isinstance(wrong, UnicodeDecodeError):
+        return Refused(_invalid("a field name is not UTF-8: expected one map with string keys"), message_id=message_id)
+    if isinstance(wrong, RecursionError):
+        why = "the message is nested too deeply: expected one map of plain fields"
+    elif not isinstance(wrong, msgspec.ValidationError):
+        why = f"the frame is not one MessagePack map ({wrong}): send one whole map per binary frame"
+    elif "`key` in" in str(wrong):
+        return Refused(
+            _invalid("a field name is not a string: expected one map with string keys"), message_id=message_id
+        )
+    else:
+        why = "the message is not a map: expected one MessagePack map per binary frame"
+    return Refused(_invalid(why), message_id=message_id, malformed=True)
 
 
 def _field_error(data: bytes, kind: str, failure: Exception) -> GatewayError:
@@ -174,6 +180,19 @@ def _refuse_large(data: bytes) -> None:
     if kind in TYPES and kind != "embedding.generate":
         error = _invalid(f"a message of type {kind} may have at most {SMALL} bytes", "type")
         raise Refused(error, message_id=_id(envelope.id), kind=kind)
+
+
+def _plain(message: EmbeddingGenerate) -> bool:
+    """Whether no string of the message holds a NUL, decided quickly; False also where only a closer look can tell."""
+    source = message.input
+    return (
+        ("\0" not in source if isinstance(source, str) else "\0" not in "".join(source))
+        and "\0" not in message.id
+        and (message.model is None or "\0" not in message.model)
+        and (message.thread is None or "\0" not in message.thread)
+        and (message.task is None or "\0" not in message.task)
+        and message.metadata is None
+    )
 
 
 def _refuse_nul(message: ClientMessage) -> None:

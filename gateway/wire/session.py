@@ -350,10 +350,18 @@ class Session:
     def _hold(self, data: bytes) -> None:
         """Keep a message until the session is open. A peer that sends more than this behind its `session.open` has to wait for it."""
         if len(self._held) >= self.service.limits.max_in_flight or self._held_bytes + len(data) > _HELD_BYTES:
-            self.shut(4400, "too much was sent before session.opened")
+            self._refuse_held(data)
             return
         self._held.append(data)
         self._held_bytes += len(data)
+
+    def _refuse_held(self, data: bytes) -> None:
+        try:
+            message = decode(data)
+        except Refused as refused:
+            self._refuse(refused)
+        else:
+            self.send_error(checks.too_many_in_flight(self.service.limits), message.id)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -1,7 +1,9 @@
 """The WebSocket transport: uvicorn does the upgrade, then frames go straight to the session and answers straight to the socket.
 
-Between the two there is no ASGI message, no queue and no task hop (docs/decisions has the figures). The ASGI application finds
-the connection in `scope["extensions"]["emberlog.link"]` and takes it over with `attach` once it has accepted.
+Between the two there is no ASGI message, no queue and no task hop. Measured on one core with uvloop, 40 bytes in and 6 KB out,
+16 connections of 8 pipelined messages: 3.4 µs of CPU a message this way, 10.7 µs through ASGI's receive and send (which also
+pause and resume reading for every message). The ASGI application finds the connection in `scope["extensions"]["emberlog.link"]`
+and takes it over with `attach` once it has accepted.
 """
 
 from __future__ import annotations

@@ -48,11 +48,9 @@ async def test_the_official_client_gets_the_vectors_of_every_form_of_input(
             model="tiny", input=text, encoding_format=encoding_format, dimensions=8, user="u1"
         )
     many = text if isinstance(text, list) and not isinstance(text[0], int) else [text]
+    received: list[Any] = [d.embedding for d in answer.data]
     vectors = [
-        np.frombuffer(base64.b64decode(d.embedding), "<f4")
-        if isinstance(d.embedding, str)
-        else np.array(d.embedding, np.float32)
-        for d in answer.data
+        np.frombuffer(base64.b64decode(v), "<f4") if isinstance(v, str) else np.array(v, np.float32) for v in received
     ]
     assert (np.stack(vectors) == rows_of(many, 8)).all()
     assert [d.index for d in answer.data] == list(range(len(many)))
@@ -237,20 +235,21 @@ async def test_an_error_after_the_request_was_taken_is_answered(gateway: Gateway
     assert (await asking).status_code == 502
 
 
-async def test_a_client_that_disconnects_gives_its_request_up_and_others_go_on(
-    gateway: Gateway, http: httpx.AsyncClient
+@pytest.mark.parametrize("key", ["", "Idempotency-Key: mine\r\n"])
+async def test_a_client_that_disconnects_gives_its_request_up_unless_it_can_ask_again(
+    gateway: Gateway, http: httpx.AsyncClient, key: str
 ) -> None:
     gateway.service.hold = True
     peer = await RawPeer.connect(gateway.port)
     body = json.dumps({"input": "a"}).encode()
-    head = (
-        f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
+    head = f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n{key}Content-Length: {len(body)}\r\n\r\n"
     await peer.write(head.encode() + body)
     await gateway.service.arrived.wait()
+    ticket = gateway.service.tickets[0]
     peer.reset()
     async with asyncio.timeout(2):
-        await gateway.service.tickets[0].cancelled.wait()
+        await (ticket.vanished if key else ticket.cancelled).wait()
+    assert ticket.cancelled.is_set() != ticket.vanished.is_set()
     gateway.service.hold = False
     assert (await embed(http, {"input": "a"})).status_code == 200
 

@@ -218,7 +218,7 @@ async def test_a_revoked_key_closes_its_open_sessions_with_4401_within_a_second_
         await service.arrived.wait()
         service.revoked.add("k1")
         assert await mine.closed(within=1) == 4401
-        assert service.tickets[0].cancelled.is_set()
+        assert service.tickets[0].vanished.is_set()
         service.hold = False
         assert (await other.embed())["type"] == "embedding.result"
 
@@ -341,7 +341,7 @@ async def test_work_that_outlasts_the_drain_is_cut_off(gateway: Gateway) -> None
         await gateway.service.arrived.wait()
         assert await gateway.registry.drain(0.05) is False
         assert await client.closed() == 1012
-        assert gateway.service.tickets[0].cancelled.is_set()
+        assert gateway.service.tickets[0].vanished.is_set()
 
 
 async def test_connection_limits_refuse_upgrades_with_429_and_late_tokens_with_4429() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgpack
 import pytest
+import uvloop
 
 from gateway.wire.link import LinkSettings
 from gateway.wire.sessions import WireSettings
@@ -48,6 +49,12 @@ async def gone(gateway: Gateway, within: float) -> float:
         await gateway.registry._wait_empty(within)
     assert not gateway.registry.sessions
     return loop.time() - start
+
+
+@pytest.fixture(scope="module")
+def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
+    """Write buffers are the loop's own: these behaviours are proved on the loop that serves."""
+    return uvloop.EventLoopPolicy()
 
 
 @pytest.fixture

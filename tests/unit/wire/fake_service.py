@@ -55,6 +55,7 @@ class FakeTicket:
         self.texts = texts
         self.reply = reply
         self.cancelled = asyncio.Event()
+        self.vanished = asyncio.Event()
 
     def answer(self) -> None:
         if self.cancelled.is_set():
@@ -75,6 +76,9 @@ class FakeTicket:
         if not self.cancelled.is_set():
             self.cancelled.set()
             self.reply.error(GatewayError("cancelled", "the request was cancelled"))
+
+    def vanish(self) -> None:
+        self.vanished.set()
 
 
 class FakeService:
