@@ -39,6 +39,7 @@ class GatewayProcess:
 
     async def start(self, timeout: float = 120.0) -> None:
         """Start, and wait until it listens. Raises `GatewayFailed`."""
+        self.url = ""
         start = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
