@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -85,6 +86,22 @@ def open_folder() -> Iterator[Path]:
     """An empty folder that every user may pass; removed afterwards."""
     with temporary_folder() as folder:
         yield folder
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def _made_cluster() -> AsyncIterator[Path]:
+    """A data folder whose cluster has been made once; nothing runs in it."""
+    with temporary_folder() as folder, temporary_data_dir(folder) as data_dir:
+        async with await EmbeddedServices.start(data_dir, valkey=False):
+            pass
+        yield data_dir
+
+
+@pytest.fixture
+def used_data_dir(data_dir: Path, _made_cluster: Path) -> Path:
+    """Like `data_dir`, but as after a first start: its empty database is there, which saves the second that making it takes."""
+    subprocess.run(["cp", "-a", str(_made_cluster), str(data_dir)], check=True)
+    return data_dir
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import asyncio
 import contextlib
 import shutil
 import signal
-import subprocess
 import tempfile
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -43,12 +43,22 @@ SETTINGS: Mapping[str, str] = {
     "jit": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    # The log must hold no tenant's data: neither statements nor the values in an error's detail.
+    # The log must hold no tenant's data, and errors quote values: they go to the client that made them, and to nobody else.
+    "log_min_messages": "log",
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
     "log_checkpoints": "off",
     "log_line_prefix": "%m [%p] ",
 }
+
+_NOT_YET = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,  # class 08: the line broke
+    asyncpg.OperatorInterventionError,  # class 57: starting, recovering or shutting down
+    asyncpg.InsufficientResourcesError,  # class 53: every other client has just come back, too
+)
 
 
 def sql(name: str) -> str:
@@ -90,7 +100,7 @@ class PostgresService(Service):
         await self._end_orphans()
         self._drop_stale_locks()
         if not (self._layout.cluster / "PG_VERSION").exists():
-            await asyncio.to_thread(self._make_cluster)
+            await self._make_cluster()
 
     async def answers(self) -> bool:
         """Connect to our database, making it and the application's login on the first start."""
@@ -99,8 +109,12 @@ class PostgresService(Service):
         except asyncpg.InvalidCatalogNameError:
             await self._make_database()
             return True
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except _NOT_YET:
             return False
+        except asyncpg.PostgresError as error:
+            raise ServiceFailed(
+                f"Postgres in {self._layout.cluster} runs but does not let its owner in: {error}"
+            ) from None
         await connection.close()
         return True
 
@@ -120,25 +134,37 @@ class PostgresService(Service):
         finally:
             await connection.close()
 
-    def _make_cluster(self) -> None:
+    async def _make_cluster(self) -> None:
         """Make it beside the final name, then one rename: an interrupted start leaves no half cluster behind."""
-        cluster, account = self._layout.cluster, self._layout.account
-        for leftover in cluster.parent.glob("postgres.new-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        fresh = Path(tempfile.mkdtemp(dir=cluster.parent, prefix="postgres.new-"))
-        account.owns(fresh)
-        made = subprocess.run(  # noqa: S603 - our own shim and a program of an installed wheel, no shell
-            as_child(account, signal.SIGTERM, self._initdb(fresh)),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            cwd="/",
-            env=CLEAN_ENVIRONMENT,
-            check=False,
+        fresh = self._fresh_folder()
+        command = as_child(self._layout.account, signal.SIGTERM, self._initdb(fresh))
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, cwd="/", env=CLEAN_ENVIRONMENT
         )
-        if made.returncode != 0:
+        try:
+            said, _ = await process.communicate()
+            if process.returncode != 0:
+                raise ServiceFailed(
+                    f"initdb could not make the database cluster in {self._layout.cluster}: {said.decode(errors='replace').strip()}"
+                )
+            self._take(fresh)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            await process.wait()
             shutil.rmtree(fresh, ignore_errors=True)
-            said = (made.stderr or made.stdout).decode(errors="replace").strip()
-            raise ServiceFailed(f"initdb could not make the database cluster in {cluster}: {said}")
+            raise
+
+    def _fresh_folder(self) -> Path:
+        parent = self._layout.cluster.parent
+        for leftover in parent.glob("postgres.new-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        fresh = Path(tempfile.mkdtemp(dir=parent, prefix="postgres.new-"))
+        self._layout.account.owns(fresh)
+        return fresh
+
+    def _take(self, fresh: Path) -> None:
+        cluster = self._layout.cluster
         with contextlib.suppress(OSError):
             cluster.rmdir()  # an empty folder of that name is no cluster
         fresh.rename(cluster)

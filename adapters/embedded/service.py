@@ -93,8 +93,7 @@ class Service(ABC):
         """End the server in order, harder when it does not. Idempotent."""
         if self._watcher is not None:
             self._watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watcher
+            await asyncio.wait({self._watcher})
             self._watcher = None
         await self._end_process()
 
@@ -208,9 +207,12 @@ class Service(ABC):
 
     def _bound_log(self) -> None:
         """Keep at most two files of `LOG_LIMIT_BYTES`: the server appends to an open file, so the old content is copied aside."""
-        with contextlib.suppress(FileNotFoundError):
-            if self._log_path.stat().st_size > LOG_LIMIT_BYTES:
+        with contextlib.suppress(OSError):
+            if self._log_path.stat().st_size <= LOG_LIMIT_BYTES:
+                return
+            try:
                 shutil.copy2(self._log_path, self._log_path.with_name(self._log_path.name + ".1"))
+            finally:  # also on a full disk
                 os.truncate(self._log_path, 0)
 
     def _log_tail(self, lines: int = 12) -> str:

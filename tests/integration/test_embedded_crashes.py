@@ -62,29 +62,31 @@ async def rows(dsn: str) -> list[int]:
         await connection.close()
 
 
-async def test_kill_9_of_the_supervisor_again_and_again_loses_nothing_and_needs_no_manual_step(data_dir: Path) -> None:
-    async with supervisor(data_dir) as (child, said):
+async def test_kill_9_of_the_supervisor_again_and_again_loses_nothing_and_needs_no_manual_step(
+    used_data_dir: Path,
+) -> None:
+    async with supervisor(used_data_dir) as (child, said):
         await execute(said["owner_dsn"], "CREATE TABLE kept (a int)")
         await child.kill()
     for life in range(3):
-        async with supervisor(data_dir) as (child, said):
+        async with supervisor(used_data_dir) as (child, said):
             await execute(said["owner_dsn"], f"INSERT INTO kept VALUES ({life})")
             assert await rows(said["owner_dsn"]) == list(range(life + 1))
             await child.kill()
 
 
-async def test_servers_end_by_themselves_when_their_supervisor_is_killed(data_dir: Path) -> None:
-    async with supervisor(data_dir) as (child, _):
-        assert servers_of(data_dir)
+async def test_servers_end_by_themselves_when_their_supervisor_is_killed(used_data_dir: Path) -> None:
+    async with supervisor(used_data_dir) as (child, _):
+        assert servers_of(used_data_dir)
         await child.kill()
-        await until(lambda: not servers_of(data_dir), what="Postgres and Valkey end after their supervisor")
+        await until(lambda: not servers_of(used_data_dir), what="Postgres and Valkey end after their supervisor")
 
 
-async def test_sigterm_to_the_supervisor_leaves_no_process_behind(data_dir: Path) -> None:
-    async with supervisor(data_dir) as (child, _):
+async def test_sigterm_to_the_supervisor_leaves_no_process_behind(used_data_dir: Path) -> None:
+    async with supervisor(used_data_dir) as (child, _):
         child.send(signal.SIGTERM)
         assert await child.wait() == 0
-        assert servers_of(data_dir) == []
+        assert servers_of(used_data_dir) == []
 
 
 async def test_a_gateway_killed_while_it_makes_the_cluster_leaves_nothing_that_blocks_the_next(data_dir: Path) -> None:
@@ -96,9 +98,9 @@ async def test_a_gateway_killed_while_it_makes_the_cluster_leaves_nothing_that_b
         assert list(data_dir.glob("postgres.new-*")) == []
 
 
-async def test_postgres_killed_comes_back_by_itself_with_what_was_committed(data_dir: Path) -> None:
+async def test_postgres_killed_comes_back_by_itself_with_what_was_committed(used_data_dir: Path) -> None:
     events = Events()
-    async with await EmbeddedServices.start(data_dir, valkey=False, on_event=events) as services:
+    async with await EmbeddedServices.start(used_data_dir, valkey=False, on_event=events) as services:
         await execute(services.owner_dsn, "CREATE TABLE kept (a int)")
         for life in range(2):
             await execute(services.owner_dsn, f"INSERT INTO kept VALUES ({life})")
@@ -113,9 +115,11 @@ async def test_postgres_killed_comes_back_by_itself_with_what_was_committed(data
     assert events.seen == [("postgres", "died"), ("postgres", "restarted")] * 2
 
 
-async def test_a_backend_that_does_not_notice_the_death_of_postgres_is_ended_before_the_restart(data_dir: Path) -> None:
+async def test_a_backend_that_does_not_notice_the_death_of_postgres_is_ended_before_the_restart(
+    used_data_dir: Path,
+) -> None:
     events = Events()
-    async with await EmbeddedServices.start(data_dir, valkey=False, on_event=events) as services:
+    async with await EmbeddedServices.start(used_data_dir, valkey=False, on_event=events) as services:
         busy = await asyncpg.connect(services.owner_dsn)
         backend = busy.get_server_pid()
         # A loop that never looks at its latch, in the middle of which the main process dies.
@@ -174,12 +178,12 @@ def orphans(layout: Layout) -> Any:
             process.wait()
 
 
-async def test_orphans_that_still_run_are_ended_first_and_nothing_is_lost(data_dir: Path) -> None:
+async def test_orphans_that_still_run_are_ended_first_and_nothing_is_lost(used_data_dir: Path) -> None:
     events = Events()
-    async with await EmbeddedServices.start(data_dir) as services:
+    async with await EmbeddedServices.start(used_data_dir) as services:
         await execute(services.owner_dsn, "CREATE TABLE kept (a int)")
         dsn = services.owner_dsn
-    with orphans(prepare(make_data_folder(data_dir))) as (postgres, valkey):
+    with orphans(prepare(make_data_folder(used_data_dir))) as (postgres, valkey):
 
         async def insert() -> bool:
             try:
@@ -189,7 +193,7 @@ async def test_orphans_that_still_run_are_ended_first_and_nothing_is_lost(data_d
             return True
 
         await until(insert, what="the orphan answers")
-        async with await EmbeddedServices.start(data_dir, on_event=events) as services:
+        async with await EmbeddedServices.start(used_data_dir, on_event=events) as services:
             assert await rows(services.owner_dsn) == [7]
             assert postgres.wait(5) == 0
             assert valkey.wait(5) == 0
@@ -197,19 +201,21 @@ async def test_orphans_that_still_run_are_ended_first_and_nothing_is_lost(data_d
 
 
 async def test_a_stale_pid_file_that_names_a_live_stranger_neither_kills_it_nor_blocks_the_start(
-    data_dir: Path,
+    used_data_dir: Path,
 ) -> None:
-    async with await EmbeddedServices.start(data_dir) as services:
-        account = prepare_account(data_dir)
+    async with await EmbeddedServices.start(used_data_dir) as services:
+        account = prepare_account(used_data_dir)
     switch: dict[str, Any] = {"user": account, "extra_groups": []} if os.geteuid() == 0 else {}
     # The stranger runs as the servers' own user: only then would Postgres take it for a rival.
     stranger = subprocess.Popen(["/bin/sleep", "600"], cwd="/", **switch)
     try:
-        stale = f"{stranger.pid}\n{data_dir / 'postgres'}\n1700000000\n5432\n{data_dir / 'run'}\n\n  1234 5678\nready\n"
-        for path in (data_dir / "postgres" / "postmaster.pid", data_dir / "run" / ".s.PGSQL.5432.lock"):
+        stale = f"{stranger.pid}\n{used_data_dir / 'postgres'}\n1700000000\n5432\n{used_data_dir / 'run'}\n\n  1234 5678\nready\n"
+        for path in (used_data_dir / "postgres" / "postmaster.pid", used_data_dir / "run" / ".s.PGSQL.5432.lock"):
             path.write_text(stale)
             os.chown(path, account, -1)
-        async with await EmbeddedServices.start(data_dir) as services:
+        with orphans(prepare(used_data_dir)) as (rival, _):
+            assert rival.wait(10) != 0  # Postgres alone refuses to start
+        async with await EmbeddedServices.start(used_data_dir) as services:
             await execute(services.owner_dsn, "SELECT 1")
         assert stranger.poll() is None
     finally:
@@ -217,24 +223,24 @@ async def test_a_stale_pid_file_that_names_a_live_stranger_neither_kills_it_nor_
         stranger.wait()
 
 
-async def test_lock_files_and_sockets_left_by_a_kill_of_everything_do_not_block_the_start(data_dir: Path) -> None:
-    async with supervisor(data_dir) as (child, said):
+async def test_lock_files_and_sockets_left_by_a_kill_of_everything_do_not_block_the_start(used_data_dir: Path) -> None:
+    async with supervisor(used_data_dir) as (child, said):
         await execute(said["owner_dsn"], "CREATE TABLE kept (a int)")
         await execute(said["owner_dsn"], "INSERT INTO kept VALUES (1)")
         # The supervisor first, stopped so that it restarts nothing; then the servers without a chance to clean up.
         child.send(signal.SIGSTOP)
-        send(servers_of(data_dir), signal.SIGKILL)
+        send(servers_of(used_data_dir), signal.SIGKILL)
         await child.kill()
-        await until(lambda: not servers_of(data_dir), what="all servers are dead")
-    assert (data_dir / "postgres" / "postmaster.pid").exists()
-    async with supervisor(data_dir) as (_, said):
+        await until(lambda: not servers_of(used_data_dir), what="all servers are dead")
+    assert (used_data_dir / "postgres" / "postmaster.pid").exists()
+    async with supervisor(used_data_dir) as (_, said):
         assert await rows(said["owner_dsn"]) == [1]
 
 
-async def test_a_second_process_on_the_folder_is_refused_and_names_the_first(data_dir: Path) -> None:
+async def test_a_second_process_on_the_folder_is_refused_and_names_the_first(used_data_dir: Path) -> None:
     async with (
-        supervisor(data_dir) as (first, said),
-        running_python(["-m", "tests.support.supervise", str(data_dir)]) as second,
+        supervisor(used_data_dir) as (first, said),
+        running_python(["-m", "tests.support.supervise", str(used_data_dir)]) as second,
     ):
         assert await second.wait() == 1
         assert f"pid {first.pid}" in "".join(second.errors)

@@ -22,6 +22,7 @@ from adapters.embedded import (
 )
 from tests.support.databases import execute
 from tests.support.folders import servers_of
+from tests.support.waiting import until
 
 
 async def fetch(dsn: str, query: str) -> object:
@@ -44,50 +45,50 @@ async def test_a_start_on_an_empty_folder_serves_both_and_a_later_one_finds_the_
         assert (second.owner_dsn, second.redis_url) == (first.owner_dsn, first.redis_url)
 
 
-async def test_stop_ends_every_process_gives_the_folder_back_and_can_be_repeated(data_dir: Path) -> None:
-    services = await EmbeddedServices.start(data_dir)
+async def test_stop_ends_every_process_gives_the_folder_back_and_can_be_repeated(used_data_dir: Path) -> None:
+    services = await EmbeddedServices.start(used_data_dir)
     connection = await asyncpg.connect(services.owner_dsn)
-    assert len(servers_of(data_dir)) > 2
+    assert len(servers_of(used_data_dir)) > 2
     await services.stop()
-    assert servers_of(data_dir) == []
-    assert running(data_dir) is None
+    assert servers_of(used_data_dir) == []
+    assert running(used_data_dir) is None
     await services.stop()
     connection.terminate()
-    async with await EmbeddedServices.start(data_dir):
+    async with await EmbeddedServices.start(used_data_dir):
         pass
 
 
 async def test_a_second_start_on_the_same_folder_is_refused_with_the_folder_the_holder_and_two_ways_out(
-    data_dir: Path,
+    used_data_dir: Path,
 ) -> None:
-    async with await EmbeddedServices.start(data_dir, valkey=False) as first:
+    async with await EmbeddedServices.start(used_data_dir, valkey=False) as first:
         with pytest.raises(DataFolderInUse) as refused:
-            await EmbeddedServices.start(data_dir)
+            await EmbeddedServices.start(used_data_dir)
         assert await fetch(first.owner_dsn, "SELECT 1") == 1
     message = str(refused.value)
     assert refused.value.holder == os.getpid()
-    assert f"the data folder {data_dir} is in use" in message
+    assert f"the data folder {used_data_dir} is in use" in message
     assert f"pid {os.getpid()}" in message
     assert "EMBERLOG_DATA_DIR" in message
 
 
-async def test_a_command_finds_the_live_services_of_a_folder_and_none_once_they_stopped(data_dir: Path) -> None:
-    assert running(data_dir) is None
-    async with await EmbeddedServices.start(data_dir) as services:
-        found = running(data_dir)
+async def test_a_command_finds_the_live_services_of_a_folder_and_none_once_they_stopped(used_data_dir: Path) -> None:
+    assert running(used_data_dir) is None
+    async with await EmbeddedServices.start(used_data_dir) as services:
+        found = running(used_data_dir)
         assert found == services.running()
         assert found is not None
         assert found.pid == os.getpid()
         assert found.app_dsn is not None
         assert await fetch(found.app_dsn, "SELECT current_user::text") == "emberlog_gateway"
-    assert running(data_dir) is None
+    assert running(used_data_dir) is None
 
 
-async def test_a_state_file_left_by_a_dead_process_is_not_believed(data_dir: Path) -> None:
-    async with await EmbeddedServices.start(data_dir, valkey=False):
-        left = (data_dir / "services.json").read_bytes()
-    (data_dir / "services.json").write_bytes(left)
-    assert running(data_dir) is None
+async def test_a_state_file_left_by_a_dead_process_is_not_believed(used_data_dir: Path) -> None:
+    async with await EmbeddedServices.start(used_data_dir, valkey=False):
+        left = (used_data_dir / "services.json").read_bytes()
+    (used_data_dir / "services.json").write_bytes(left)
+    assert running(used_data_dir) is None
 
 
 async def test_asking_whether_a_folder_is_held_never_makes_a_start_fail(data_dir: Path) -> None:
@@ -118,7 +119,7 @@ async def test_either_service_can_run_alone(data_dir: Path) -> None:
         assert await fetch(only_postgres.owner_dsn, "SELECT 1") == 1
 
 
-async def test_what_must_be_durable_and_private_is_configured_so(data_dir: Path) -> None:
+async def test_what_must_be_durable_and_private_is_configured_so(used_data_dir: Path) -> None:
     expected = {
         "fsync": "on",
         "synchronous_commit": "on",
@@ -133,12 +134,23 @@ async def test_what_must_be_durable_and_private_is_configured_so(data_dir: Path)
         "TimeZone": "UTC",
         "work_mem": "5MB",
     }
-    async with await EmbeddedServices.start(data_dir, valkey=False, postgres_settings={"work_mem": "5MB"}) as services:
+    async with await EmbeddedServices.start(
+        used_data_dir, valkey=False, postgres_settings={"work_mem": "5MB"}
+    ) as services:
         assert {name: await fetch(services.owner_dsn, f"SHOW {name}") for name in expected} == expected
         assert (
             await fetch(services.owner_dsn, "SELECT datcollate FROM pg_database WHERE datname = 'emberlog'")
             == "C.UTF-8"
         )
+
+
+async def test_the_servers_log_quotes_no_value_that_a_client_sent(used_data_dir: Path) -> None:
+    async with await EmbeddedServices.start(used_data_dir, valkey=False) as services:
+        with pytest.raises(asyncpg.DataError, match="hush-hush"):
+            await execute(services.owner_dsn, "SELECT 'hush-hush'::int")
+    log = (used_data_dir / "log" / "postgres.log").read_text()
+    assert "shut down" in log
+    assert "hush-hush" not in log
 
 
 async def test_nobody_but_the_owner_can_enter_the_folders_with_data_and_sockets(data_dir: Path) -> None:
@@ -159,9 +171,9 @@ async def test_nobody_but_the_owner_can_enter_the_folders_with_data_and_sockets(
         assert stat.S_IMODE(data_dir.stat().st_mode) == (0o711 if os.geteuid() == 0 else 0o700)
 
 
-async def test_the_gateways_login_joins_the_applications_role_once_that_exists(data_dir: Path) -> None:
+async def test_the_gateways_login_joins_the_applications_role_once_that_exists(used_data_dir: Path) -> None:
     member = "SELECT pg_has_role('emberlog_gateway', 'emberlog_app', 'MEMBER')"
-    async with await EmbeddedServices.start(data_dir, valkey=False) as services:
+    async with await EmbeddedServices.start(used_data_dir, valkey=False) as services:
         await services.grant_app_role()
         await execute(services.owner_dsn, "CREATE ROLE emberlog_app")
         assert await fetch(services.owner_dsn, member) is False
@@ -171,25 +183,35 @@ async def test_the_gateways_login_joins_the_applications_role_once_that_exists(d
 
 
 async def test_a_server_that_cannot_start_is_reported_with_the_end_of_its_log_and_leaves_nothing(
-    data_dir: Path,
+    used_data_dir: Path,
 ) -> None:
     with pytest.raises(ServiceFailed, match="not_a_setting"):
-        await EmbeddedServices.start(data_dir, postgres_settings={"not_a_setting": "1"})
-    assert servers_of(data_dir) == []
-    assert running(data_dir) is None
-    async with await EmbeddedServices.start(data_dir) as services:
+        await EmbeddedServices.start(used_data_dir, postgres_settings={"not_a_setting": "1"})
+    assert servers_of(used_data_dir) == []
+    assert running(used_data_dir) is None
+    async with await EmbeddedServices.start(used_data_dir) as services:
         assert await fetch(services.owner_dsn, "SELECT 1") == 1
 
 
-async def test_a_cancelled_start_leaves_nothing(data_dir: Path) -> None:
+async def test_a_start_cancelled_while_it_makes_the_cluster_leaves_nothing(data_dir: Path) -> None:
     starting = asyncio.create_task(EmbeddedServices.start(data_dir))
-    while not servers_of(data_dir):
-        await asyncio.sleep(0.001)
+    await until(lambda: list(data_dir.glob("postgres.new-*/*")), what="initdb has begun")
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
     assert servers_of(data_dir) == []
+    assert list(data_dir.glob("postgres*")) == []
     assert running(data_dir) is None
+
+
+async def test_a_start_cancelled_while_the_servers_start_leaves_nothing(used_data_dir: Path) -> None:
+    starting = asyncio.create_task(EmbeddedServices.start(used_data_dir))
+    await until(lambda: servers_of(used_data_dir), what="a server has begun")
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert servers_of(used_data_dir) == []
+    assert running(used_data_dir) is None
 
 
 @pytest.mark.parametrize(

@@ -59,15 +59,15 @@ def owners(data_dir: Path) -> set[int]:
     return {Path(f"/proc/{pid}").stat().st_uid for pid in servers_of(data_dir)}
 
 
-async def test_root_runs_no_server_as_root(data_dir: Path) -> None:
-    async with await EmbeddedServices.start(data_dir):
-        assert owners(data_dir)
-        assert 0 not in owners(data_dir)
+async def test_root_runs_no_server_as_root(used_data_dir: Path) -> None:
+    async with await EmbeddedServices.start(used_data_dir):
+        assert owners(used_data_dir)
+        assert 0 not in owners(used_data_dir)
 
 
-async def test_the_servers_of_root_hold_no_group_of_root(data_dir: Path) -> None:
-    async with await EmbeddedServices.start(data_dir):
-        for pid in servers_of(data_dir):
+async def test_the_servers_of_root_hold_no_group_of_root(used_data_dir: Path) -> None:
+    async with await EmbeddedServices.start(used_data_dir):
+        for pid in servers_of(used_data_dir):
             status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
             assert "0" not in status["Groups"].split()
             assert "0" not in status["Gid"].split()
