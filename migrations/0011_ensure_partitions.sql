@@ -1,8 +1,10 @@
 -- Makes what the next appends need, ahead: event partitions until `p_ahead` empty ones lie beyond the head's, and the dedupe
--- partitions of today and the two days after. Idempotent; run at start, periodically, and by `append` if all else failed.
+-- partitions of today and the two days after. `p_reach` is a position that must have its partition. Idempotent; run at start, periodically, and by `append` if all else failed.
 -- A partition is made as a table of its own and then attached: that does not wait for readers, nor they for it.
 -- `p_width` counts positions; null takes the width of the newest partition, or ten million for the first.
-CREATE FUNCTION emberlog.ensure_partitions(p_width bigint DEFAULT NULL, p_ahead integer DEFAULT 2) RETURNS integer
+CREATE FUNCTION emberlog.ensure_partitions(
+    p_width bigint DEFAULT NULL, p_ahead integer DEFAULT 2, p_reach bigint DEFAULT 0
+) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog
 SET lock_timeout = '5s'
@@ -20,7 +22,7 @@ BEGIN
     LOOP
         SELECT lower_bound, upper_bound INTO v_top FROM emberlog.event_partitions ORDER BY lower_bound DESC LIMIT 1;
         v_width := coalesce(p_width, v_top.upper_bound - v_top.lower_bound, 10000000);
-        EXIT WHEN v_top.upper_bound IS NOT NULL AND (
+        EXIT WHEN v_top.upper_bound > p_reach AND (
             SELECT count(*) FROM emberlog.event_partitions WHERE lower_bound > v_head.position
         ) >= p_ahead + (v_head.position = 0)::integer;
         v_top.lower_bound := coalesce(v_top.upper_bound, v_head.position + 1);

@@ -85,12 +85,7 @@ BEGIN
     v_day := emberlog.log_day(v_newest);
     SELECT p.upper_bound INTO v_upper FROM emberlog.event_partitions p ORDER BY p.lower_bound DESC LIMIT 1;
     IF v_upper IS NULL OR v_head + v_count >= v_upper OR to_regclass('emberlog.dedupe_keys_' || v_day) IS NULL THEN
-        LOOP
-            PERFORM emberlog.ensure_partitions();
-            SELECT p.upper_bound INTO v_upper FROM emberlog.event_partitions p ORDER BY p.lower_bound DESC LIMIT 1;
-            EXIT WHEN v_head + v_count < v_upper;
-            PERFORM emberlog.ensure_partitions(p_width => v_count);
-        END LOOP;
+        PERFORM emberlog.ensure_partitions(p_reach => v_head + v_count);
     END IF;
 
     SELECT array_agg(encode(substr(p_keys, n * 16 - 15, 16), 'hex')::uuid) INTO v_keys FROM generate_series(1, v_count) n;

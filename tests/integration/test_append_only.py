@@ -1,0 +1,459 @@
+"""What the database itself guarantees: nothing written is changed, nobody goes around the append function, one order."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from importlib.resources import files
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from adapters.memory.event_log import content_hash
+from adapters.postgres.event_log import PostgresEventLog
+from adapters.postgres.pool import Connection, connect
+from domain.ports.event_log import AppendStatus, LogUnavailable, NewEvent
+from tests.conformance.conftest import new_event
+from tests.support.databases import with_user
+from tests.support.waiting import until
+
+CHANGES = [
+    "UPDATE emberlog.{table} SET tenant = 'evil'",
+    "UPDATE emberlog.{table} SET tenant = 'evil' WHERE false",
+    "DELETE FROM emberlog.{table}",
+    "TRUNCATE emberlog.{table}",
+    "TRUNCATE emberlog.{table} CASCADE",
+]
+WAITING = """FROM pg_locks JOIN pg_database d ON d.oid = database
+WHERE locktype = 'advisory' AND NOT granted AND d.datname = current_database()"""
+TABLES = ["events", "events_000000000001"]
+
+
+@pytest.fixture
+async def log(migrated_dsn: str) -> AsyncIterator[PostgresEventLog]:
+    made = await PostgresEventLog.connect(with_user(migrated_dsn, "emberlog_gateway"))
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def instance(log: PostgresEventLog) -> UUID:
+    return await log.register_instance("integration tests", 600)
+
+
+@pytest.fixture
+async def owner(migrated_dsn: str) -> AsyncIterator[Connection]:
+    connection = await connect(migrated_dsn, "owner", role=False)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def application(migrated_dsn: str) -> AsyncIterator[Connection]:
+    connection = await connect(with_user(migrated_dsn, "emberlog_gateway"), "application")
+    yield connection
+    await connection.close()
+
+
+# -- append only --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("change", CHANGES)
+async def test_the_application_role_has_no_right_to_change_an_event(
+    log: PostgresEventLog, instance: UUID, application: Connection, change: str, table: str
+) -> None:
+    await log.append(instance, [new_event()])
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await application.execute(change.format(table=table))
+    assert (await log.read(0, 1))[0].tenant == "acme"
+
+
+@pytest.mark.parametrize("replica", [False, True], ids=["", "with ordinary triggers switched off"])
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_trigger_refuses_every_change_of_an_event_to_the_owner(
+    log: PostgresEventLog, instance: UUID, owner: Connection, change: str, table: str, replica: bool
+) -> None:
+    await log.append(instance, [new_event()])
+    if replica:
+        await owner.execute("SET session_replication_role = replica")
+    with pytest.raises(asyncpg.PostgresError, match="append-only") as refused:
+        await owner.execute(change.format(table=table))
+    assert refused.value.sqlstate == "EL002"
+    assert (await log.read(0, 1))[0].tenant == "acme"
+
+
+async def test_without_its_trigger_the_owner_could_change_an_event(
+    log: PostgresEventLog, instance: UUID, owner: Connection
+) -> None:
+    # The negative control: what the tests above see is the trigger's doing.
+    await log.append(instance, [new_event()])
+    await owner.execute("ALTER TABLE emberlog.events_000000000001 DISABLE TRIGGER append_only")
+    await owner.execute(CHANGES[0].format(table="events_000000000001"))
+    assert (await log.read(0, 1))[0].tenant == "evil"
+
+
+async def test_partitions_made_later_are_guarded_too(owner: Connection) -> None:
+    await owner.execute("SELECT emberlog.ensure_partitions(100, 5)")
+    names = await owner.fetch("SELECT name FROM emberlog.event_partitions")
+    assert len(names) == 6
+    for [name] in names:
+        with pytest.raises(asyncpg.PostgresError, match="append-only"):
+            await owner.execute(f"TRUNCATE emberlog.{name}")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO emberlog.events SELECT * FROM emberlog.events",
+        "INSERT INTO emberlog.dedupe_keys VALUES (0, gen_random_uuid(), 1)",
+        "DELETE FROM emberlog.dedupe_keys",
+        "UPDATE emberlog.decision_streams SET version = 0",
+        "UPDATE emberlog.log_identity SET incarnation = gen_random_uuid()",
+        "UPDATE emberlog.instances SET fenced_at = NULL, fenced_head = NULL",
+        "INSERT INTO emberlog.schema_migrations VALUES ('x', 'x')",
+        "DELETE FROM emberlog.event_partitions",
+        "CREATE TABLE emberlog.mine ()",
+        "DROP TABLE emberlog.events",
+        "ALTER TABLE emberlog.events DISABLE TRIGGER append_only",
+        "SELECT emberlog.guard_events('emberlog.instances')",
+    ],
+)
+async def test_the_application_role_cannot_go_around_the_functions(application: Connection, statement: str) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await application.execute(statement)
+
+
+async def test_a_login_without_the_role_may_not_even_look(migrated_dsn: str, owner: Connection) -> None:
+    # Every role may look at the catalogue; the schema itself is closed.
+    assert not await owner.fetchval(
+        "SELECT bool_or(has_schema_privilege(r.oid, 'emberlog', 'USAGE')) FROM pg_roles r "
+        "WHERE NOT r.rolsuper AND r.rolname !~ '^pg_' AND NOT pg_has_role(r.oid, 'emberlog_app', 'MEMBER')"
+    )
+
+
+async def test_a_function_in_a_temporary_schema_does_not_get_the_owners_rights(
+    log: PostgresEventLog, migrated_dsn: str
+) -> None:
+    application = await connect(with_user(migrated_dsn, "emberlog_gateway"), "attacker")
+    try:
+        await application.execute(
+            "CREATE FUNCTION pg_temp.sha256(bytea) RETURNS bytea LANGUAGE sql AS $$ SELECT 'forged'::bytea $$; "
+            "CREATE TEMP TABLE events (position bigint); SET search_path = pg_temp, emberlog, pg_catalog"
+        )
+        instance = await application.fetchval("SELECT emberlog.register_instance('attacker', interval '1 min')")
+        await application.execute(
+            "SELECT emberlog.append($1, $2, $2, 'acme', 's', 't', '{}')", instance, bytes(range(16))
+        )
+    finally:
+        await application.close()
+    assert (await log.read(0, 1))[0].content_hash != b"forged"
+
+
+# -- what is stored -----------------------------------------------------------------------------------------------------
+
+
+async def test_the_content_hash_is_what_its_description_says(log: PostgresEventLog, instance: UUID) -> None:
+    events = [
+        new_event(tenant="ä b", stream="s s"),
+        new_event(
+            stream="tenant/x", expected_version=0, schema_version=7, data='{"b": "ü", "a": [1.50, null]}'.encode()
+        ),
+    ]
+    await log.append(instance, events)
+    for event, stored in zip(events, await log.read(0, 10), strict=True):
+        as_stored = NewEvent(
+            event.key, event.event_id, event.tenant, event.stream, event.type, stored.data, event.schema_version
+        )
+        assert stored.content_hash == content_hash(stored.position, as_stored, stored.version, stored.recorded_at)
+
+
+async def test_the_database_recomputes_the_same_content_hash(
+    log: PostgresEventLog, instance: UUID, owner: Connection
+) -> None:
+    await log.append(instance, [new_event(), new_event(stream="tenant/x", expected_version=-1)])
+    assert await owner.fetchval(
+        "SELECT bool_and(content_hash = emberlog.content_hash(position, event_id, tenant, stream, version, type, "
+        "schema_version, emberlog.micros(recorded_at), data)) FROM emberlog.events"
+    )
+
+
+# -- the lock -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_lock_held_too_long_is_unavailable_and_the_batch_can_be_sent_again(
+    log: PostgresEventLog, instance: UUID, owner: Connection
+) -> None:
+    await owner.execute("ALTER FUNCTION emberlog.append SET lock_timeout = '50ms'")
+    events = [new_event(), new_event()]
+    async with owner.transaction():
+        await owner.execute("SELECT emberlog.lock_log()")
+        with pytest.raises(LogUnavailable):
+            await log.append(instance, events)
+    assert [outcome.position for outcome in await log.append(instance, events)] == [1, 2]
+
+
+async def test_a_stricter_isolation_level_is_refused(owner: Connection) -> None:
+    for level in ("repeatable_read", "serializable"):
+        with pytest.raises(asyncpg.PostgresError, match="read committed") as refused:
+            async with owner.transaction(isolation=level):
+                await owner.execute("SELECT emberlog.append(gen_random_uuid(), '', '', '', '', '', '')")
+        assert refused.value.sqlstate == "EL003"
+
+
+async def test_a_backend_killed_in_the_middle_of_a_batch_leaves_nothing_and_the_retry_writes_each_event_once(
+    log: PostgresEventLog, instance: UUID, owner: Connection
+) -> None:
+    events = [new_event() for _ in range(50)]
+    await log.append(instance, events[:10])
+    async with owner.transaction():
+        await owner.execute("SELECT emberlog.lock_log()")
+        sending = asyncio.create_task(log.append(instance, events))
+        pid = await until(lambda: owner.fetchval(f"SELECT pid {WAITING}"), what="the append waits for the lock")
+        await owner.execute("SELECT pg_terminate_backend($1)", pid)
+        with pytest.raises(LogUnavailable):
+            await sending
+    outcomes = await log.append(instance, events)
+    assert [outcome.status for outcome in outcomes] == [AppendStatus.DUPLICATE] * 10 + [AppendStatus.APPENDED] * 40
+    assert [event.event_id for event in await log.read(0, 100)] == [event.event_id for event in events]
+
+
+async def test_a_batch_that_was_written_though_its_answer_was_lost_is_not_written_again(
+    log: PostgresEventLog, instance: UUID, owner: Connection
+) -> None:
+    events = [new_event() for _ in range(5)]
+    async with owner.transaction():
+        await owner.execute("SELECT emberlog.lock_log()")
+        lost = asyncio.create_task(log.append(instance, events))
+        await until(lambda: owner.fetchval(f"SELECT pid {WAITING}"), what="the append waits for the lock")
+        log._disconnect()  # the server goes on with the statement, its answer has nobody to go to
+        with pytest.raises(LogUnavailable):
+            await lost
+        again = asyncio.create_task(log.append(instance, events))
+        await until(lambda: owner.fetchval(f"SELECT count(*) > 1 {WAITING}"), what="both appends wait for the lock")
+    outcomes = await again
+    assert {outcome.position for outcome in outcomes} == {1, 2, 3, 4, 5}
+    assert await log.head() == 5
+
+
+async def _soak(dsn: str, writers: int, batches: int) -> list[list[int]]:
+    """Concurrent appends with a pause inside the function; returns the pages a reader took meanwhile."""
+    logs = [await PostgresEventLog.connect(dsn, pool_size=1, readers=1) for _ in range(writers)]
+    pages: list[list[int]] = []
+    done = asyncio.Event()
+
+    async def write(log: PostgresEventLog) -> None:
+        instance = await log.register_instance("soak", 60)
+        for _ in range(batches):
+            await log.append(instance, [new_event(), new_event()])
+
+    async def follow() -> None:
+        after = 0
+        while not done.is_set() or after < await logs[0].head():
+            pages.append([event.position for event in await logs[0].read(after, 100)])
+            after = max([after, *pages[-1]])
+
+    following = asyncio.create_task(follow())
+    try:
+        await asyncio.gather(*map(write, logs))
+        done.set()
+        await following
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        for log in logs:
+            await log.close()
+    return pages
+
+
+# A pause of a few milliseconds where a position is taken and not yet visible, so that the order of commits can differ.
+DELAYED = "    first_position := v_head + 1;\n    PERFORM pg_sleep(random() * 0.004);"
+
+
+async def _replace_append(owner: Connection, *, lock: bool) -> None:
+    text = files("migrations").joinpath("0015_append.sql").read_text("utf-8")
+    text = text.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")
+    text = text.replace("    first_position := v_head + 1;", DELAYED)
+    if not lock:
+        text = text.replace("    PERFORM emberlog.lock_log();\n", "")
+    assert ("lock_log" in text) is lock
+    assert "pg_sleep" in text
+    await owner.execute(text)
+
+
+async def test_a_reader_sees_every_position_once_and_in_order_under_concurrent_appends_with_delays(
+    migrated_dsn: str, owner: Connection
+) -> None:
+    await _replace_append(owner, lock=True)
+    pages = await _soak(with_user(migrated_dsn, "emberlog_gateway"), writers=4, batches=15)
+    assert [position for page in pages for position in page] == list(range(1, 4 * 15 * 2 + 1))
+
+
+async def test_without_the_lock_the_same_soak_fails(migrated_dsn: str, owner: Connection) -> None:
+    await _replace_append(owner, lock=False)
+    try:
+        pages = await _soak(with_user(migrated_dsn, "emberlog_gateway"), writers=4, batches=15)
+    except (LogUnavailable, RuntimeError):  # two took one position, or a reader met a gap
+        return
+    assert [position for page in pages for position in page] != list(range(1, 4 * 15 * 2 + 1))
+
+
+async def test_a_snapshot_held_for_long_stalls_neither_appends_nor_readers(
+    log: PostgresEventLog, instance: UUID, owner: Connection
+) -> None:
+    async with owner.transaction(isolation="repeatable_read"):
+        await owner.execute("CREATE TABLE emberlog.writes_too ()")
+        assert await owner.fetchval("SELECT count(*) FROM emberlog.events") == 0
+        await log.append(instance, [new_event() for _ in range(3)])
+        assert [event.position for event in await log.read(0, 10)] == [1, 2, 3]
+
+
+# -- partitions and days ------------------------------------------------------------------------------------------------
+
+
+async def test_an_append_makes_the_partitions_it_needs(
+    log: PostgresEventLog, instance: UUID, owner: Connection
+) -> None:
+    await owner.execute(
+        "DROP TABLE emberlog.events_000000000001, emberlog.events_000010000001; DELETE FROM emberlog.event_partitions"
+    )
+    for [name] in await owner.fetch(
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'emberlog.dedupe_keys'::regclass"
+    ):
+        await owner.execute(f"DROP TABLE {name}")
+    remaining = await owner.fetch(
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'emberlog.events'::regclass"
+    )
+    for [name] in remaining:
+        await owner.execute(f"DROP TABLE {name}")
+    assert [outcome.position for outcome in await log.append(instance, [new_event(), new_event()])] == [1, 2]
+
+
+async def test_appends_and_reads_cross_the_borders_of_partitions(postgres_dsn: str) -> None:
+    from adapters.postgres.migrator import migrate
+
+    await migrate(postgres_dsn, partition_width=7)
+    log = await PostgresEventLog.connect(postgres_dsn)
+    try:
+        instance = await log.register_instance("x", 60)
+        events = [new_event(expected_version=-1 if n % 3 == 0 else None, stream="tenant/a") for n in range(100)]
+        sizes = [1, 6, 7, 8, 40, 38]
+        at = 0
+        for size in sizes:
+            outcomes = await log.append(instance, events[at : at + size])
+            assert [outcome.position for outcome in outcomes] == list(range(at + 1, at + size + 1))
+            assert await log.head() == at + size
+            at += size
+        for limit in (3, 7, 100):
+            pages: list[int] = []
+            while page := await log.read(len(pages), limit):
+                pages += [event.position for event in page]
+            assert pages == list(range(1, 101))
+        assert [event.position for event in await log.read_decisions(0, 1000)] == list(range(1, 101, 3))
+        assert {outcome.status for outcome in await log.append(instance, events)} == {AppendStatus.DUPLICATE}
+    finally:
+        await log.close()
+
+
+async def _shift_newest(owner: Connection, days: int) -> None:
+    """Make the newest event look `days` newer, as if the clock had since jumped back by as much."""
+    await owner.execute("ALTER TABLE emberlog.events_000000000001 DISABLE TRIGGER append_only")
+    await owner.execute(
+        "UPDATE emberlog.events_000000000001 SET recorded_at = recorded_at + make_interval(days => $1)", days
+    )
+
+
+async def _age_keys(owner: Connection, days: int) -> None:
+    """Make the keys look `days` older than they are."""
+    await owner.execute("SELECT emberlog.ensure_partitions()")
+    day = await owner.fetchval("SELECT min(day) FROM emberlog.dedupe_keys") - days
+    await owner.execute(
+        f"CREATE TABLE emberlog.dedupe_keys_{day} PARTITION OF emberlog.dedupe_keys FOR VALUES IN ({day})"
+    )
+    await owner.execute("UPDATE emberlog.dedupe_keys SET day = $1", day)
+
+
+async def test_keys_of_yesterday_are_still_known_and_those_of_the_day_before_are_not(
+    log: PostgresEventLog, instance: UUID, owner: Connection
+) -> None:
+    event = new_event()
+    await log.append(instance, [event])
+    await _age_keys(owner, 1)
+    assert [o.status for o in await log.append(instance, [event])] == [AppendStatus.DUPLICATE]
+    assert event.key in await log.find([event.key])
+    await _age_keys(owner, 1)
+    assert event.key not in await log.find([event.key])
+    assert [o.status for o in await log.append(instance, [event])] == [AppendStatus.APPENDED]
+
+
+async def test_a_clock_that_jumps_back_makes_no_event_older_and_loses_no_key(
+    log: PostgresEventLog, instance: UUID, owner: Connection
+) -> None:
+    await log.append(instance, [new_event()])
+    await _shift_newest(owner, 5)
+    later = new_event()
+    await log.append(instance, [later])
+    first, second = await log.read(0, 2)
+    assert second.recorded_at == first.recorded_at
+    assert [o.status for o in await log.append(instance, [later])] == [AppendStatus.DUPLICATE]
+    assert later.key in await log.find([later.key])
+
+
+async def test_old_keys_are_dropped_and_those_within_the_window_kept(
+    log: PostgresEventLog, instance: UUID, owner: Connection
+) -> None:
+    old, new = new_event(), new_event()
+    await log.append(instance, [old])
+    await _age_keys(owner, 2)
+    await log.append(instance, [new])
+    assert await log.drop_old_dedupe_keys() == 1
+    assert await log.drop_old_dedupe_keys() == 0
+    assert [o.status for o in await log.append(instance, [new])] == [AppendStatus.DUPLICATE]
+
+
+async def test_the_read_of_a_page_opens_no_partition_but_its_own(postgres_dsn: str) -> None:
+    from adapters.postgres.migrator import migrate
+    from adapters.postgres.statements import statement
+
+    await migrate(postgres_dsn, partition_width=10)
+    owner = await connect(postgres_dsn, "owner", role=False)
+    try:
+        await owner.execute(
+            "SELECT emberlog.ensure_partitions(10, 20); SET enable_seqscan = off; SET enable_bitmapscan = off"
+        )
+        await owner.execute("SET plan_cache_mode = force_generic_plan")
+        await owner.execute(f"PREPARE page(bigint, bigint) AS {statement('read')}")
+        plan = "\n".join(row[0] for row in await owner.fetch("EXPLAIN (ANALYZE) EXECUTE page(55, 10)"))
+        assert plan.count("Index Scan") == 2, plan
+        assert "Seq Scan" not in plan
+        assert "Sort" not in plan
+    finally:
+        await owner.close()
+
+
+async def test_the_probe_for_duplicates_is_planned_as_index_lookups_on_empty_tables(
+    migrated_dsn: str, owner: Connection
+) -> None:
+    """A table without rows or statistics tempts the planner to read all of it for every batch, and the plan is kept."""
+    await owner.execute(
+        "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
+    )
+    await owner.execute("SET plan_cache_mode = force_generic_plan")
+    text = files("migrations").joinpath("0015_append.sql").read_text("utf-8")
+    probe = text[text.index("        SELECT b.item, d.position, d.fingerprint") : text.index("        UNION ALL")]
+    await owner.execute("PREPARE probe(uuid[], integer) AS " + probe.replace("v_keys", "$1").replace("v_day", "$2"))
+    plan = "\n".join(row[0] for row in await owner.fetch("EXPLAIN EXECUTE probe(ARRAY[gen_random_uuid()], 1)"))
+    assert "Seq Scan" not in plan
+    for line in plan.splitlines():
+        if "Index Cond" in line:
+            assert "day" in line, plan
+            assert "key" in line, plan
+
+
+def test_the_hash_of_an_empty_object_at_position_one_never_changes() -> None:
+    event = NewEvent(bytes(16), bytes(16), "acme", "s", "t", b"{}")
+    text = "1 00000000-0000-0000-0000-000000000000 - 1 0 4 1 1 acmest{}"
+    assert content_hash(1, event, None, 0) == hashlib.sha256(text.encode()).digest()
