@@ -70,6 +70,7 @@ class Gateway:
         self.gauges = Gauges()
         self._tenant_keys: dict[str, bytes] = {}
         self._providers: dict[str, Provider] = {}
+        self._tokenizers: dict[str, Tokenizer] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._log: PostgresEventLog
         self._appender: Appender
@@ -341,8 +342,13 @@ class Gateway:
         return self._appender.healthy and not behind and not self.draining, parts
 
     def _tokenizer(self, model_id: str) -> Tokenizer | None:
-        name = self._catalogue.models[model_id].tokenizer
-        return None if name is None else tokenizer(name, self._settings.model_store or default_store())
+        found = self._tokenizers.get(model_id)
+        if found is None:
+            name = self._catalogue.models[model_id].tokenizer
+            found = None if name is None else tokenizer(name, self._settings.model_store or default_store())
+            if found is not None:
+                self._tokenizers[model_id] = found
+        return found
 
     def add_session_gauges(self, registry: SessionRegistry) -> None:
         """Count this process's sessions in its metrics."""
