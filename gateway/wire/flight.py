@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from domain.errors import GatewayError
 from gateway.encoding import encode as encode_rows
+from gateway.wire import checks
 from gateway.wire.codec import encode
 from gateway.wire.messages import EmbeddingChunk, EmbeddingResult
 from gateway.wire.service import Ticket
@@ -39,31 +40,21 @@ class Flight:
         """Rows `offset` onward, in as many frames as their size asks for."""
         if self.done:
             return
-        step = max(1, CHUNK_BYTES // (4 * rows.shape[1]))
-        for start in range(0, len(rows), step):
-            part = rows[start : start + step]
-            vectors, scales = encode_rows(part, self.encoding)
-            self.session.link.write(
-                encode(
-                    EmbeddingChunk(
-                        self.id, offset + start, len(part), vectors, msgspec.UNSET if scales is None else scales
-                    )
-                )
-            )
+        try:
+            self._write_chunks(offset, rows)
+        except Exception as failure:
+            self._broken(failure)
 
     def result(self, result: EmbeddingResult, rows: NDArray[np.float32] | None) -> None:
-        """The answer. `result` may be shared with other repliers, so the vectors are taken out again."""
+        """The answer."""
         if self.done:
             return
         session = self.session
-        if rows is not None:
-            result.vectors, scales = encode_rows(rows, result.encoding)
-            if scales is not None:
-                result.scales = scales
-            payload = encode(result)
-            result.vectors = result.scales = msgspec.UNSET
-        else:
-            payload = encode(result)
+        try:
+            payload = _encode_result(result, rows)
+        except Exception as failure:
+            self._broken(failure)
+            return
         if len(payload) <= session.max_message_bytes:
             session.link.write(payload)
         else:
@@ -81,11 +72,38 @@ class Flight:
         if not self.done and self.ticket is not None:
             self.ticket.cancel()
 
+    def _write_chunks(self, offset: int, rows: NDArray[np.float32]) -> None:
+        step = max(1, CHUNK_BYTES // (4 * rows.shape[1]))
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            vectors, scales = encode_rows(part, self.encoding)
+            chunk = EmbeddingChunk(self.id, offset + start, len(part), vectors)
+            if scales is not None:
+                chunk.scales = scales
+            self.session.link.write(encode(chunk))
+
+    def _broken(self, failure: Exception) -> None:
+        """A reply may not raise: whoever calls it serves other requests too."""
+        self.session.send_error(checks.internal(), self.id, cause=failure)
+        self.session.finish(self)
+
     def vanish(self) -> None:
         """The connection is gone: nothing more is sent."""
         self.done = True
         if self.ticket is not None:
             self.ticket.vanish()
+
+
+def _encode_result(result: EmbeddingResult, rows: NDArray[np.float32] | None) -> bytes:
+    """The message. `result` may be shared with other repliers, so the vectors are taken out of it again."""
+    if rows is None:
+        return encode(result)
+    result.vectors, scales = encode_rows(rows, result.encoding)
+    if scales is not None:
+        result.scales = scales
+    payload = encode(result)
+    result.vectors = result.scales = msgspec.UNSET
+    return payload
 
 
 def _too_large(size: int, limit: int) -> GatewayError:

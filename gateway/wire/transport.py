@@ -14,6 +14,7 @@ from os import urandom
 from typing import Any
 
 import msgspec
+import structlog
 from uvicorn.config import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
@@ -24,6 +25,7 @@ from websockets.server import ServerProtocol
 from gateway.wire.frames import BINARY, CLOSE, PING, PONG, FrameReader, close_payload, frame, header
 from gateway.wire.link import LinkHandler, LinkSettings
 
+_log = structlog.get_logger("emberlog.transport")
 EXTENSION = "emberlog.link"
 _EARLY = 64 * 1024
 """Bytes kept of a client that speaks before its upgrade is answered."""
@@ -160,8 +162,13 @@ class WireTransport(WebSocketsSansIOProtocol):
 
     def on_binary(self, payload: bytes) -> None:
         """A message for the session."""
-        if not self._closing and self._handler is not None:
+        if self._closing or self._handler is None:
+            return
+        try:
             self._handler.on_message(payload)
+        except Exception as failure:
+            _log.error("a session failed and was closed", exc_info=failure)
+            self.close(1011, "the gateway failed")
 
     def on_text(self) -> None:
         """Text frames are not spoken here."""

@@ -12,7 +12,7 @@ from domain.errors import GatewayError
 from gateway.encoding import decode
 from gateway.wire.messages import Limits
 from gateway.wire.sessions import WireSettings
-from tests.unit.wire.fake_service import BILLING_KEY, INSTALLATION_KEY, KEY, OTHER_KEY, FakeService, rows_of
+from tests.unit.wire.fake_service import BILLING_KEY, INSTALLATION_KEY, KEY, OTHER_KEY, FakeService, result_of, rows_of
 from tests.unit.wire.harness import QUICK, Client, Gateway
 
 OPEN = {"type": "session.open", "id": "open", "agent": {"id": "a1"}}
@@ -292,6 +292,20 @@ async def test_an_error_of_ours_is_internal_with_a_trace_id_and_the_session_goes
         assert "secret" not in str(answer)
         gateway.service.fail = None
         assert (await client.embed("r2"))["type"] == "embedding.result"
+
+
+async def test_an_answer_that_cannot_be_encoded_is_internal_and_does_not_raise_into_whoever_answers(
+    gateway: Gateway,
+) -> None:
+    gateway.service.hold = True
+    async with gateway.session() as client:
+        await client.send(generate("r1", encoding="int8"))
+        await gateway.service.arrived.wait()
+        reply = gateway.service.tickets[0].reply
+        reply.result(result_of(gateway.service.tickets[0].message, 1, 4), np.zeros(4, np.float32))
+        answer = await client.receive()
+        assert (answer["code"], answer["id"]) == ("internal", "r1")
+        assert gateway.registry.counts()["in_flight"] == 0
 
 
 async def test_a_refusal_of_the_service_reaches_the_client_with_its_details(gateway: Gateway) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import functools
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import msgpack
-import pytest
 import uvloop
 
 from gateway.wire.link import LinkSettings
@@ -51,71 +52,80 @@ async def gone(gateway: Gateway, within: float) -> float:
     return loop.time() - start
 
 
-@pytest.fixture(scope="module")
-def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
+def on_uvloop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
     """Write buffers are the loop's own: these behaviours are proved on the loop that serves."""
-    return uvloop.EventLoopPolicy()
+
+    @functools.wraps(test)
+    def run() -> None:
+        uvloop.run(test())
+
+    return run
 
 
-@pytest.fixture
-async def gateway() -> AsyncIterator[Gateway]:
-    """With the settings of production."""
-    async with Gateway(FakeService(), WireSettings()).running() as running:
-        yield running
+def production() -> AbstractAsyncContextManager[Gateway]:
+    """A gateway with the settings of production."""
+    return Gateway(FakeService(), WireSettings()).running()
 
 
-async def test_a_peer_with_a_zero_receive_window_is_gone_within_five_seconds_and_its_memory_with_it(
-    gateway: Gateway,
-) -> None:
-    peer = await deaf_peer(gateway)
-    await peer.write(b"".join(generate(f"r{i}", 1000) for i in range(4)))
-    async with asyncio.timeout(2):
-        while gateway.registry.counts()["buffered_bytes"] < 10 * MIB:
-            await asyncio.sleep(0)
-    session = next(iter(gateway.registry.sessions))
-    assert await gone(gateway, 5) < 5
-    assert session.link.buffered == 0
-    assert await peer.ended()
-    await peer.close()
+@on_uvloop
+async def test_a_peer_with_a_zero_receive_window_is_gone_within_five_seconds_and_its_memory_with_it() -> None:
+    async with production() as gateway:
+        peer = await deaf_peer(gateway)
+        await peer.write(b"".join(generate(f"r{i}", 1000) for i in range(4)))
+        async with asyncio.timeout(2):
+            while gateway.registry.counts()["buffered_bytes"] < 10 * MIB:
+                await asyncio.sleep(0)
+        session = next(iter(gateway.registry.sessions))
+        assert await gone(gateway, 5) < 5
+        assert session.link.buffered == 0
+        assert await peer.ended()
+        await peer.close()
 
 
-async def test_a_little_that_is_never_taken_is_enough_to_be_gone(gateway: Gateway) -> None:
-    peer = await deaf_peer(gateway)
-    # More than both kernels' buffers take of it, less than any mark of ours.
-    await peer.write(generate("r", 900))
-    assert await gone(gateway, 5) < 5
-    await peer.close()
+@on_uvloop
+async def test_a_little_that_is_never_taken_is_enough_to_be_gone() -> None:
+    async with production() as gateway:
+        peer = await deaf_peer(gateway)
+        # More than both kernels' buffers take of it, less than any mark of ours.
+        await peer.write(generate("r", 900))
+        assert await gone(gateway, 5) < 5
+        await peer.close()
 
 
-async def test_while_a_peer_does_not_read_it_is_not_read_from_and_others_are_served(gateway: Gateway) -> None:
-    peer = await deaf_peer(gateway)
-    await peer.write(b"".join(generate(f"r{i}", 1000) for i in range(4)))
-    async with asyncio.timeout(2):
-        while gateway.registry.counts()["buffered_bytes"] < 10 * MIB:
-            await asyncio.sleep(0)
-    before = len(gateway.service.tickets)
-    await peer.write(generate("unread", 1))
-    async with gateway.session("em_other") as other:
-        for i in range(20):
-            assert (await other.embed(f"o{i}"))["type"] == "embedding.result"
-    assert not any(t.message.id == "unread" for t in gateway.service.tickets)
-    assert len(gateway.service.tickets) == before + 20
-    peer.reset()
+@on_uvloop
+async def test_while_a_peer_does_not_read_it_is_not_read_from_and_others_are_served() -> None:
+    async with production() as gateway:
+        peer = await deaf_peer(gateway)
+        await peer.write(b"".join(generate(f"r{i}", 1000) for i in range(4)))
+        async with asyncio.timeout(2):
+            while gateway.registry.counts()["buffered_bytes"] < 10 * MIB:
+                await asyncio.sleep(0)
+        before = len(gateway.service.tickets)
+        await peer.write(generate("unread", 1))
+        async with gateway.session("em_other") as other:
+            for i in range(20):
+                assert (await other.embed(f"o{i}"))["type"] == "embedding.result"
+        assert not any(t.message.id == "unread" for t in gateway.service.tickets)
+        assert len(gateway.service.tickets) == before + 20
+        peer.reset()
 
 
-async def test_a_peer_that_reads_again_in_time_gets_every_answer(gateway: Gateway) -> None:
-    peer = await deaf_peer(gateway)
-    await peer.write(b"".join(generate(f"r{i}", 1000) for i in range(4)))
-    async with asyncio.timeout(2):
-        while gateway.registry.counts()["buffered_bytes"] < 10 * MIB:
-            await asyncio.sleep(0)
-    answers = [msgpack.unpackb((await peer.frame())[1]) for _ in range(5)]
-    assert [a.get("id") for a in answers] == ["o", "r0", "r1", "r2", "r3"]
-    await peer.write(generate("again", 1))
-    assert msgpack.unpackb((await peer.frame())[1])["id"] == "again"
-    peer.reset()
+@on_uvloop
+async def test_a_peer_that_reads_again_in_time_gets_every_answer() -> None:
+    async with production() as gateway:
+        peer = await deaf_peer(gateway)
+        await peer.write(b"".join(generate(f"r{i}", 1000) for i in range(4)))
+        async with asyncio.timeout(2):
+            while gateway.registry.counts()["buffered_bytes"] < 10 * MIB:
+                await asyncio.sleep(0)
+        answers = [msgpack.unpackb((await peer.frame())[1]) for _ in range(5)]
+        assert [a.get("id") for a in answers] == ["o", "r0", "r1", "r2", "r3"]
+        await peer.write(generate("again", 1))
+        assert msgpack.unpackb((await peer.frame())[1])["id"] == "again"
+        peer.reset()
 
 
+@on_uvloop
 async def test_a_peer_over_the_bound_has_a_second_then_4413_then_the_socket_goes() -> None:
     link = LinkSettings(
         high_water=MIB // 4, max_buffered=MIB, drain_seconds=0.2, stall_seconds=60, slow_close_seconds=0.5
@@ -134,6 +144,7 @@ async def test_a_peer_over_the_bound_has_a_second_then_4413_then_the_socket_goes
         await reader.close()
 
 
+@on_uvloop
 async def test_twice_the_bound_is_never_passed() -> None:
     link = LinkSettings(high_water=MIB, max_buffered=4 * MIB, drain_seconds=60, stall_seconds=60)
     service = FakeService()
@@ -154,6 +165,7 @@ async def test_twice_the_bound_is_never_passed() -> None:
         peer.reset()
 
 
+@on_uvloop
 async def test_no_pong_in_time_closes_with_1011_and_a_pong_keeps_the_connection() -> None:
     settings = WireSettings(sweep_seconds=0.02, link=LinkSettings(ping_interval=0.1, ping_timeout=0.2))
     async with Gateway(FakeService(), settings).running() as gateway:
@@ -166,6 +178,7 @@ async def test_no_pong_in_time_closes_with_1011_and_a_pong_keeps_the_connection(
         await silent.close()
 
 
+@on_uvloop
 async def test_a_peer_that_never_answers_the_close_is_dropped_after_its_time() -> None:
     settings = WireSettings(sweep_seconds=0.02, link=LinkSettings(close_seconds=0.2))
     async with Gateway(FakeService(), settings).running() as gateway:
