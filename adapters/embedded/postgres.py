@@ -171,14 +171,17 @@ class PostgresService(Service):
         sync_folder(cluster.parent)
 
     def _initdb(self, target: Path) -> list[str]:
-        builtin_locale = self._programs.parent.name.endswith("18")  # 16 has no builtin provider
-        locale = ["--locale-provider=builtin", "--locale=C.UTF-8"] if builtin_locale else ["--locale=C"]
+        if self._programs.parent.name.endswith("18"):
+            # One sync of the filesystem, not a thousand of files: the same promise in a fraction of the time.
+            by_version = ["--locale-provider=builtin", "--locale=C.UTF-8", "--sync-method=syncfs"]
+        else:  # 16 knows neither
+            by_version = ["--locale=C"]
         return [
             str(self._programs / "initdb"),
             f"--pgdata={target}",
             f"--username={OWNER}",
             "--encoding=UTF8",
-            *locale,
+            *by_version,
             "--auth-local=trust",
             "--auth-host=reject",
             "--data-checksums",

@@ -115,6 +115,41 @@ async def test_postgres_killed_comes_back_by_itself_with_what_was_committed(used
     assert events.seen == [("postgres", "died"), ("postgres", "restarted")] * 2
 
 
+async def test_postgres_killed_again_while_it_recovers_comes_back_all_the_same(used_data_dir: Path) -> None:
+    events = Events()
+    async with await EmbeddedServices.start(used_data_dir, valkey=False, on_event=events) as services:
+        await execute(services.owner_dsn, "CREATE TABLE kept AS SELECT 7 AS a")
+        killed: set[int | None] = {None}
+        for _ in range(3):
+            await until(lambda: services.postgres_pid not in killed, what="Postgres is started again")
+            assert services.postgres_pid is not None
+            killed.add(services.postgres_pid)
+            os.kill(services.postgres_pid, signal.SIGKILL)
+        await events.wait_for("postgres", "restarted")
+        await until(lambda: services.postgres_pid not in killed, what="Postgres runs")
+        assert await rows(services.owner_dsn) == [7]
+
+
+async def test_of_many_that_start_at_once_on_an_empty_folder_one_serves_and_the_others_are_refused(
+    data_dir: Path,
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        arguments = ["-m", "tests.support.supervise", str(data_dir)]
+        rivals = [await stack.enter_async_context(running_python(arguments)) for _ in range(3)]
+        lines = await asyncio.gather(*(rival.line() for rival in rivals), return_exceptions=True)
+        served = [line for line in lines if isinstance(line, str)]
+        assert len(served) == 1
+        await execute(json.loads(served[0])["owner_dsn"], "SELECT 1")
+        for rival, line in zip(rivals, lines, strict=True):
+            if not isinstance(line, str):
+                assert "DataFolderInUse" in "".join(rival.errors)
+
+
+async def test_the_wheels_own_python_is_never_run(used_data_dir: Path) -> None:
+    async with supervisor(used_data_dir) as (_, said):
+        assert said["imported"] == []
+
+
 async def test_a_backend_that_does_not_notice_the_death_of_postgres_is_ended_before_the_restart(
     used_data_dir: Path,
 ) -> None:

