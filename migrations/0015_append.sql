@@ -67,8 +67,8 @@ BEGIN
             IS DISTINCT FROM (v_count, v_count, v_count, v_count, v_count * 16)
         OR cardinality(v_fingerprints) <> v_count OR cardinality(p_schema_versions) <> v_count
         OR cardinality(p_expected_versions) <> v_count
-        OR '' = ANY (v_tenants) OR '' = ANY (v_streams) OR '' = ANY (v_types) THEN
-        RAISE EXCEPTION 'tenant, stream and type must not be empty, and no value may hold the character U+001E'
+        OR '' = ANY (v_tenants) OR '' = ANY (v_streams) OR '' = ANY (v_types) OR '' = ANY (v_data) THEN
+        RAISE EXCEPTION 'tenant, stream, type and data must not be empty, and no value may hold the character U+001E'
             USING ERRCODE = 'data_exception';
     END IF;
 

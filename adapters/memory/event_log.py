@@ -76,7 +76,7 @@ class MemoryEventLog:
 
     def _append(self, event: NewEvent, now: int) -> Appended:
         store = self.store
-        if refusal := _refusal(event):
+        if refusal := _unsendable(event):
             return Appended(AppendStatus.REJECTED, detail=refusal)
         if (held := store.known(event.key)) is not None:
             differs = event.fingerprint and held.fingerprint and event.fingerprint != held.fingerprint
@@ -87,7 +87,11 @@ class MemoryEventLog:
             current = store.versions.get(event.stream, 0)
             if event.expected_version not in (ANY_VERSION, current):
                 return Appended(AppendStatus.CONFLICT, version=current)
-            version = store.versions[event.stream] = current + 1
+        # The data is looked at last, as Postgres does: of a duplicate or a loser nothing is stored.
+        if refusal := _unstorable(event.data):
+            return Appended(AppendStatus.REJECTED, detail=refusal)
+        if event.expected_version is not None:
+            version = store.versions[event.stream] = store.versions.get(event.stream, 0) + 1
         position = len(store.events) + 1
         store.events.append(
             StoredEvent(
@@ -176,19 +180,28 @@ def content_hash(position: int, event: NewEvent, version: int | None, recorded_a
     return hashlib.sha256(head.encode() + tenant + stream + kind + event.data).digest()
 
 
-def _refusal(event: NewEvent) -> str | None:
-    """Why Postgres would not take the event's data."""
-    texts = (event.tenant, event.stream, event.type)
-    if not all(texts) or any("\x1e" in text for text in texts):
-        return "tenant, stream and type must not be empty, and no value may hold the character U+001E"
+def _unsendable(event: NewEvent) -> str | None:
+    """Why the event cannot be given to Postgres at all."""
+    names = (event.tenant, event.stream, event.type)
     if len(event.key) != 16 or len(event.event_id) != 16:
         return "a key or id is not 16 bytes long"
     try:
-        parsed = json.loads(event.data)
-        stored = json.dumps([parsed, texts], ensure_ascii=False)
+        texts = [*(name.encode() for name in names), event.data.decode().encode()]
+    except UnicodeError:
+        return "a value of the event is not UTF-8, or holds a lone surrogate"
+    if not all(texts) or any(b"\x1e" in text or b"\0" in text for text in texts):
+        return "tenant, stream, type and data must not be empty, and no value may hold U+0000 or U+001E"
+    return None
+
+
+def _unstorable(data: bytes) -> str | None:
+    """Why Postgres would not take the data."""
+    try:
+        parsed = json.loads(data)
+        stored = json.dumps(parsed, ensure_ascii=False)
         stored.encode()
     except (ValueError, RecursionError):
-        return "the event's data is not JSON in UTF-8 without lone surrogates"
+        return "the event's data is not JSON without lone surrogates"
     if "\\u0000" in stored.replace("\\\\", ""):
-        return "the event holds U+0000"
+        return "the event's data holds U+0000"
     return None if isinstance(parsed, dict) else "the event's data is not a JSON object"
