@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with bounds it lacks: on the bytes of a request's head, and on the time that head may take."""
+"""uvicorn's HTTP protocol with bounds it lacks: on a request's head, in bytes and time, and on how long a peer may not read."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from gateway.http.answers import error_answer
 
 HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 10.0
+READ_SECONDS = 30.0
+"""A client that has not taken what is buffered for it (at most one part of an answer) within this is dropped."""
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -19,6 +21,7 @@ class HttpProtocol(HttpToolsProtocol):
     _in_head = True
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
+    _read_timer: asyncio.TimerHandle | None = None
     _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the base class
@@ -29,6 +32,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         self._disarm()
+        self._stop_read_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -71,6 +75,29 @@ class HttpProtocol(HttpToolsProtocol):
         self._disarm()
         if not self._refused:
             super().handle_websocket_upgrade()
+
+    def pause_writing(self) -> None:
+        """The client takes less than we send."""
+        super().pause_writing()
+        if self._read_timer is None:
+            self._read_timer = self.loop.call_later(READ_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        super().resume_writing()
+        self._stop_read_timer()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """An idle connection ends; one whose last answer was never taken would wait for that for ever."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _stop_read_timer(self) -> None:
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP."""

@@ -14,7 +14,7 @@ class LinkSettings(msgspec.Struct, frozen=True):
 
     Above `high_water` of unsent bytes the connection is not read from. Above `max_buffered` it has `drain_seconds` to get below
     again; twice `max_buffered` is never passed. A peer that takes no byte for `stall_seconds` while some wait is as slow. A slow
-    consumer is closed with 4413, and aborted `slow_close_seconds` later: 3 + 1 s keeps a zero receive window below 5 s.
+    consumer is closed with 4413, and aborted `slow_close_seconds` later: 2.5 + 1 s keep a zero receive window well below 5 s.
     """
 
     ping_interval: float = 20.0
@@ -22,7 +22,7 @@ class LinkSettings(msgspec.Struct, frozen=True):
     high_water: int = 4 * MIB
     max_buffered: int = 32 * MIB
     drain_seconds: float = 1.0
-    stall_seconds: float = 3.0
+    stall_seconds: float = 2.5
     slow_close_seconds: float = 1.0
     close_seconds: float = 2.0
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 import subprocess
@@ -114,6 +115,25 @@ async def test_an_upgrade_elsewhere_or_malformed_is_refused_in_the_same_shape(ga
         await peer.ended()
         assert b'{"error":{"message":' in peer._read
         await peer.close()
+
+
+async def test_a_client_that_does_not_read_its_answer_is_dropped(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.http.protocol.READ_SECONDS", 0.2)
+    gateway.service.dimensions = 2000
+    peer = await RawPeer.connect(gateway.port, receive_buffer=4096)
+    body = json.dumps({"input": ["a"] * 2000}).encode()
+    head = (
+        f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    await peer.write(head.encode() + body)
+    async with asyncio.timeout(5):
+        while not gateway.server.server_state.tasks:
+            await asyncio.sleep(0)
+        while gateway.server.server_state.connections or gateway.server.server_state.tasks:
+            await asyncio.sleep(0)
+    await peer.close()
 
 
 async def test_what_is_not_http_is_answered_with_a_400_in_json(gateway: Gateway) -> None:
