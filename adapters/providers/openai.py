@@ -77,11 +77,14 @@ class OpenAIProvider:
             base_url=endpoint.base_url or DEFAULT_BASE_URL,
             max_retries=0,
             timeout=None,  # the whole call has one deadline, set in `embed`
-            # Said here, the header beats one that OPENAI_CUSTOM_HEADERS may hold for another server.
-            default_headers={"Authorization": f"Bearer {key}"} if key else {"Authorization": openai.Omit()},  # type: ignore[dict-item]  # the SDK's own marker for "send none"
             # A redirect would carry texts and key to a place that nobody configured.
             http_client=DefaultAioHttpClient(limits=limits, timeout=None, follow_redirects=False),
         )
+        # Said with each request, our credential beats what OPENAI_API_KEY or OPENAI_CUSTOM_HEADERS hold for another server.
+        self._headers = {
+            "Content-Type": "application/json",
+            "Authorization": f"Bearer {key}" if key else openai.Omit(),
+        }
         # The SDK takes these from the process's environment, which speaks of one account; an endpoint names its own.
         self._client.admin_api_key = None
         self._client.organization = options.get("organization")
@@ -117,7 +120,7 @@ class OpenAIProvider:
                     "/embeddings",
                     cast_to=httpx2.Response,
                     content=body,
-                    options={"headers": _JSON},
+                    options={"headers": self._headers},
                 )
             return response.content
         except TimeoutError:
@@ -133,9 +136,6 @@ class OpenAIProvider:
                 raise
             error = ProviderError(ProviderFault.CONNECTION, "this provider was closed during the call")
         raise error
-
-
-_JSON = {"Content-Type": "application/json"}
 
 
 def _bad(detail: str) -> ProviderError:

@@ -10,6 +10,9 @@ from typing import Any
 
 from adapters.tokenizers.prefix import settle
 
+_VOCABULARY = {"cl100k_base": 100_256, "o200k_base": 199_998}
+"""Ordinary tokens of each encoding, numbered from 0 without a gap (the lines of its vocabulary file)."""
+
 
 @cache
 def _library() -> Any:
@@ -46,6 +49,19 @@ class BpeTokenizer:
     def count_many(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, in order."""
         return list(map(self._encoding.count, texts))
+
+    def decode(self, tokens: list[int]) -> str | None:
+        """The text that these tokens spell; None where an id is outside the vocabulary or a character is cut.
+
+        The compiled module crashes the process on an unknown id, so ids are checked here first.
+        """
+        if any(not 0 <= token < _VOCABULARY.get(self.name, 0) for token in tokens):
+            return None
+        try:
+            text: str = self._encoding.decode(tokens)
+        except ValueError:
+            return None
+        return text
 
     def truncate(self, text: str, max_tokens: int) -> str:
         """A prefix that counts at most `max_tokens` and that one more character would overflow. Linear in the text's length."""

@@ -46,6 +46,7 @@ class HttpConnection(asyncio.Protocol):
         self._body: list[bytes] = []
         self.closed = False
         self.in_call = False
+        self.called = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Part of `asyncio.Protocol`."""
@@ -116,7 +117,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _head(self, answer: Answer) -> bytes:
         return b"%bcontent-type: %b\r\n%bcontent-length: %d\r\n\r\n" % (
-            _STATUS_LINES[answer.status],
+            _STATUS_LINES.get(answer.status) or b"HTTP/1.1 %d Unknown\r\n" % answer.status,
             answer.content_type,
             answer.headers,
             len(answer.body),

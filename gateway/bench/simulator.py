@@ -121,16 +121,13 @@ class Simulator:
         await self.close()
 
     def connected(self, connection: HttpConnection) -> None:
-        """Count a connection that came."""
+        """Remember a connection that came; it is counted at its first call, so that control and statistics do not count."""
         self._connections.add(connection)
-        self.stats.connections += 1
-        self.stats.open_connections = len(self._connections)
-        self.stats.max_connections = max(self.stats.max_connections, self.stats.open_connections)
 
     def disconnected(self, connection: HttpConnection) -> None:
         """Count a connection that went, with the call that it had open."""
         self._connections.discard(connection)
-        self.stats.open_connections = len(self._connections)
+        self.stats.open_connections -= connection.called
         if connection.in_call:
             self.stats.in_flight -= 1
             self.stats.abandoned += 1
@@ -178,8 +175,8 @@ class Simulator:
                 answer()
 
     def _reset(self) -> None:
-        open_now = len(self._connections)
         old = self.stats
+        open_now = old.open_connections
         self.stats = Stats(in_flight=old.in_flight, max_in_flight=old.in_flight, connections=open_now)
         self.stats.open_connections = self.stats.max_connections = open_now
         self.texts.clear()
@@ -207,6 +204,11 @@ class Simulator:
         stats.in_flight += 1
         stats.max_in_flight = max(stats.max_in_flight, stats.in_flight)
         connection.in_call = True
+        if not connection.called:
+            connection.called = True
+            stats.connections += 1
+            stats.open_connections += 1
+            stats.max_connections = max(stats.max_connections, stats.open_connections)
         inputs = 0
         fault: Fault | None = None
         try:

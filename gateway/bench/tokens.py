@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Literal
+
+from adapters.tokenizers.bpe import BpeTokenizer
 
 TokenRule = Literal["cl100k", "words"]
 
@@ -15,25 +17,18 @@ def token_counter(rule: TokenRule) -> Counter:
     """How many tokens a text costs. `cl100k` is what OpenAI bills for its embedding models; `words` counts between blanks."""
     if rule == "words":
         return lambda text: text.count(" ") + 1
-    import bpe_openai
-
-    encode = bpe_openai.get_encoding("cl100k_base").encode_ordinary
-    return lru_cache(maxsize=65_536)(lambda text: len(encode(text)))
-
-
-@lru_cache(maxsize=1)
-def _decoder() -> Callable[[list[int]], bytes] | None:
-    try:
-        import bpe_openai
-    except ImportError:
-        return None
-    decode: Callable[[list[int]], bytes] = bpe_openai.get_encoding("cl100k_base").decode_bytes
-    return decode
+    return _cl100k().count
 
 
 def bytes_of_tokens(tokens: list[int]) -> bytes:
-    """The bytes that a token array stands for, so that tokens and text have one vector; the numbers themselves without a vocabulary."""
-    decode = _decoder()
-    if decode is None:
-        return b",".join(b"%d" % token for token in tokens)
-    return decode(tokens)
+    """The bytes that a token array stands for, so that tokens and text have one vector; the ids themselves where they spell no text."""
+    try:
+        text = _cl100k().decode(tokens)
+    except ModuleNotFoundError:
+        text = None
+    return b"tokens %r" % tokens if text is None else text.encode()
+
+
+@cache
+def _cl100k() -> BpeTokenizer:
+    return BpeTokenizer("cl100k_base")
