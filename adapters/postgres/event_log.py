@@ -122,7 +122,7 @@ class PostgresEventLog:
             raise _unavailable(error) from error
         except (asyncpg.PostgresError, ValueError):
             raise
-        except (OSError, TimeoutError, asyncpg.InterfaceError, RoleMissing) as error:
+        except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError, RoleMissing) as error:
             self._disconnect()
             raise _unavailable(error) from error
 

@@ -17,8 +17,9 @@ APPLICATION_ROLE = "emberlog_app"
 CONNECT_SECONDS = 5.0
 """A server that does not answer within this time counts as unreachable."""
 
-UNREACHABLE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
-"""What connecting, or a statement on a connection that dies, raises."""
+UNREACHABLE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What connecting, or a statement on a connection that dies, raises. The last one: a server killed in the middle of an answer leaves
+the connection's protocol in a state that refuses the next statement before the loss of the socket is noticed."""
 
 
 class RoleMissing(Exception):
