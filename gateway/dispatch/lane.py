@@ -23,6 +23,8 @@ from gateway.dispatch.regather import TICK, Regather
 from gateway.dispatch.slots import Slots
 
 _NOBODY = float("-inf")
+_PAST_DEADLINE = 0.1
+"""Seconds that a call outlasts its last deadline: whoever watches the deadlines is first to say `deadline_exceeded`, and bills it so."""
 
 
 class Lane:
@@ -233,7 +235,7 @@ class Lane:
         call = EmbedCall(
             texts=texts,
             model=self.candidate.provider_model,
-            timeout=min(self.candidate.endpoint.timeout, latest - now),
+            timeout=min(self.candidate.endpoint.timeout, latest - now + _PAST_DEADLINE),
             dimensions=self.dimensions,
             input_type=self.input_type,
         )
