@@ -28,15 +28,19 @@ class Answered:
 class Load:
     """`agents` clients with `pipelined` requests each, every one of its own texts and one that others ask for too.
 
-    Every second request is a stream. Any error that a caller sees ends the load and is raised by `running`.
+    Every second request is a stream. Any error that a caller sees ends the load and is raised by `running`; `max_attempts` 1 counts
+    those as well that the client would have got over by itself.
     """
 
-    def __init__(self, url: str, key: str, name: str, *, agents: int = 4, pipelined: int = 4) -> None:
+    def __init__(
+        self, url: str, key: str, name: str, *, agents: int = 4, pipelined: int = 4, max_attempts: int = 5
+    ) -> None:
         self.url = url
         self._key = key
         self._name = name
         self._agents = agents
         self._pipelined = pipelined
+        self._max_attempts = max_attempts
         self._stop = False
         self._news = asyncio.Condition()
         self.answered: dict[str, Answered] = {}
@@ -61,7 +65,9 @@ class Load:
     async def _agent(self, agent: int) -> None:
         name = f"{self._name}-{agent}"
         async with (
-            Client(self.url, self._key, agent=name, connect_timeout=60, proxy=None) as client,
+            Client(
+                self.url, self._key, agent=name, connect_timeout=60, max_attempts=self._max_attempts, proxy=None
+            ) as client,
             asyncio.TaskGroup() as group,
         ):
             for worker in range(self._pipelined):

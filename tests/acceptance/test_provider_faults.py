@@ -11,12 +11,12 @@ import pytest
 from tests.acceptance.conftest import Running
 from tests.acceptance.ledger import FAILED, GENERATED, REQUESTED, audit
 from tests.acceptance.load import Load, check_vectors
-from tests.acceptance.peer import rows_of, session
-from tests.acceptance.provider import Simulator
+from tests.acceptance.peer import Message, rows_of, session
+from tests.acceptance.provider import DIMENSIONS, Simulator
 
 PASSING = {"code": "provider_unavailable", "retryable": True}
 FINAL = {"code": "provider_error", "retryable": False}
-FAULTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+POISON: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("wrong_count", {}, PASSING),
     ("too_many", {}, PASSING),
     ("wrong_dimensions", {}, PASSING),
@@ -24,36 +24,44 @@ FAULTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("nan", {}, PASSING),
     ("infinity", {}, PASSING),
     ("bad_base64", {}, PASSING),
+    ("same_index", {}, PASSING),
     ("truncated", {}, PASSING),
     ("html", {}, PASSING),
-    ("drop", {}, PASSING),
-    ("reset", {}, PASSING),
-    ("status", {"status": 500}, PASSING),
-    ("status", {"status": 503, "body": "<html>Bad Gateway</html>"}, PASSING),
     ("status", {"status": 400, "message": "no"}, FINAL),
     ("status", {"status": 422}, FINAL),
 ]
+"""What a call is answered with while a certain text is in it."""
+OUTAGES: list[tuple[str, dict[str, Any]]] = [
+    ("drop", {}),
+    ("reset", {}),
+    ("status", {"status": 500}),
+    ("status", {"status": 503, "body": "<html>Bad Gateway</html>"}),
+]
+"""What says nothing about the texts of a call: it is tried again whole."""
 
 
-async def test_every_kind_of_bad_answer_fails_its_own_request_and_no_other(
+def _check(error: Message, wanted: dict[str, Any], kind: str) -> None:
+    assert error["type"] == "error", f"{kind}: {error}"
+    assert {"code": error["code"], "retryable": error["retryable"]} == wanted, f"{kind}: {error}"
+    assert error["details"]["attempts"][-1]["endpoint"] == "sim"
+    assert "secret" not in str(error), f"{kind}: the error quotes the text"
+    assert "<" not in str(error), f"{kind}: the error quotes the provider's page"
+
+
+async def test_a_bad_answer_to_one_text_fails_its_request_and_no_other_that_shared_its_calls(
     shared: Running, provider: Simulator
 ) -> None:
     provider.control(latency_ms=10)
-    bad = {f"bad-{n}-{kind}": (kind, fields, wanted) for n, (kind, fields, wanted) in enumerate(FAULTS)}
+    bad = {f"bad-{n}-{kind}": (kind, fields, wanted) for n, (kind, fields, wanted) in enumerate(POISON)}
     for name, (kind, fields, _) in bad.items():
         provider.fault(kind, marker=f"secret of {name};", count=-1, **fields)
-    load = Load(shared.url, shared.key, "bystander", agents=2)
+    load = Load(shared.url, shared.key, "bystander", agents=2, max_attempts=1)
     async with load.running(), session(shared.url, shared.key) as peer:
         await load.more(5)
         for name in bad:
             await peer.begin(name, ["innocent", f"secret of {name};"])
         for name, (kind, _, wanted) in bad.items():
-            error = await peer.answer(name)
-            assert error["type"] == "error", f"{kind}: {error}"
-            assert {"code": error["code"], "retryable": error["retryable"]} == wanted, f"{kind}: {error}"
-            assert error["details"]["attempts"][-1]["endpoint"] == "sim"
-            assert "secret" not in str(error), f"{kind}: the error quotes the text"
-            assert "html" not in str(error), f"{kind}: the error quotes the provider's page"
+            _check(await peer.answer(name), wanted, kind)
         after = await peer.embed("after-the-bad-ones", "the connection is still good")
         assert after["type"] == "embedding.result"
         await load.more(5)
@@ -66,6 +74,25 @@ async def test_every_kind_of_bad_answer_fails_its_own_request_and_no_other(
         assert "secret" not in str(history[1].data)
     failed = {e.data["request_id"] for e in events if e.type == FAILED}
     assert not failed & load.answered.keys()
+
+
+async def test_a_provider_that_is_down_for_some_requests_is_tried_four_times_and_its_failures_are_logged(
+    shared: Running, provider: Simulator
+) -> None:
+    async with session(shared.url, shared.key) as peer:
+        for number, (kind, fields) in enumerate(OUTAGES):
+            provider.fault(kind, marker=f"secret {number};", count=-1, **fields)
+            # A size of its own is a call of its own: an outage takes everything down that is in the same call.
+            await peer.begin(f"down-{number}", f"secret {number};", dimensions=DIMENSIONS + 1 + number)
+        assert (await peer.embed("up", "not in those calls"))["type"] == "embedding.result"
+        for number, (kind, _) in enumerate(OUTAGES):
+            error = await peer.answer(f"down-{number}")
+            _check(error, PASSING, kind)
+            assert len(error["details"]["attempts"]) == 4
+    for number in range(len(OUTAGES)):
+        history = await shared.site.request_events(f"down-{number}")
+        assert [e.type for e in history] == [REQUESTED, FAILED]
+        assert not history[1].data.get("billed_tokens", 0)
 
 
 @pytest.mark.parametrize("kind", ["shuffled", "float", "no_usage", "slow"])
