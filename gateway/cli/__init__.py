@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import typer
 
+from gateway.cli import events, keys, log, tenants
+from gateway.cli.migrate import migrate
 from gateway.cli.run import demo, serve
+from gateway.cli.usage import usage
 
-app = typer.Typer(name="emberlog", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+app = typer.Typer(
+    name="emberlog", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
+)
 app.command()(serve)
 app.command()(demo)
+app.command()(migrate)
+app.add_typer(tenants.app, name="tenants")
+app.add_typer(keys.app, name="keys")
+app.command()(usage)
+app.add_typer(events.app, name="events")
+app.add_typer(log.app, name="log")
 
 
 def main() -> None:

@@ -1,0 +1,129 @@
+"""`emberlog keys`: create, list and revoke API keys."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli.common import (
+    ConfigOption,
+    Failed,
+    JsonOption,
+    parse_duration,
+    parse_time,
+    show,
+    split_list,
+    tell,
+    with_installation,
+)
+
+if TYPE_CHECKING:
+    from domain.tenancy import IssuedKey
+    from gateway.manage import Installation, KeyRecord
+
+app = typer.Typer(help="API keys, of a tenant or of the installation.", no_args_is_help=True)
+
+
+@app.command()
+def create(
+    scopes: Annotated[
+        str, typer.Option(help="Comma-separated: agent, billing, admin, operator (installation keys only).")
+    ],
+    tenant: Annotated[str | None, typer.Option(help="The tenant; without it the key is the installation's.")] = None,
+    expires_at: Annotated[str | None, typer.Option(help="When the key stops being valid, ISO 8601.")] = None,
+    expires_in: Annotated[str | None, typer.Option(help="The same from now: 90s, 15m, 12h, 30d.")] = None,
+    name: Annotated[str | None, typer.Option(help="What the key is for, to tell it from others.")] = None,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Make a key and show it, once: it is stored hashed. It is valid within a second on every running gateway."""
+    expiry = _expiry(expires_at, expires_in)
+
+    async def work(installation: Installation) -> IssuedKey:
+        from domain.tenancy import issue_key
+        from gateway.decisions import create_key
+
+        wanted = split_list(scopes)
+        issue_key(tenant, wanted, expires_at=expiry, name=name)  # refuses wrong scopes before anything is looked up
+        if tenant is not None:
+            await installation.require_tenant(tenant)
+        async with installation.writer() as instance:
+            return await create_key(installation.log, instance, tenant, wanted, expires_at=expiry, name=name)
+
+    issued = with_installation(config, work)
+    token, key_id = issued.token, issued.event.key
+    tell(
+        {"key": token, "id": key_id},
+        json,
+        f"id:  {key_id}",
+        f"key: {token}",
+        "Keep the key now: it is not shown again.",
+    )
+
+
+@app.command("list")
+def list_(
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's keys.")] = None,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """List the keys in the order of their creation, the revoked ones too; secrets are not shown, for they are not kept."""
+
+    async def work(installation: Installation) -> list[KeyRecord]:
+        if tenant is not None:
+            await installation.require_tenant(tenant)
+        return [key for key in await installation.keys() if tenant is None or key.tenant == tenant]
+
+    keys = with_installation(config, work)
+    show(
+        keys, json, ["id", "tenant", "scopes", "name", "created", "expires", "revoked"],
+        [
+            [k.id, k.tenant or "(installation)", ",".join(k.scopes), k.name, k.created_at, k.expires_at, "yes" if k.revoked else ""]
+            for k in keys
+        ],
+    )  # fmt: skip
+
+
+@app.command()
+def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, as `keys list` shows it.")],
+    json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Revoke a key: within a second it is refused everywhere and its open sessions are closed. Revoking it again changes nothing."""
+    if not re.fullmatch(r"[0-9a-f]{16}", key_id):
+        # Not repeated: it may be the key itself.
+        raise typer.BadParameter(
+            "expected the id of a key, 16 hexadecimal digits, as `emberlog keys list` shows it", param_hint="ID"
+        )
+
+    async def work(installation: Installation) -> None:
+        from gateway.decisions import revoke_key
+
+        found = next((key for key in await installation.keys() if key.id == key_id), None)
+        if found is None:
+            raise Failed(f"there is no key {key_id}: see `emberlog keys list`")
+        if not found.revoked:
+            async with installation.writer() as instance:
+                await revoke_key(installation.log, instance, found.tenant, key_id)
+
+    with_installation(config, work)
+    tell({"id": key_id, "revoked": True}, json, f"revoked key {key_id}")
+
+
+def _expiry(expires_at: str | None, expires_in: str | None) -> int | None:
+    """Seconds since the epoch, or None for a key that does not expire."""
+    if expires_at is not None and expires_in is not None:
+        raise typer.BadParameter("give one of --expires-at and --expires-in", param_hint="--expires-in")
+    now = time.time()
+    if expires_in is not None:
+        return int(now + parse_duration(expires_in, "--expires-in").total_seconds())
+    at = parse_time(expires_at, "--expires-at")
+    if at is None:
+        return None
+    if at.timestamp() <= now:
+        raise typer.BadParameter(f"{expires_at} has passed: expected a time to come", param_hint="--expires-at")
+    return int(at.timestamp())

@@ -1,0 +1,230 @@
+"""An installation as the management commands see it: the same database as the gateway of the same data folder or URL, running or not."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from adapters.embedded import DataFolderInUse, EmbeddedServices, running
+from adapters.embedded.layout import make_data_folder
+from adapters.postgres.event_log import PostgresEventLog
+from adapters.postgres.migrator import SchemaStatus, migrate, schema_state
+from adapters.postgres.pool import connect
+from domain.errors import GatewayError
+from domain.events import EVENT_TYPES, KeyCreated, KeyRevoked, TenantCreated, decode_data
+from domain.ports.event_log import StoredEvent
+from gateway.house import NotReady, master_key
+from gateway.instance import describe
+from gateway.places import Places
+from gateway.secrets import MasterKey
+from gateway.settings import Settings
+from projections.cursor import evict_owners
+from projections.usage.query import utc_text
+
+PATIENCE_SECONDS = 60.0
+"""How long a command waits for another command, or for a gateway that is starting or stopping."""
+COMMAND_LEASE_SECONDS = 60.0
+_BATCH = 1000
+
+
+class TenantRecord(msgspec.Struct, frozen=True):
+    """A tenant, as lists show it."""
+
+    id: str
+    created_at: str
+
+
+class KeyRecord(msgspec.Struct, frozen=True):
+    """An API key, as lists show it: never its secret nor the hash of it. `expires_at` is ISO 8601, UTC."""
+
+    id: str
+    tenant: str | None
+    scopes: list[str]
+    name: str | None
+    created_at: str
+    expires_at: str | None
+    revoked: bool
+
+
+class Installation:
+    """An open installation. `temporary`: its Postgres runs for this command only, no gateway does."""
+
+    def __init__(self, settings: Settings, places: Places, log: PostgresEventLog, *, temporary: bool) -> None:
+        self.places = places
+        self.log = log
+        self.temporary = temporary
+        self._settings = settings
+
+    def master(self) -> MasterKey:
+        """The installation's key. Raises `NotReady` where it must be configured and is not."""
+        return master_key(self._settings)
+
+    @asynccontextmanager
+    async def writer(self) -> AsyncIterator[UUID]:
+        """An instance that may append, for the time of one command."""
+        instance = await self.log.register_instance(f"command of {describe()}", COMMAND_LEASE_SECONDS)
+        try:
+            yield instance
+        finally:
+            await self.log.fence_instance(instance)
+
+    async def decisions(self) -> AsyncIterator[tuple[StoredEvent, Any]]:
+        """Every decision event that this build knows, with its data, up to the head as of the call."""
+        after, head = 0, await self.log.head()
+        while after < head and (events := await self.log.read_decisions(after, _BATCH)):
+            for event in events:
+                after = event.position
+                if event.type in EVENT_TYPES and after <= head:
+                    yield event, decode_data(event.type, event.data)
+
+    async def tenants(self) -> list[TenantRecord]:
+        """Every tenant, in the order of their creation."""
+        return [
+            TenantRecord(data.tenant, time_text(event.recorded_at))
+            async for event, data in self.decisions()
+            if isinstance(data, TenantCreated)
+        ]
+
+    async def keys(self) -> list[KeyRecord]:
+        """Every key, in the order of their creation."""
+        found: dict[str, KeyRecord] = {}
+        async for event, data in self.decisions():
+            if isinstance(data, KeyCreated):
+                expires = None if data.expires_at is None else time_text(data.expires_at * 1_000_000)
+                found[data.key] = KeyRecord(
+                    data.key, data.tenant, data.scopes, data.name, time_text(event.recorded_at), expires, revoked=False
+                )
+            elif isinstance(data, KeyRevoked) and data.key in found:
+                found[data.key] = msgspec.structs.replace(found[data.key], revoked=True)
+        return list(found.values())
+
+    async def require_tenant(self, name: str) -> None:
+        """Raise `not_found` unless the tenant exists."""
+        if all(tenant.id != name for tenant in await self.tenants()):
+            raise GatewayError(
+                "not_found", f"there is no tenant {name[:63]!r}: make it with `emberlog tenants create`, or see `emberlog tenants list`"
+            )  # fmt: skip
+
+
+def time_text(micros: int) -> str:
+    """Microseconds since the epoch as ISO 8601, UTC."""
+    return str(utc_text(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)))
+
+
+@asynccontextmanager
+async def open_places(settings: Settings, *, migrated: bool = True) -> AsyncIterator[tuple[Places, bool]]:
+    """Where the database is, and whether it runs for this command only.
+
+    A configured database; or that of the gateway which runs on the data folder; or else the embedded one, started for the time being.
+    Raises `NotReady`, `EmbeddedError`, `MigrationError`. `migrated` False leaves the schema to the caller.
+    """
+    if settings.database_url is not None:
+        dsn = settings.database_url.get_secret_value()
+        owner = settings.database_owner_url.get_secret_value() if settings.database_owner_url else dsn
+        if migrated and (state := await schema_state(dsn)).status is not SchemaStatus.CURRENT:
+            raise NotReady(state.message)
+        yield Places(dsn, owner, None), False
+        return
+    async with _turn(settings.data_dir):
+        found = await _gateway_places(settings.data_dir)
+        if found is None:
+            async with _own_postgres(settings.data_dir, migrated) as places:
+                yield places, True
+            return
+    if migrated and (state := await schema_state(found.app_dsn)).status is not SchemaStatus.CURRENT:
+        raise NotReady(state.message)
+    yield found, False
+
+
+@asynccontextmanager
+async def open_installation(settings: Settings) -> AsyncIterator[Installation]:
+    """The installation of these settings, its log open. Raises as `open_places` does, and `LogUnavailable`."""
+    async with open_places(settings) as (places, temporary):
+        log = await PostgresEventLog.connect(places.app_dsn)
+        try:
+            yield Installation(settings, places, log, temporary=temporary)
+        finally:
+            await log.close()
+
+
+async def _gateway_places(data_dir: Path) -> Places | None:
+    """The services of the gateway on this folder; None when there is none. One that starts or stops is waited for."""
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            found = running(data_dir)
+        except DataFolderInUse:
+            if time.monotonic() > give_up:
+                raise
+            await asyncio.sleep(0.1)
+            continue
+        if found is None:
+            return None
+        if found.app_dsn is None or found.owner_dsn is None:
+            raise NotReady(
+                f"the gateway on {data_dir} (pid {found.pid}) uses a database of its own: give this command the same EMBERLOG_DATABASE_URL"
+            )
+        return Places(found.app_dsn, found.owner_dsn, found.redis_url)
+
+
+async def gateway_appears(settings: Settings) -> None:
+    """Wait until there may be a gateway to read from: with a database of one's own at once."""
+    while settings.database_url is None:
+        try:
+            if running(settings.data_dir) is not None:
+                return
+        except DataFolderInUse:
+            pass  # it is starting, or a command is at work
+        await asyncio.sleep(0.25)
+
+
+@asynccontextmanager
+async def _own_postgres(data_dir: Path, migrated: bool) -> AsyncIterator[Places]:
+    async with await EmbeddedServices.start(data_dir, valkey=False) as services:
+        if migrated:
+            await migrate(services.owner_dsn)
+            await services.grant_app_role()
+            connection = await connect(services.app_dsn, "command")
+            try:
+                await evict_owners(connection)  # the folder is ours: whoever owned a projection is gone
+            finally:
+                await connection.close()
+        yield Places(services.app_dsn, services.owner_dsn, None)
+
+
+@asynccontextmanager
+async def _turn(data_dir: Path) -> AsyncIterator[None]:
+    """One command at a time where no gateway runs: none may find another's short-lived Postgres and lose it halfway."""
+    handle = _open_lock(data_dir)
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    try:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    raise NotReady(
+                        f"another command has been using the data folder {data_dir} for {PATIENCE_SECONDS:.0f} s: wait for it, or end it"
+                    ) from None
+                await asyncio.sleep(0.05)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _open_lock(data_dir: Path) -> int:
+    if not data_dir.exists():
+        print(f"emberlog: there is no data folder yet: making {data_dir}", file=sys.stderr)
+    return os.open(make_data_folder(data_dir) / "command.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
