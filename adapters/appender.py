@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from random import random
+from time import perf_counter
 from uuid import UUID
 
 from domain.ports.event_log import Appended, EventLog, InstanceFenced, LogUnavailable, NewEvent
@@ -179,7 +180,7 @@ class Appender:
     async def _send(self, events: list[NewEvent]) -> list[Appended]:
         backoff = self._first_backoff
         while True:
-            started = self._loop.time()
+            started = perf_counter()
             slow = self._loop.call_later(self._slow_seconds, self._set_healthy, False)
             try:
                 outcomes = await self._log.append(self._instance, events)
@@ -190,7 +191,7 @@ class Appender:
                 continue
             finally:
                 slow.cancel()
-            self.last_batch_seconds = self._loop.time() - started
+            self.last_batch_seconds = perf_counter() - started
             self.batches += 1
             self.events += len(events)
             self._set_healthy(True)

@@ -27,6 +27,8 @@ FENCED = "EL001"
 _CHECK_VIOLATION = "23514"
 _ITEM_CLASSES = ("22", "54")
 """SQLSTATE classes that blame the data: data exception, program limit (nesting, size of an index row)."""
+_APPEND_SECONDS = 10.0
+"""An append takes milliseconds and waits at most 5 s for the lock; a server that has not answered by then is not well."""
 _EPOCH_2000 = 946_684_800_000_000
 """Microseconds from 1970 to 2000, where Postgres counts from."""
 _READER_SETTINGS = {
@@ -71,11 +73,8 @@ class PostgresEventLog:
         return cls(dsn, pool, reading)
 
     async def close(self) -> None:
-        """Close every connection. Idempotent."""
-        async with self._appending:
-            if self._connection is not None:
-                self._connection.terminate()
-                self._connection = self._statement = None
+        """Close every connection; an append under way ends as `LogUnavailable`. Idempotent."""
+        self._disconnect()
         self._readers.terminate()
         self.pool.terminate()
 
@@ -114,9 +113,10 @@ class PostgresEventLog:
     async def _send(self, arguments: tuple[Any, ...]) -> Any:
         try:
             if self._statement is None or self._connection is None or self._connection.is_closed():
-                self._connection = await connect(self._dsn, "log appender")
+                self._connection = await connect(self._dsn, "log appender", statement_timeout=_APPEND_SECONDS)
+                await self._connection.execute(statement("durable"))
                 self._statement = await self._connection.prepare(self._append_sql)
-            return await self._statement.fetchrow(*arguments, timeout=35.0)
+            return await self._statement.fetchrow(*arguments, timeout=_APPEND_SECONDS + 2)
         except asyncpg.PostgresConnectionError as error:
             self._disconnect()
             raise _unavailable(error) from error

@@ -196,6 +196,18 @@ async def test_a_lock_held_too_long_is_unavailable_and_the_batch_can_be_sent_aga
     assert [outcome.position for outcome in await log.append(instance, events)] == [1, 2]
 
 
+async def test_appends_are_durable_where_the_database_says_otherwise_by_default(
+    migrated_dsn: str, owner: Connection
+) -> None:
+    database = await owner.fetchval("SELECT current_database()")
+    await owner.execute(f"ALTER DATABASE {database} SET synchronous_commit = off")
+    log = await PostgresEventLog.connect(with_user(migrated_dsn, "emberlog_gateway"))
+    await log.append(await log.register_instance("x", 60), [new_event()])
+    assert log._connection is not None
+    assert await log._connection.fetchval("SHOW synchronous_commit") == "on"
+    await log.close()
+
+
 async def test_a_stricter_isolation_level_is_refused(owner: Connection) -> None:
     for level in ("repeatable_read", "serializable"):
         with pytest.raises(asyncpg.PostgresError, match="read committed") as refused:
