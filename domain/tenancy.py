@@ -94,9 +94,10 @@ class Directory:
         self.keys: dict[str, KeyCreated] = {}
         self.revoked: set[str] = set()
         self.agents: dict[tuple[str, str], AgentRegistered] = {}
+        self.agent_versions: dict[tuple[str, str], int] = {}
 
-    def apply(self, position: int, tenant: str, data: EventData) -> None:
-        """Fold an event of the log (in order)."""
+    def apply(self, position: int, tenant: str, data: EventData, version: int | None = None) -> None:
+        """Fold an event of the log (in order). `version` is the event's number in its stream."""
         self.position = position
         match data:
             case TenantCreated():
@@ -107,6 +108,7 @@ class Directory:
                 self.revoked.add(data.key)
             case AgentRegistered():
                 self.agents[tenant, data.agent] = data
+                self.agent_versions[tenant, data.agent] = version or 0
             case _:
                 pass
 

@@ -304,6 +304,8 @@ class Gateway:
             capabilities=capabilities,
             metadata=sealed,
         )
+        if known.get((tenant, agent.id)) == data:
+            return self.directory.agent_versions[tenant, agent.id]  # said again, as at every reconnect: nothing new to log
         appended = await self._append_decision(tenant, f"agent/{tenant}/{agent.id}", data)
         assert appended.position is not None
         with suppress(TimeoutError):

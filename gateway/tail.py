@@ -76,4 +76,4 @@ class DirectoryTail:
             self._directory.position = event.position
             return
         await self._observe(event, data)
-        self._directory.apply(event.position, event.tenant, data)
+        self._directory.apply(event.position, event.tenant, data, event.version)
