@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from adapters.appender import Appender, AppenderClosed, QueueFull
+from adapters.embedded import EmbeddedServices
 from adapters.memory.event_log import MemoryEventLog
 from adapters.postgres.event_log import PostgresEventLog
+from adapters.postgres.migrator import migrate
 from domain.ports.event_log import Appended, AppendStatus, InstanceFenced, LogUnavailable, NewEvent
 from tests.conformance.conftest import new_event
 from tests.support.databases import with_user
@@ -292,3 +297,30 @@ async def test_through_a_line_that_is_cut_again_and_again_every_event_is_written
     stored = await direct.read(0, 1000)
     assert [event.event_id for event in stored] == [event.event_id for event in events]
     await direct.close()
+
+
+async def test_a_backend_killed_without_warning_under_load_loses_nothing_and_writes_nothing_twice(
+    data_dir: Path,
+) -> None:
+    services = await EmbeddedServices.start(data_dir, valkey=False)
+    async with services:
+        await migrate(services.owner_dsn)
+        log = await PostgresEventLog.connect(services.owner_dsn)
+        appender = Appender(
+            log, await log.register_instance("x", 600), first_backoff=0.01, max_backoff=0.1, max_batch=32
+        )
+        events = [new_event() for _ in range(2000)]
+        outcomes: list[Appended | Exception] = []
+        for n, event in enumerate(events):
+            appender.submit(event, outcomes.append)
+            if n % 100 == 0:
+                await asyncio.sleep(0)
+            if n == 1000:
+                await until(lambda: appender.batches > 3, what="batches go through")
+                assert log._connection is not None
+                os.kill(log._connection.get_server_pid(), signal.SIGKILL)  # the whole server recovers from it
+        assert await appender.drain(60)
+        assert [outcome.position for outcome in outcomes if isinstance(outcome, Appended)] == list(range(1, 2001))
+        assert [event.event_id for event in await log.read(0, 5000)] == [event.event_id for event in events]
+        await appender.close()
+        await log.close()
