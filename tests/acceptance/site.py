@@ -15,6 +15,7 @@ import asyncpg
 
 from adapters.embedded import state
 from gateway.demo.process import GatewayProcess
+from tests.acceptance.http import request
 from tests.acceptance.ledger import Event
 from tests.acceptance.provider import MODEL, Simulator
 from tests.support.ports import free_port
@@ -101,11 +102,18 @@ class Site:
         assert ended.code == 0, f"emberlog {' '.join(words)}: exit code {ended.code}\n{ended.err}"
         return json.loads(ended.out)
 
-    async def create_key(self, tenant: str | None, scopes: str = "agent,admin") -> Key:
-        """A new key of `tenant`, or of the installation."""
+    async def create_key(self, tenant: str | None, scopes: str = "agent,admin", *, url: str | None = None) -> Key:
+        """A new key of `tenant`, or of the installation; returned once the gateway at `url` knows it, which it must within a second."""
         whose = () if tenant is None else ("--tenant", tenant)
         made = await self.ask("keys", "create", *whose, "--scopes", scopes)
-        return Key(made["id"], made["key"])
+        key = Key(made["id"], made["key"])
+        if url is not None:
+
+            async def known() -> bool:
+                return (await request(f"{url}/v1/models", key=key.token)).status != 401
+
+            await until(known, what="a new key is known to the gateway", timeout=1)
+        return key
 
     @property
     def dsn(self) -> str:

@@ -37,7 +37,7 @@ async def test_both_workers_answer_one_killed_comes_back_and_a_revoked_key_ends_
     await gateway.start()
     assert gateway.key is not None
     try:
-        key = await site.create_key("default", "agent")
+        key = await site.create_key("default", "agent", url=gateway.url)
         async with contextlib.AsyncExitStack() as stack:
             peers: list[Peer] = []
 
