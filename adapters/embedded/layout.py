@@ -24,6 +24,7 @@ from adapters.embedded.files import write_atomically
 PLACE_NAME = "place.json"
 SOCKET_PATH_LIMIT = 107
 """Bytes of a Unix socket's path: sun_path has 108 with the terminating NUL (unix(7))."""
+_OWNER_NAME = "data-folder"
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+-]+")
 _LONGEST_SOCKET_NAME = ".s.PGSQL.5432"
 SYSTEM_PLACE = Path("/var/lib/emberlog")
@@ -82,6 +83,8 @@ def prepare(data_dir: Path) -> Layout:
             f"{data_dir / PLACE_NAME} says that the database of this data folder is in {home}, which does not exist: "
             f"bring it back, or remove {data_dir / PLACE_NAME} to start with an empty database"
         )
+    if noted_home and ((owner := whose(home)) is None or not owner.exists()):
+        _say_whose(home, data_dir)  # the data folder was moved
     account = choose_account(home / "postgres")
     if not account.can_pass(home):
         if (home / "postgres").exists():
@@ -133,8 +136,20 @@ def _make_home_elsewhere(data_dir: Path) -> Path:
             f"instead ({error.strerror}): set EMBERLOG_DATA_DIR to a folder that every user may pass"
         ) from None
     home.chmod(0o711)
-    (home / "data-folder").write_bytes(os.fsencode(data_dir) + b"\n")
+    _say_whose(home, data_dir)
     return home
+
+
+def whose(home: Path) -> Path | None:
+    """The data folder that a home elsewhere says it belongs to."""
+    try:
+        return Path(os.fsdecode((home / _OWNER_NAME).read_bytes().rstrip(b"\n")))
+    except FileNotFoundError:
+        return None
+
+
+def _say_whose(home: Path, data_dir: Path) -> None:
+    (home / _OWNER_NAME).write_bytes(os.fsencode(data_dir) + b"\n")
 
 
 def _socket_folder(home: Path, noted: str | None, account: Account) -> Path:
@@ -142,7 +157,7 @@ def _socket_folder(home: Path, noted: str | None, account: Account) -> Path:
     if len(os.fsencode(folder / _LONGEST_SOCKET_NAME)) <= SOCKET_PATH_LIMIT and _PLAIN_PATH.fullmatch(str(folder)):
         folder.mkdir(mode=0o700, exist_ok=True)
         folder.chmod(0o700)
-    elif noted and _is_private(Path(noted), account):
+    elif noted and is_private(Path(noted), account):
         return Path(noted)
     else:
         # Not the temporary folder of the environment: that may be as long as the data folder's path. It is 0700; the note keeps it.
@@ -151,7 +166,7 @@ def _socket_folder(home: Path, noted: str | None, account: Account) -> Path:
     return folder
 
 
-def _is_private(folder: Path, account: Account) -> bool:
+def is_private(folder: Path, account: Account) -> bool:
     """Whether a short socket folder of an earlier start can be used again: still a folder, ours, closed to others."""
     try:
         status = folder.lstat()

@@ -18,38 +18,46 @@ class FolderLock:
     """The exclusive right to run services in a data folder. Held from `acquire` to `release`, or to the death of the process."""
 
     def __init__(self, handle: int) -> None:
-        self._handle: int | None = handle
+        self._handles = [handle]
 
     @classmethod
     def acquire(cls, data_dir: Path) -> FolderLock:
         """Take the lock and write our pid into it. Raises `DataFolderInUse`, naming the holder."""
-        path = data_dir / LOCK_NAME
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise _not_ours(path, error) from None
-        give_up = time.monotonic() + _PATIENCE_S
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() < give_up:
-                    time.sleep(0.005)
-                    continue
-                holder = _read_pid(handle)
-                os.close(handle)
-                raise in_use(data_dir, holder) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-        return cls(handle)
+        return cls(_lock(data_dir))
+
+    def also(self, home: Path) -> None:
+        """Take a second folder: a home elsewhere, which the copy of a data folder would name, too. Raises `DataFolderInUse`."""
+        self._handles.append(_lock(home))
 
     def release(self) -> None:
-        """Give the folder back. Idempotent. The file stays: removing it would let two processes lock two files of one name."""
-        if self._handle is not None:
-            os.ftruncate(self._handle, 0)
-            os.close(self._handle)
-            self._handle = None
+        """Give the folders back. Idempotent. The files stay: removing one would let two processes lock two files of one name."""
+        while self._handles:
+            handle = self._handles.pop()
+            os.ftruncate(handle, 0)
+            os.close(handle)
+
+
+def _lock(folder: Path) -> int:
+    path = folder / LOCK_NAME
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _not_ours(path, error) from None
+    give_up = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() < give_up:
+                time.sleep(0.005)
+                continue
+            holder = _read_pid(handle)
+            os.close(handle)
+            raise in_use(folder, holder) from None
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    return handle
 
 
 def holder_of(data_dir: Path) -> int | None:

@@ -97,7 +97,7 @@ class PostgresService(Service):
 
     async def clear_the_way(self) -> None:
         """End what is left of an earlier life, drop lock files that name a stranger, make the cluster when there is none."""
-        await self._end_orphans()
+        await self.end_orphans()
         self._drop_stale_locks()
         if not (self._layout.cluster / "PG_VERSION").exists():
             await self._make_cluster()
@@ -188,7 +188,7 @@ class PostgresService(Service):
             "--no-instructions",
         ]
 
-    async def _end_orphans(self) -> None:
+    async def end_orphans(self) -> None:
         """Postmasters of this cluster are asked to shut down; backends of one that is dead notice by themselves, or are ended."""
         postmasters = find(self._is_postmaster)
         ended = list(postmasters)

@@ -52,6 +52,8 @@ class EmbeddedServices:
         try:
             state.remove(folder)
             layout = prepare(folder)
+            if layout.home != folder:
+                lock.also(layout.home)
             major = _version_of(layout) or postgres_version or DEFAULT_POSTGRES
             self = cls(
                 folder,

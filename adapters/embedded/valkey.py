@@ -52,15 +52,21 @@ class ValkeyService(Service):
         return [str(self._program), *(word for name, value in settings.items() for word in (f"--{name}", value))]
 
     async def clear_the_way(self) -> None:
-        """End a Valkey that an earlier supervisor left on our socket. It holds nothing that must survive."""
-        if orphans := find(self._is_ours):
-            send(orphans, signal.SIGTERM)
-            if not await until_gone(self._is_ours, 2.0):
-                send(orphans, signal.SIGKILL)
-                if not await until_gone(self._is_ours, 5.0):
-                    raise ServiceFailed(f"a Valkey of an earlier start (pid {orphans[0]}) does not end: end it by hand")
-            self._report("orphan_ended", f"ended the Valkey of an earlier start (pid {orphans[0]})")
+        """End what is left of an earlier life and its socket."""
+        await self.end_orphans()
         self._socket.unlink(missing_ok=True)
+
+    async def end_orphans(self) -> None:
+        """End a Valkey that an earlier supervisor left on our socket. It holds nothing that must survive."""
+        orphans = find(self._is_ours)
+        if not orphans:
+            return
+        send(orphans, signal.SIGTERM)
+        if not await until_gone(self._is_ours, 2.0):
+            send(orphans, signal.SIGKILL)
+            if not await until_gone(self._is_ours, 5.0):
+                raise ServiceFailed(f"a Valkey of an earlier start (pid {orphans[0]}) does not end: end it by hand")
+        self._report("orphan_ended", f"ended the Valkey of an earlier start (pid {orphans[0]})")
 
     async def answers(self) -> bool:
         """One PING over the socket."""

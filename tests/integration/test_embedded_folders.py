@@ -10,7 +10,15 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from adapters.embedded import EmbeddedServices, ServiceFailed, binaries, layout, running
+from adapters.embedded import (
+    DataFolderInUse,
+    EmbeddedServices,
+    ServiceFailed,
+    binaries,
+    layout,
+    remove_data_folder,
+    running,
+)
 from adapters.embedded.account import choose_account
 from tests.support.databases import execute
 from tests.support.folders import noted_places, servers_of, temporary_data_dir
@@ -140,6 +148,72 @@ async def test_a_noted_socket_folder_that_others_may_enter_is_not_used_again(ope
         async with await EmbeddedServices.start(data_dir, postgres=False):
             assert Path(noted_places(data_dir)["sockets"]) != opened
         shutil.rmtree(opened)
+
+
+@needs_root
+async def test_a_thrown_away_data_folder_takes_its_cluster_and_sockets_with_it_wherever_they_are(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "SYSTEM_PLACE", open_folder / "system")
+    private = open_folder / "private"
+    private.mkdir(mode=0o700)
+    data_dir = private / "data"
+    async with await EmbeddedServices.start(data_dir):
+        with pytest.raises(DataFolderInUse):
+            await remove_data_folder(data_dir)
+        home = Path(noted_places(data_dir)["home"])
+        assert (home / "postgres").is_dir()
+    await remove_data_folder(data_dir)
+    assert not home.exists()
+    assert not data_dir.exists()
+    await remove_data_folder(data_dir)
+
+
+@needs_root
+async def test_a_note_copied_from_another_folder_does_not_take_that_ones_database_away(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "SYSTEM_PLACE", open_folder / "system")
+    private = open_folder / "private"
+    private.mkdir(mode=0o700)
+    original, copy = private / "original", private / "copy"
+    async with await EmbeddedServices.start(original):
+        pass
+    shutil.copytree(original, copy)
+    await remove_data_folder(copy)
+    assert not copy.exists()
+    shutil.copytree(original, copy)
+    async with await EmbeddedServices.start(original) as services:
+        with pytest.raises(DataFolderInUse):  # nor is its Postgres taken for an orphan
+            await EmbeddedServices.start(copy)
+        await execute(services.owner_dsn, "SELECT 1")
+    await remove_data_folder(original)
+
+
+@needs_root
+async def test_a_data_folder_that_was_moved_keeps_its_database_elsewhere(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "SYSTEM_PLACE", open_folder / "system")
+    private = open_folder / "private"
+    private.mkdir(mode=0o700)
+    async with await EmbeddedServices.start(private / "old") as services:
+        await execute(services.owner_dsn, "CREATE TABLE kept AS SELECT 7 AS a")
+    (private / "old").rename(private / "new")
+    async with await EmbeddedServices.start(private / "new") as services:
+        assert await answer(services.owner_dsn) == 7
+    await remove_data_folder(private / "new")
+    assert list((open_folder / "system").iterdir()) == []
+
+
+async def test_a_thrown_away_data_folder_takes_its_short_socket_folder_with_it(open_folder: Path) -> None:
+    parent = open_folder / ("x" * 120)
+    parent.mkdir(mode=0o755)
+    async with await EmbeddedServices.start(parent / "data", postgres=False):
+        sockets = Path(noted_places(parent / "data")["sockets"])
+    await remove_data_folder(parent / "data")
+    assert not sockets.exists()
+    assert not (parent / "data").exists()
 
 
 async def test_a_note_that_cannot_be_read_stops_the_start_instead_of_losing_the_database(data_dir: Path) -> None:
