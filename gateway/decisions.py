@@ -16,12 +16,10 @@ KEYS_STREAM = "system"
 """The stream of installation keys, of the tenant `_system`."""
 
 
-async def append_decision(
-    log: EventLog, instance: UUID, tenant: str, stream: str, data: EventData, *, expected_version: int = ANY_VERSION
-) -> Appended:
-    """Append one decision event. Raises `version_conflict` where the stream is not at `expected_version`."""
+def decision_event(tenant: str, stream: str, data: EventData, expected_version: int = ANY_VERSION) -> NewEvent:
+    """An event of a decision stream, under a new random id."""
     key = uuid4().bytes
-    event = NewEvent(
+    return NewEvent(
         key=key,
         event_id=key,
         tenant=tenant,
@@ -31,14 +29,23 @@ async def append_decision(
         schema_version=data.SCHEMA,
         expected_version=expected_version,
     )
-    [appended] = await log.append(instance, [event])
+
+
+def check_appended(appended: Appended, stream: str) -> Appended:
+    """The outcome of a decision, if it was taken. Raises `version_conflict` or `invalid_config`."""
     if appended.status is AppendStatus.CONFLICT:
         raise GatewayError("version_conflict", f"{stream} was changed meanwhile: look at it and decide again")
     if appended.status is AppendStatus.REJECTED:
-        raise GatewayError(
-            "invalid_config", "a value has a character that the log cannot keep", details={"field": "name"}
-        )
+        raise GatewayError("invalid_config", "a value has a character that the log cannot keep: use plain text")
     return appended
+
+
+async def append_decision(
+    log: EventLog, instance: UUID, tenant: str, stream: str, data: EventData, *, expected_version: int = ANY_VERSION
+) -> Appended:
+    """Append one decision event. Raises what `check_appended` raises."""
+    [appended] = await log.append(instance, [decision_event(tenant, stream, data, expected_version)])
+    return check_appended(appended, stream)
 
 
 async def create_tenant(log: PostgresEventLog, instance: UUID, master: MasterKey, name: str) -> None:

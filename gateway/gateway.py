@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import msgspec
 import structlog
 
-from adapters.appender import Appender
+from adapters.appender import Appender, AppenderClosed, QueueFull
 from adapters.catalogue import load as load_catalogue
 from adapters.memory.vector_cache import LruVectorCache
 from adapters.postgres.event_log import PostgresEventLog
@@ -26,11 +26,12 @@ from adapters.redis.vector_cache import RedisVectorCache
 from adapters.tokenizers.registry import tokenizer
 from domain.catalogue import Catalogue
 from domain.errors import GatewayError
-from domain.events import AgentRegistered, EventData, Preferences, TenantCreated, encode_data
-from domain.ports.event_log import ANY_VERSION, Appended, AppendStatus, LogUnavailable, NewEvent, StoredEvent
+from domain.events import AgentRegistered, EventData, Preferences, TenantCreated
+from domain.ports.event_log import Appended, AppendStatus, InstanceFenced, LogUnavailable, StoredEvent
 from domain.ports.provider import Provider, Text
 from domain.ports.tokenizer import Tokenizer
 from domain.tenancy import Directory, Principal
+from gateway.decisions import check_appended, decision_event
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.dispatch.limits import DispatchLimits
 from gateway.instance import Lease, Reconciler, describe
@@ -54,6 +55,8 @@ MAX_AGENTS = 10_000
 """Agents a tenant may register."""
 RECONCILE_BATCH = 1_000
 """Attempts that one round of the reconciler gives up."""
+DECISION_SECONDS = 10.0
+"""How long a statement of an agent waits for the log."""
 MAX_LAG_SECONDS = 60.0
 """A projection further behind than this makes the gateway unready."""
 
@@ -305,7 +308,9 @@ class Gateway:
             metadata=sealed,
         )
         if known.get((tenant, agent.id)) == data:
-            return self.directory.agent_versions[tenant, agent.id]  # said again, as at every reconnect: nothing new to log
+            return self.directory.agent_versions[
+                tenant, agent.id
+            ]  # said again, as at every reconnect: nothing new to log
         appended = await self._append_decision(tenant, f"agent/{tenant}/{agent.id}", data)
         assert appended.position is not None
         with suppress(TimeoutError):
@@ -313,18 +318,14 @@ class Gateway:
         return appended.version or 0
 
     async def _append_decision(self, tenant: str, stream: str, data: EventData) -> Appended:
-        key = uuid4().bytes
-        event = NewEvent(
-            key=key, event_id=key, tenant=tenant, stream=stream, type=data.TYPE, data=encode_data(data),
-            schema_version=data.SCHEMA, expected_version=ANY_VERSION,
-        )  # fmt: skip
+        if not self._appender.healthy:
+            raise self._service.log_error(LogUnavailable())
         try:
-            appended = await self._appender.append(event)
-        except LogUnavailable as error:
+            async with asyncio.timeout(DECISION_SECONDS):
+                appended = await self._appender.append(decision_event(tenant, stream, data))
+        except (LogUnavailable, InstanceFenced, AppenderClosed, QueueFull, TimeoutError) as error:
             raise self._service.log_error(error) from None
-        if appended.status is not AppendStatus.APPENDED and appended.status is not AppendStatus.DUPLICATE:
-            raise GatewayError("invalid_message", "the log cannot keep this: a string in it is not storable text")
-        return appended
+        return check_appended(appended, stream)
 
     def models(self) -> Catalogue:
         """The catalogue."""
