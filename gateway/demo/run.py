@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from adapters.embedded import remove_data_folder
 from emberlog_client import Client
 from gateway.demo.corpus import Piece, pieces
 from gateway.demo.process import GatewayProcess
@@ -57,6 +58,7 @@ async def demo(count: int, console: Console) -> None:
         await _report(gateway, folder, figures, len(corpus), seconds, console)
     finally:
         await gateway.stop()
+        await remove_data_folder(folder / "data")
         shutil.rmtree(folder, ignore_errors=True)
     console.print(
         "\n[bold]To go on[/bold]: run [bold]emberlog serve[/bold]; its first start prints a key. Then, in Python:\n\n"
