@@ -26,7 +26,7 @@ from adapters.embedded import EmbeddedServices
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.migrator import migrate
 from domain.ports.event_log import Appended, NewEvent
-from tests.support.databases import create_database, drop_database, with_database
+from tests.support.databases import drop_database, execute, with_database
 from tests.support.folders import temporary_data_dir, temporary_folder
 
 _FACT: dict[str, Any] = {
@@ -67,7 +67,8 @@ def percentile(values: list[float], share: float) -> float:
 async def database(dsn: str | None) -> AsyncIterator[str]:
     """A migrated database of its own on the given server, or on an embedded one."""
     if dsn is not None:
-        name = await create_database(dsn)
+        name = f"emberlog_bench_{uuid4().hex[:12]}"
+        await execute(dsn, f"CREATE DATABASE {name}")
         try:
             made = with_database(dsn, name)
             await migrate(made)
