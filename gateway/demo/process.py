@@ -37,6 +37,11 @@ class GatewayProcess:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment that it runs in; a management command run in it reaches the same installation."""
+        return dict(self._env)
+
     async def start(self, timeout: float = 120.0) -> None:
         """Start, and wait until it listens. Raises `GatewayFailed`."""
         self.url = ""
