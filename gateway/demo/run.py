@@ -148,13 +148,16 @@ async def _report(
     console: Console,
 ) -> None:
     usage = await _command(folder, "usage", "--grain", "day", "--json")
-    table = Table(
-        "agent", "model", "requests", "tokens", "billed tokens", "nano-USD", title="usage, from the log's projection"
-    )
+    columns = ("requests", "abandoned", "tokens", "billed_tokens", "nano_usd")
+    agents: dict[tuple[str, str], collections.Counter[str]] = {}
     for row in usage["usage"]:
-        table.add_row(
-            *(str(row[name]) for name in ("agent", "model", "requests", "tokens", "billed_tokens", "nano_usd"))
-        )
+        sums = agents.setdefault((str(row["agent"]), str(row["model"])), collections.Counter())
+        sums.update({name: int(str(row[name])) for name in columns})
+    table = Table(
+        "agent", "model", *columns, title="usage, from the log (abandoned: open at the kill, then sent again)"
+    )
+    for key, sums in sorted(agents.items()):
+        table.add_row(*key, *(str(sums[name]) for name in columns))
     console.print(table)
     tail = await _command(folder, "events", "tail", "--json")
     kinds = collections.Counter(event["type"] for event in tail["events"])
