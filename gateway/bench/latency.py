@@ -48,6 +48,10 @@ class Latency(msgspec.Struct):
                 return min(GROWTH**place, self.max_us) / 1e3
         return None
 
+    def bounds(self) -> list[tuple[float, int]]:
+        """The buckets that hold anything, lowest first: upper bound in microseconds and count."""
+        return [(GROWTH**place, self.buckets[place]) for place in sorted(self.buckets)]
+
     def summary(self) -> dict[str, float | None]:
         """Mean, percentiles and maximum, in milliseconds."""
         return {

@@ -54,12 +54,15 @@ class LoadOptions(msgspec.Struct, kw_only=True):
 
 
 class LoadResult(msgspec.Struct):
-    """What came of it, counting what was answered within the measured time. `wrong` counts answers that were not what was asked.
+    """What came of it: `requests` were answered within the measured time, `answered` in all, warm-up and end included.
+
+    `wrong` counts answers that were not what was asked; `verified` those whose vectors were compared number by number.
 
     In an open loop latency runs from the moment a request was due, so that a gateway that falls behind cannot hide it.
     """
 
     requests: int
+    answered: int
     texts: int
     seconds: float
     errors: dict[str, int]
@@ -101,7 +104,7 @@ class Load:
         self._times = array("d")
         self._errors: dict[str, int] = {}
         self._row_bytes = options.texts * options.dimensions * 4
-        self._answered = self._wrong = self._verified = self._unanswered = 0
+        self._answered = self._wrong = self._verified = 0
         self._sending = self._measuring = False
         self._drained = asyncio.Event()
         self._ready = asyncio.Event()
@@ -139,12 +142,13 @@ class Load:
         latency = Latency.of(np.frombuffer(self._times, dtype=np.float64))
         return LoadResult(
             requests=requests,
+            answered=self._answered,
             texts=requests * self.options.texts,
             seconds=seconds,
             errors=self._errors,
             wrong=self._wrong,
             verified=self._verified,
-            unanswered=self._unanswered + len(self._open),
+            unanswered=len(self._open),
             cpu_seconds=cpu,
             latency=latency,
         )
@@ -169,6 +173,7 @@ class Load:
             self._loop.call_later(0.01, self._again, agent)
             return
         if self._right(message, texts):
+            self._answered += 1
             if self._measuring:
                 self._times.append(now - due)
         else:
