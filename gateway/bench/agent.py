@@ -22,6 +22,14 @@ _u16 = struct.Struct(">H")
 _u64 = struct.Struct(">Q")
 
 
+class Timings(msgspec.Struct, gc=False):
+    """Where the gateway says that the time went, in milliseconds."""
+
+    queue_ms: float = 0.0
+    provider_ms: float = 0.0
+    total_ms: float = 0.0
+
+
 class Message(msgspec.Struct, gc=False):
     """What the load generator looks at in a message from the gateway. `vectors` is a view that lives as long as the callback."""
 
@@ -31,6 +39,7 @@ class Message(msgspec.Struct, gc=False):
     dimensions: int = 0
     vectors: memoryview | None = None
     code: str = ""
+    timings: Timings | None = None
 
 
 class Handler(Protocol):

@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 import uvloop
 
-from gateway.bench.agent import Agent, Message
+from gateway.bench.agent import Agent, Message, Timings
 from gateway.bench.latency import Latency
 from gateway.bench.texts import TextSource
 from gateway.bench.vectors import vector_of
@@ -56,7 +56,7 @@ class LoadOptions(msgspec.Struct, kw_only=True):
 class LoadResult(msgspec.Struct):
     """What came of it: `requests` were answered within the measured time, `answered` in all, warm-up and end included.
 
-    `wrong` counts answers that were not what was asked; `verified` those whose vectors were compared number by number.
+    `timings` are the means of what the gateway said of them. `wrong` counts answers that were not what was asked; `verified` those whose vectors were compared number by number.
 
     In an open loop latency runs from the moment a request was due, so that a gateway that falls behind cannot hide it.
     """
@@ -71,6 +71,7 @@ class LoadResult(msgspec.Struct):
     unanswered: int
     cpu_seconds: float
     latency: Latency
+    timings: Timings
 
     @property
     def rate(self) -> float:
@@ -102,6 +103,7 @@ class Load:
         self._agents: list[Agent] = []
         self._open: dict[str, tuple[float, list[str] | None]] = {}
         self._times = array("d")
+        self._said = Timings()
         self._errors: dict[str, int] = {}
         self._row_bytes = options.texts * options.dimensions * 4
         self._answered = self._wrong = self._verified = 0
@@ -151,6 +153,7 @@ class Load:
             unanswered=len(self._open),
             cpu_seconds=cpu,
             latency=latency,
+            timings=Timings(*(total / max(requests, 1) for total in msgspec.structs.astuple(self._said))),
         )
 
     def opened(self, agent: Agent) -> None:
@@ -176,6 +179,11 @@ class Load:
             self._answered += 1
             if self._measuring:
                 self._times.append(now - due)
+                if (told := message.timings) is not None:
+                    said = self._said
+                    said.queue_ms += told.queue_ms
+                    said.provider_ms += told.provider_ms
+                    said.total_ms += told.total_ms
         else:
             self._wrong += 1
         self._again(agent)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgpack
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ from rich.console import Console
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
+from gateway.bench.agent import Timings
 from gateway.bench.cpu import Cores, cpu_seconds, family, pinned
 from gateway.bench.latency import GROWTH, Latency
 from gateway.bench.load import Load, LoadOptions, LoadResult
@@ -28,6 +30,8 @@ from gateway.bench.simulator import Stats
 from gateway.bench.texts import TextSource
 from gateway.bench.vectors import vector_of
 from tests.support.waiting import until
+
+TIMINGS = {"queue_ms": 1.0, "provider_ms": 2.0, "total_ms": 4.0}
 
 
 def right(message: dict[str, Any]) -> dict[str, Any]:
@@ -42,7 +46,7 @@ def right(message: dict[str, Any]) -> dict[str, Any]:
         "dimensions": size,
         "vectors": vectors,
     }
-    return result | {"usage": {"tokens": 3}, "cost": {"nano_usd": None}, "failover": None}
+    return result | {"usage": {"tokens": 3}, "cost": {"nano_usd": None}, "timings": TIMINGS}
 
 
 @contextlib.asynccontextmanager
@@ -87,6 +91,7 @@ class TestLoad:
         assert result.verified == result.answered
         assert result.latency.count == result.requests <= result.answered
         assert result.texts == result.requests * texts
+        assert msgspec.structs.asdict(result.timings) == pytest.approx(TIMINGS)
 
     async def test_a_vector_that_belongs_to_another_text_is_noticed(self) -> None:
         def mixed_up(message: dict[str, Any]) -> dict[str, Any]:
@@ -196,7 +201,7 @@ class TestReport:
     def measured(self, **more: Any) -> Measured:
         load = LoadResult(
             requests=1000, answered=1500, texts=1000, seconds=2.0, errors={}, wrong=0, verified=10, unanswered=0, cpu_seconds=0.5,
-            latency=Latency.of(np.full(1000, 0.02)),
+            latency=Latency.of(np.full(1000, 0.02)), timings=Timings(),
         )  # fmt: skip
         return Measured(
             scenario=Scenario(name="one", agents=8, provider_ms=5.0, mark=3000.0), load=load, events=3000, peak_memory=1,
