@@ -6,7 +6,7 @@ import typer
 
 from gateway.cli import events, keys, log, tenants
 from gateway.cli.migrate import migrate
-from gateway.cli.run import demo, serve
+from gateway.cli.run import bench, demo, serve
 from gateway.cli.usage import usage
 
 app = typer.Typer(
@@ -14,6 +14,7 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(demo)
+app.command()(bench)
 app.command()(migrate)
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(keys.app, name="keys")
