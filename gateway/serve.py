@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from gateway.app import build_app
 from gateway.first_start import prepare_installation
 from gateway.gateway import Gateway
-from gateway.house import House, fetch_local_model, open_house
+from gateway.house import House, NotReady, fetch_local_model, open_house
 from gateway.server import Server, listen
 from gateway.settings import Settings
 from gateway.wire.sessions import SessionRegistry, WireSettings
@@ -40,11 +40,20 @@ def stop_on_signals() -> asyncio.Event:
     return stop
 
 
+def _listen(settings: Settings) -> socket.socket:
+    try:
+        return listen(*settings.host_port)
+    except OSError as error:
+        raise NotReady(
+            f"listen: {settings.listen} cannot be taken ({error.strerror}): stop what listens there, or set EMBERLOG_LISTEN to another address"
+        ) from None
+
+
 async def serve(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT, then drain. Raises `NotReady`, `DataFolderInUse`, OSError (address in use)."""
+    """Run until SIGTERM or SIGINT, then drain. Raises `NotReady` and `DataFolderInUse`."""
     stop = stop_on_signals()
     async with open_house(settings) as house:
-        with closing(listen(*settings.host_port)) as listener:
+        with closing(_listen(settings)) as listener:
             await fetch_local_model(settings)
             if settings.embedded_postgres:
                 await prepare_installation(house)
