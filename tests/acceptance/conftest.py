@@ -74,6 +74,8 @@ async def shared(simulator: Simulator) -> AsyncIterator[Running]:
         await gateway.start()
         assert gateway.key is not None
         yield Running(site, gateway, gateway.key)
+        alive = Path(f"/proc/{gateway.pid}/cmdline")
+        assert alive.exists(), f"the shared gateway ended while it was in use:\n{site.log.read_text()[-4000:]}"
         assert await gateway.stop() == 0
 
 

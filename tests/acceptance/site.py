@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -18,6 +19,7 @@ from gateway.demo.process import GatewayProcess
 from tests.acceptance.http import request
 from tests.acceptance.ledger import Event
 from tests.acceptance.provider import MODEL, Simulator
+from tests.support.folders import noted_places
 from tests.support.ports import free_port
 from tests.support.waiting import until
 
@@ -149,3 +151,20 @@ class Site:
             return history if len(history) >= events else []
 
         return await until(found, what=f"{request_id} has {events} event(s) in the log")
+
+    async def files_with(self, *words: str) -> dict[str, set[str]]:
+        """For each word the names of the files (log, database, write-ahead log, whatever the site keeps) whose bytes hold it."""
+
+        def search() -> dict[str, set[str]]:
+            held: dict[str, set[str]] = {word: set() for word in words}
+            places = [self.folder, *map(Path, noted_places(self.data_dir).values())]
+            for path in {file for place in places for file in place.rglob("*")}:
+                with contextlib.suppress(OSError):
+                    if path.is_file():
+                        content = path.read_bytes()
+                        for word in words:
+                            if word.encode() in content:
+                                held[word].add(path.name)
+            return held
+
+        return await asyncio.to_thread(search)
