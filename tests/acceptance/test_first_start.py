@@ -61,14 +61,14 @@ async def test_with_nothing_configured_it_embeds_with_the_local_model_and_finds_
 @pytest.mark.usefixtures("_plain_environment")
 async def test_an_address_in_use_and_a_wrong_setting_are_refused_with_what_to_do(folder: Path) -> None:
     site = Site(folder, None)
+    wrong = await site.run("serve", EMBERLOG_WORKERS="none")
+    assert wrong.code == 1
+    assert "workers" in wrong.err
+    assert "Traceback" not in wrong.err
+    assert not site.data_dir.exists()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         refused = await site.run("serve", EMBERLOG_LISTEN=address)
     assert refused.code == 1
     assert address in refused.err
     assert "Traceback" not in refused.err
-    wrong = await site.run("serve", EMBERLOG_WORKERS="none")
-    assert wrong.code == 1
-    assert "workers" in wrong.err
-    assert "Traceback" not in wrong.err
-    assert not site.data_dir.exists()
