@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 
 _SENTENCE = (
@@ -15,15 +16,19 @@ _FILLERS = 64
 
 
 class TextSource:
-    """Gives texts of about `chars` characters. No two are alike but for the share `repeat`, which comes from a pool of 1,000."""
+    """Gives texts of about `chars` characters. No two are alike but for the share `repeat`, which comes from a pool of 1,000.
+
+    No other source gives the same texts, whatever its seed: what one run left in the caches must not flatter the next.
+    """
 
     def __init__(self, chars: int, repeat: float, seed: int) -> None:
         self._random = random.Random(seed)
         self._repeat = repeat
         self._serial = itertools.count()
-        self._prefix = f"note {self._random.getrandbits(40):x}"
-        self._fillers = [self._filler(max(0, chars - 24)) for _ in range(_FILLERS)]
-        self._pool = [f"shared note {i} {self._fillers[i % _FILLERS]}" for i in range(_POOL)]
+        run = os.urandom(5).hex()
+        self._prefix = f"note {run}"
+        self._fillers = [self._filler(max(0, chars - 22)) for _ in range(_FILLERS)]
+        self._pool = [f"shared note {run} {i} {self._fillers[i % _FILLERS]}" for i in range(_POOL)]
 
     def take(self, count: int) -> list[str]:
         """The next `count` texts."""

@@ -172,6 +172,10 @@ class TestTexts:
         assert len(set(texts)) == 5000
         assert all(100 <= len(text) <= 160 for text in texts)
 
+    def test_two_runs_share_no_text_even_with_the_same_seed(self) -> None:
+        first, second = (set(TextSource(130, 0.5, 1).take(5000)) for _ in range(2))
+        assert first.isdisjoint(second)
+
     def test_a_share_of_repeats_comes_from_a_small_pool(self) -> None:
         texts = TextSource(130, 0.5, 1).take(10_000)
         shared = [text for text in texts if text.startswith("shared")]
