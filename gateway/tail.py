@@ -16,6 +16,8 @@ from domain.ports.event_log import EventLog, LogUnavailable, StoredEvent
 from domain.tenancy import Directory
 
 POLL_SECONDS = 0.25
+REST_SECONDS = 0.05
+"""Every append wakes all followers of the log, and few appends are decisions: under load they are looked for 20 times a second."""
 BATCH = 1000
 
 Observer = Callable[[StoredEvent, EventData], Awaitable[None]]
@@ -60,6 +62,7 @@ class DirectoryTail:
             try:
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._wake.wait()
+                await asyncio.sleep(REST_SECONDS)
             except TimeoutError:
                 pass
             self._wake.clear()
