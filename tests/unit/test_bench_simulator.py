@@ -20,6 +20,7 @@ from openai import AsyncOpenAI
 from gateway.bench.faults import Control, Fault, FaultPlan
 from gateway.bench.provider import SimulatedProvider
 from gateway.bench.simulator import Simulator, SimulatorOptions, options_of, vector_of
+from gateway.bench.tokens import bytes_of_tokens
 from gateway.bench.vectors import table_of
 from tests.support.waiting import until
 
@@ -48,6 +49,12 @@ class TestVectors:
         code = "from gateway.bench.simulator import vector_of; print(vector_of('a text', 1536).tobytes().hex())"
         out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         assert out.strip() == vector_of("a text", 1536).tobytes().hex()
+
+
+@pytest.mark.parametrize("tokens", [[-1], [100_256], [2**40], [160]])
+def test_tokens_that_spell_no_text_have_a_vector_of_their_own(tokens: list[int]) -> None:
+    assert bytes_of_tokens(tokens) == b"tokens %r" % tokens
+    assert bytes_of_tokens([15339, 1917]) == b"hello world"
 
 
 @pytest.fixture
