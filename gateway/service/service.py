@@ -214,20 +214,18 @@ class RequestService:
         self.enter(pending)
 
     def _answer_dry_run(self, pending: Pending, result: Any) -> None:
-        pending.state = State.DONE
         for listener in pending.listeners:
             listener.reply.result(result, None)
-        self._inflight.pop((pending.tenant, pending.message.id), None)
-        self._deadlines.remove(pending)
+        self._forget(pending)  # and nothing else: a request with this id may be in flight
 
     # -- the log, before anything is spent ----------------------------------------------------------------------------
 
     def enter(self, pending: Pending) -> None:
         """The request is in flight from here: resends join it and its deadline runs."""
+        self._deadlines.add(pending)
         if not pending.message.dry_run:
             self._inflight[pending.tenant, pending.message.id] = pending
-        self._deadlines.add(pending)
-        self._idle.clear()
+            self._idle.clear()
 
     def commit_requested(self, pending: Pending) -> None:
         """Log the attempt. Raises `overloaded` when the appender's queue is full."""
