@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -28,7 +27,7 @@ from domain.catalogue import Catalogue
 from domain.errors import GatewayError
 from domain.events import AgentRegistered, EventData, Preferences, TenantCreated
 from domain.ports.event_log import Appended, AppendStatus, InstanceFenced, LogUnavailable, StoredEvent
-from domain.ports.provider import Provider, Text
+from domain.ports.provider import Provider, ProviderError, Text
 from domain.ports.tokenizer import Tokenizer
 from domain.tenancy import Directory, Principal
 from gateway.decisions import check_appended, decision_event
@@ -45,14 +44,15 @@ from gateway.settings import Settings
 from gateway.tail import DirectoryTail
 from gateway.telemetry.metrics import Gauges, ProviderMetrics, RequestMetrics
 from gateway.telemetry.tracing import RequestTracing, open_tracing
+from gateway.telemetry.watch import watch_parts
 from gateway.version import server_version
 from gateway.wire.messages import AgentInfo, EmbeddingGenerate, Limits
-from gateway.wire.sessions import SessionRegistry
 from projections.runner import Runner
 
 _log = structlog.get_logger("emberlog.gateway")
 MAX_AGENTS = 10_000
 """Agents a tenant may register."""
+MAINTENANCE_SECONDS = 3600.0
 RECONCILE_BATCH = 1_000
 """Attempts that one round of the reconciler gives up."""
 DECISION_SECONDS = 10.0
@@ -75,6 +75,7 @@ class Gateway:
         self._providers: dict[str, Provider] = {}
         self._tokenizers: dict[str, Tokenizer] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._starting_anew = False
         self._log: PostgresEventLog
         self._appender: Appender
         self._dispatcher: Dispatcher
@@ -149,8 +150,12 @@ class Gateway:
         self._stack.push_async_callback(self._runner.stop)
         self._start(self._tail.run())
         self._start(Reconciler(self._log, self._abandon_open).run())
+        self._start(self._maintain())
+        self._start(self._warm_up())
         self._hold(instance)
-        self._add_gauges()
+        watch_parts(
+            self.gauges, self._service, lambda: self._appender, self._dispatcher, self._log, self._runner, shared
+        )
 
     def _new_appender(self, instance: UUID) -> Appender:
         return Appender(self._log, instance, on_fenced=self._fenced, on_batch=self._appended)
@@ -163,6 +168,24 @@ class Gateway:
 
     def _hold(self, instance: UUID) -> None:
         self._start(Lease(self._log, instance, self._settings.instance_lease_seconds, self._fenced).run())
+
+    async def _maintain(self) -> None:
+        """Make the log's partitions ahead of their use and drop those of dedupe keys past their window, every hour."""
+        while True:
+            try:
+                await self._log.ensure_partitions()
+                await self._log.drop_old_dedupe_keys()
+            except LogUnavailable as error:
+                _log.warning("maintenance_postponed", reason=str(error))
+            await asyncio.sleep(MAINTENANCE_SECONDS)
+
+    async def _warm_up(self) -> None:
+        """Get providers that take time for it ready before the first request; one that cannot says so when it is asked."""
+        for name, provider in self._providers.items():
+            try:
+                await provider.warm_up()
+            except ProviderError as error:
+                _log.warning("provider_not_ready", endpoint=name, reason=error.detail)
 
     def _start(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
@@ -218,7 +241,9 @@ class Gateway:
 
     def _fenced(self) -> None:
         """Our lease is gone: whoever took it may have given up our requests. Start anew as another instance."""
-        self._start(self._start_anew())
+        if not self._starting_anew:
+            self._starting_anew = True
+            self._start(self._start_anew())
 
     async def _start_anew(self) -> None:
         self._service.fenced()
@@ -231,6 +256,7 @@ class Gateway:
                 await asyncio.sleep(1)
         self._appender = self._new_appender(instance)
         self._service.rebind(self._appender, str(instance))
+        self._starting_anew = False
         self._hold(instance)
         _log.warning("instance_started_anew", instance=str(instance))
 
@@ -352,31 +378,3 @@ class Gateway:
             if found is not None:
                 self._tokenizers[model_id] = found
         return found
-
-    def add_session_gauges(self, registry: SessionRegistry) -> None:
-        """Count this process's sessions in its metrics."""
-        for name, text in (
-            ("connections", "WebSocket connections."),
-            ("sessions", "Open sessions."),
-            ("buffered_bytes", "Bytes that wait for agents to read them."),
-        ):
-            self.gauges.gauge(f"emberlog_{name}", text, partial(_count, registry, name))
-
-    def _add_gauges(self) -> None:
-        gauges = self.gauges
-        gauges.gauge(
-            "emberlog_requests_in_flight", "Requests admitted and not yet answered.", lambda: self._service.in_flight
-        )
-        gauges.gauge(
-            "emberlog_log_reachable", "1 while the event log takes appends.", lambda: float(self._appender.healthy)
-        )
-        gauges.labelled(
-            "emberlog_projection_lag_seconds",
-            "How far a projection is behind the log.",
-            "projection",
-            lambda: {name: seconds for name, (_, seconds) in self._runner.lag().items()},
-        )
-
-
-def _count(registry: SessionRegistry, name: str) -> float:
-    return registry.counts()[name]

@@ -19,6 +19,7 @@ from gateway.gateway import Gateway
 from gateway.house import House, NotReady, fetch_local_model, open_house
 from gateway.server import Server, listen
 from gateway.settings import Settings
+from gateway.telemetry.watch import watch_sessions
 from gateway.wire.sessions import SessionRegistry, WireSettings
 from gateway.workers import run_workers
 
@@ -77,7 +78,7 @@ async def run_gateway(
         registry = SessionRegistry(
             gateway, WireSettings(drain_seconds=settings.drain_seconds, max_connections=settings.max_connections)
         )
-        gateway.add_session_gauges(registry)
+        watch_sessions(gateway.gauges, registry)
         server = Server(
             build_app(gateway, metrics, registry),
             tls_cert=settings.tls_cert,

@@ -104,6 +104,9 @@ class OpenAIProvider:
         one = tokens is not None and len(call.texts) == 1
         return EmbedAnswer(vectors, tokens, [tokens] if one and tokens is not None else None)
 
+    async def warm_up(self) -> None:
+        """Nothing to get ready: the first call connects."""
+
     async def close(self) -> None:
         """Close every connection; calls in flight fail. Idempotent."""
         if not self._closed:

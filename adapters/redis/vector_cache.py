@@ -43,6 +43,11 @@ class RedisVectorCache:
         self.failures = 0
         self.dropped_writes = 0
 
+    @property
+    def healthy(self) -> bool:
+        """Whether the server answered when it was last asked."""
+        return self._loop.time() >= self._down_until
+
     def get_many(self, keys: Sequence[bytes], done: Found) -> None:
         """See `VectorCache.get_many`."""
         if self._loop.time() < self._down_until:

@@ -107,6 +107,10 @@ class Provider(Protocol):
         """Embed once. Raises `ProviderError` and nothing else (cancellation passes)."""
         ...
 
+    async def warm_up(self) -> None:
+        """Get ready ahead of the first call, where that takes time. Raises `ProviderError`."""
+        ...
+
     async def close(self) -> None:
         """Release connections and threads. Idempotent."""
         ...

@@ -53,6 +53,9 @@ class ScriptedProvider:
             self.behaviour(call)
         return EmbedAnswer(np.stack([vector_of(t) for t in call.texts]))
 
+    async def warm_up(self) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 
