@@ -8,6 +8,8 @@ import os
 import signal
 from pathlib import Path
 
+from websockets.exceptions import InvalidStatus
+
 from gateway.demo.process import GatewayProcess
 from tests.acceptance.ledger import REQUESTED, audit
 from tests.acceptance.load import Load
@@ -41,10 +43,17 @@ async def test_both_workers_answer_one_killed_comes_back_and_a_revoked_key_ends_
         async with contextlib.AsyncExitStack() as stack:
             peers: list[Peer] = []
 
+            async def opened() -> bool:
+                try:
+                    peers.append(await stack.enter_async_context(session(gateway.url, key.token)))
+                except InvalidStatus:
+                    return False
+                return True
+
             async def both_have_answered() -> bool:
                 begin = len(peers)
                 for number in range(begin, begin + SESSIONS):
-                    peers.append(await stack.enter_async_context(session(gateway.url, key.token)))
+                    await until(opened, what="the new key is known to every worker", timeout=1)
                     await peers[-1].embed(f"hello-{number}", f"hello {number}")
                 instances = {e.data["instance"] for e in await site.events() if e.type == REQUESTED}
                 return len(instances) == 2
