@@ -143,6 +143,7 @@ async def offer(dsn: str, rate: int, seconds: float) -> dict[str, float]:
         count = int(rate * seconds)
         events = [event(n) for n in range(count)]
         clock = time.perf_counter
+        await log.append(event(0))  # connects and plans
         start, sent = clock(), 0
         while sent < count:
             due_count = min(count, int((clock() - start) * rate) + 1)
