@@ -142,9 +142,18 @@ async def open_places(settings: Settings, *, migrated: bool = True) -> AsyncIter
             async with _own_postgres(settings.data_dir, migrated) as places:
                 yield places, True
             return
-    if migrated and (state := await schema_state(found.app_dsn)).status is not SchemaStatus.CURRENT:
-        raise NotReady(state.message)
+    if migrated:
+        await _schema_of_running_gateway(found)
     yield found, False
+
+
+async def _schema_of_running_gateway(places: Places) -> None:
+    """Wait for a gateway that has started its Postgres and is still migrating it. Raises `NotReady` if it never gets there."""
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while (state := await schema_state(places.app_dsn)).status is not SchemaStatus.CURRENT:
+        if state.status is not SchemaStatus.BEHIND or time.monotonic() > give_up:
+            raise NotReady(state.message)
+        await asyncio.sleep(0.1)
 
 
 @asynccontextmanager

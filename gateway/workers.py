@@ -17,6 +17,7 @@ import structlog
 
 from gateway.house import House, master_key
 from gateway.places import Places
+from gateway.running import run_gateway, stop_on_signals
 from gateway.settings import Settings, load_settings
 
 _log = structlog.get_logger("emberlog.workers")
@@ -80,8 +81,6 @@ async def _keep(environment: Mapping[str, str], fd: int, stop: asyncio.Event, re
 
 
 async def _work() -> None:
-    from gateway.serve import run_gateway, stop_on_signals
-
     settings = load_settings()
     stop = stop_on_signals()
     watching = asyncio.create_task(_stop_with_parent(stop))
