@@ -9,6 +9,7 @@ from contextlib import closing
 from gateway.first_start import prepare_installation
 from gateway.house import NotReady, fetch_local_model, open_house
 from gateway.running import run_gateway, stop_on_signals
+from gateway.server import listen
 from gateway.settings import Settings
 from gateway.workers import run_workers
 
