@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from enum import Enum
 from typing import Protocol
@@ -53,15 +54,45 @@ class Steps(Protocol):
         ...
 
 
+def late(started: float, deadline: float) -> GatewayError:
+    """What an asker is told at its deadline; both in loop time."""
+    return GatewayError(
+        "deadline_exceeded",
+        f"no answer within {round((deadline - started) * 1000)} ms: send the same id again, or allow a longer deadline_ms",
+    )
+
+
 class Listener:
-    """Someone waiting for the answer: the first asker, or a resend of the same id that came while it was in flight."""
+    """Someone waiting for the answer: the first asker, or a resend of the same id that came while it was in flight.
 
-    __slots__ = ("replayed", "reply", "stream")
+    `started` and `deadline` are its own, in loop time. `timer` is set where it is not the one that the request's deadline is of.
+    """
 
-    def __init__(self, reply: Reply, stream: bool, replayed: bool) -> None:
+    __slots__ = ("deadline", "pending", "replayed", "reply", "started", "stream", "timer")
+
+    def __init__(self, pending: Pending, reply: Reply, stream: bool, started: float, deadline: float) -> None:
+        self.pending = pending
         self.reply = reply
         self.stream = stream
-        self.replayed = replayed
+        self.started = started
+        self.deadline = deadline
+        self.replayed = False
+        self.timer: asyncio.TimerHandle | None = None
+
+    def late(self) -> GatewayError:
+        """What it is told at its deadline."""
+        return late(self.started, self.deadline)
+
+    def error(self, error: GatewayError) -> None:
+        """Tell it that the request failed."""
+        self.stop()
+        self.reply.error(error)
+
+    def stop(self) -> None:
+        """It has its answer, or is gone."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
 
 
 class Pending:

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,23 +54,51 @@ class Replays:
         """The service goes on as another instance of the log."""
         self._appender = appender
 
-    # -- resends of a stream in flight -----------------------------------------------------------------------------
+    # -- resends that wait for the end of the first -----------------------------------------------------------------
 
     def after(self, first: Pending, listener: Listener) -> None:
-        """Answer `listener` once `first`, a stream that has already given out chunks, is done."""
+        """Answer `listener` once `first` is done: it has given out chunks already, or has been given up."""
         self._waiting.setdefault(first, []).append(listener)
 
+    def awaited(self, first: Pending) -> bool:
+        """Whether anybody waits for the end of `first`."""
+        return first in self._waiting
+
+    def take(self, first: Pending) -> list[Listener]:
+        """Whoever waits for the end of `first`, who wait no longer."""
+        return self._waiting.pop(first, [])
+
+    def forget(self, listener: Listener) -> bool:
+        """The listener waits no longer; whether it did."""
+        waiting = self._waiting.get(listener.pending)
+        if waiting is None or listener not in waiting:
+            return False
+        waiting.remove(listener)
+        if not waiting:
+            del self._waiting[listener.pending]
+        return True
+
     def done(self, first: Pending) -> None:
-        """`first` ended: whoever waited for it now takes the way of a resend that came later."""
-        for listener in self._waiting.pop(first, ()):
-            again = Pending(
-                self._service, first.tenant, first.agent, first.key_id, first.message, first.texts, first.selection,
-                first.candidate, first.fingerprint, first.started, first.at, first.deadline, first.trace,
-            )  # fmt: skip
-            again.tokens, again.total_tokens, again.keys = first.tokens, first.total_tokens, first.keys
-            again.listeners.append(listener)
-            self._service.enter(again)
-            self._service.spawn(self.resolve(again))
+        """`first` ended: those who waited for it now take the way of a resend that came later, together, as one request."""
+        listeners = self.take(first)
+        if not listeners:
+            return
+        message = first.message
+        if message.stream and not all(listener.stream for listener in listeners):
+            # Whoever wants one message needs every row kept; the others get them as chunks from there.
+            message = msgspec.structs.replace(message, stream=False)
+        again = Pending(
+            self._service, first.tenant, first.agent, first.key_id, message, first.texts, first.selection,
+            first.candidate, first.fingerprint, min(listener.started for listener in listeners), first.at,
+            max(listener.deadline for listener in listeners), first.trace,
+        )  # fmt: skip
+        again.tokens, again.total_tokens, again.keys = first.tokens, first.total_tokens, first.keys
+        again.truncated, again.estimated = first.truncated, first.estimated
+        again.listeners = listeners
+        for listener in listeners:
+            listener.pending = again
+        self._service.enter(again)
+        self._service.spawn(self.resolve(again))
 
     # -- what became of the first -------------------------------------------------------------------------------------
 

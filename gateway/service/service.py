@@ -30,7 +30,7 @@ from gateway.replies import Reply
 from gateway.secrets import seal_metadata
 from gateway.service import admission, counting, outcomes
 from gateway.service.deadlines import Deadlines
-from gateway.service.pending import Listener, Pending, State
+from gateway.service.pending import Listener, Pending, State, late
 from gateway.service.replay import Replays
 from gateway.service.vectors import Vectors
 from gateway.telemetry.metrics import RequestMetrics
@@ -41,21 +41,19 @@ from gateway.wire.messages import EmbeddingGenerate, Limits
 class Ticket:
     """One asker's hold on a request: lets it cancel, or vanish."""
 
-    __slots__ = ("_listener", "_pending", "_service")
+    __slots__ = ("_listener", "_service")
 
-    def __init__(self, service: RequestService, pending: Pending, listener: Listener) -> None:
+    def __init__(self, service: RequestService, listener: Listener) -> None:
         self._service = service
-        self._pending = pending
         self._listener = listener
 
     def cancel(self) -> None:
         """The asker gives the request up; it is told `cancelled`, or the result if that is already on its way."""
-        self._service.cancel(self._pending, self._listener)
+        self._service.cancel(self._listener)
 
     def vanish(self) -> None:
         """The asker's connection is gone. The request goes on: a resend of its id will find its outcome."""
-        if self._listener in self._pending.listeners:
-            self._pending.listeners.remove(self._listener)
+        self._service.forget(self._listener)
 
 
 class RequestService:
@@ -145,14 +143,14 @@ class RequestService:
         if key is None:
             raise GatewayError("unavailable", "the tenant's key is not loaded yet: try again", retry_after_ms=500)
         fingerprint = body_fingerprint(key, admission.body_options(message), texts)
-        listener = Listener(reply, message.stream, False)
         first = None if message.dry_run else self._inflight.get((tenant, message.id))
         if first is not None:
-            return self._join(first, fingerprint, listener)
+            return self._join(first, fingerprint, Listener(first, reply, message.stream, started, deadline))
         pending = Pending(
             self, tenant, agent, principal.key, message, texts, selection, candidate, fingerprint,
             started, time.time_ns() // 1000, deadline, trace,
         )  # fmt: skip
+        listener = Listener(pending, reply, message.stream, started, deadline)
         pending.listeners.append(listener)
         tokenizer = self._tokenizer_of(selection.model.id)
         if counting.small(texts):
@@ -161,7 +159,7 @@ class RequestService:
         else:
             self.enter(pending)
             self.spawn(self._count_off_loop(pending, tokenizer))
-        return Ticket(self, pending, listener)
+        return Ticket(self, listener)
 
     def _join(self, first: Pending, fingerprint: bytes, listener: Listener) -> Ticket:
         """A resend while the first is in flight waits for it."""
@@ -171,15 +169,14 @@ class RequestService:
                 "this id is in flight with another body: an id stands for one request; use a new id for a new request",
                 details={"field": "id"},
             )
-        if first.given_up is not None:
-            raise first.given_up
-        listener.replayed = True
-        if first.message.stream:
-            # Its earlier chunks are gone: this asker gets the whole answer again once the first is done.
+        listener.timer = self._loop.call_at(listener.deadline, self._late, listener)
+        if first.message.stream or first.given_up is not None:
+            # Its earlier chunks are gone, or nothing good will come of it: what becomes of it shows once it is done.
             self._replays.after(first, listener)
         else:
+            listener.replayed = True
             first.listeners.append(listener)
-        return Ticket(self, first, listener)
+        return Ticket(self, listener)
 
     async def _count_off_loop(self, pending: Pending, tokenizer: Tokenizer | None) -> None:
         try:
@@ -347,6 +344,7 @@ class RequestService:
         """Give the answer to everyone who waits for it, and forget the request."""
         rows = pending.rows
         for listener in pending.listeners:
+            listener.stop()
             answer = msgspec.structs.replace(result, replayed=True) if listener.replayed else result
             if not listener.stream:
                 listener.reply.result(answer, rows)
@@ -360,8 +358,11 @@ class RequestService:
 
     def leave(self, pending: Pending, error: GatewayError) -> None:
         """Tell everyone who still waits that the request failed, and forget it."""
-        for listener in pending.listeners:
-            listener.reply.error(error)
+        told = pending.listeners
+        if pending.state is State.COUNTING:  # nothing is in the log that resends could wait for
+            told = told + self._replays.take(pending)
+        for listener in told:
+            listener.error(error)
         self._forget(pending)
 
     def _forget(self, pending: Pending) -> None:
@@ -377,27 +378,41 @@ class RequestService:
 
     # -- giving up ----------------------------------------------------------------------------------------------------
 
-    def cancel(self, pending: Pending, listener: Listener) -> None:
+    def cancel(self, listener: Listener) -> None:
         """See `Ticket.cancel`."""
-        if listener not in pending.listeners or pending.state is State.SETTLING:
+        pending = listener.pending
+        alone = pending.listeners == [listener] and not self._replays.awaited(pending)
+        if listener in pending.listeners and pending.state is State.SETTLING:
             return
         error = GatewayError("cancelled", "the request was cancelled by its sender")
-        if len(pending.listeners) > 1:
-            pending.listeners.remove(listener)
-            listener.reply.error(error)
-        else:
+        if alone:
             self._give_up(pending, error)
+        elif self.forget(listener):
+            listener.error(error)
+
+    def forget(self, listener: Listener) -> bool:
+        """Let one asker go, the others wait on; whether it was still waiting."""
+        listener.stop()
+        if listener in listener.pending.listeners:
+            listener.pending.listeners.remove(listener)
+            return True
+        return self._replays.forget(listener)
+
+    def _late(self, listener: Listener) -> None:
+        """The deadline of a resend has passed, not that of the request it joined."""
+        if self.forget(listener):
+            listener.error(listener.late())
 
     def _expire(self, pending: Pending) -> None:
-        """The deadline has passed: say so now; what the log still has to be told follows."""
-        error = GatewayError(
-            "deadline_exceeded",
-            f"no answer within {round((pending.deadline - pending.started) * 1000)} ms: send the same id again, or allow a longer deadline_ms",
-        )
-        for listener in pending.listeners:
-            listener.reply.error(error)
-        pending.listeners.clear()
-        self._give_up(pending, error)
+        """The deadline has passed: say so now; what the log still has to be told follows. Resends with time left wait for that."""
+        listeners, pending.listeners = pending.listeners, []
+        for listener in listeners:
+            if listener.deadline > pending.deadline:
+                listener.replayed = False
+                self._replays.after(pending, listener)
+            else:
+                listener.error(listener.late())
+        self._give_up(pending, late(pending.started, pending.deadline))
 
     def _give_up(self, pending: Pending, error: GatewayError) -> None:
         if pending.replaying:
@@ -438,6 +453,7 @@ class RequestService:
         for pending in list(self._inflight.values()):
             if pending.running:
                 self.vectors.withdraw(pending)
+            pending.listeners += self._replays.take(pending)
             self.leave(pending, self.log_error(InstanceFenced()))
 
     def rebind(self, appender: Appender, instance: str) -> None:
