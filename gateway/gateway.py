@@ -106,6 +106,10 @@ class Gateway:
         settings, places = self._settings, self._places
         self._log = await PostgresEventLog.connect(places.app_dsn, pool_size=settings.database_pool_size)
         self._stack.push_async_callback(self._log.close)
+        if await self._log.pool.fetchval("SHOW fsync") != "on":
+            _log.warning(
+                "fsync_is_off", consequence="a power cut may lose committed events: switch fsync on in Postgres"
+            )
         self._tail = DirectoryTail(self._log, self.directory, self._observe)
         await self._load_tenant_keys()
         await self._tail.catch_up()
