@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -75,7 +76,7 @@ class Gateway:
         self._providers: dict[str, Provider] = {}
         self._tokenizers: dict[str, Tokenizer] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._starting_anew = False
+        self._fenced_instance: UUID | None = None
         self._log: PostgresEventLog
         self._appender: Appender
         self._dispatcher: Dispatcher
@@ -153,7 +154,7 @@ class Gateway:
         await self._runner.start()
         self._stack.push_async_callback(self._runner.stop)
         self._start(self._tail.run())
-        self._start(Reconciler(self._log, self._abandon_open).run())
+        self._start(Reconciler(self._log, self._abandon_open, settings.instance_lease_seconds).run())
         self._start(self._maintain())
         self._start(self._warm_up())
         self._hold(instance)
@@ -162,7 +163,7 @@ class Gateway:
         )
 
     def _new_appender(self, instance: UUID) -> Appender:
-        return Appender(self._log, instance, on_fenced=self._fenced, on_batch=self._appended)
+        return Appender(self._log, instance, on_fenced=partial(self._fenced, instance), on_batch=self._appended)
 
     def _open_tracing(self) -> RequestTracing | None:
         tracing = open_tracing(server_version())
@@ -171,7 +172,9 @@ class Gateway:
         return tracing
 
     def _hold(self, instance: UUID) -> None:
-        self._start(Lease(self._log, instance, self._settings.instance_lease_seconds, self._fenced).run())
+        self._start(
+            Lease(self._log, instance, self._settings.instance_lease_seconds, partial(self._fenced, instance)).run()
+        )
 
     async def _maintain(self) -> None:
         """Make the log's partitions ahead of their use and drop those of dedupe keys past their window, every hour."""
@@ -243,10 +246,13 @@ class Gateway:
     def _appended(self, appended: Sequence[Appended]) -> None:
         self._wakeups.poke()
 
-    def _fenced(self) -> None:
-        """Our lease is gone: whoever took it may have given up our requests. Start anew as another instance."""
-        if not self._starting_anew:
-            self._starting_anew = True
+    def _fenced(self, instance: UUID) -> None:
+        """Our lease is gone: whoever took it may have given up our requests. Start anew as another instance.
+
+        Both the appender and the keeper of the lease find out; what the later of them says may be old news.
+        """
+        if self._fenced_instance != instance:
+            self._fenced_instance = instance
             self._start(self._start_anew())
 
     async def _start_anew(self) -> None:
@@ -260,7 +266,6 @@ class Gateway:
                 await asyncio.sleep(1)
         self._appender = self._new_appender(instance)
         self._service.rebind(self._appender, str(instance))
-        self._starting_anew = False
         self._hold(instance)
         _log.warning("instance_started_anew", instance=str(instance))
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import UUID
 
 import structlog
 
+from adapters.appender import AppenderClosed, QueueFull
 from domain.ports.event_log import EventLog, InstanceFenced, LogUnavailable
 
 _log = structlog.get_logger("emberlog.instance")
@@ -49,18 +51,42 @@ class Lease:
 
 
 class Reconciler:
-    """Fences instances whose lease ran out and gives up what they left open. Safe to run in every process at once: the first wins."""
+    """Fences instances whose lease ran out and gives up what they left open. Safe to run in every process at once: the first wins.
 
-    def __init__(self, log: EventLog, abandon_open: Callable[[], Awaitable[int]], seconds: float = 2.0) -> None:
+    Nobody can renew a lease while the log is away, or while this process was paused: for one lease after that, nobody is fenced.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        abandon_open: Callable[[], Awaitable[int]],
+        lease_seconds: float = 10.0,
+        seconds: float = 2.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._log = log
         self._abandon_open = abandon_open
+        self._lease_seconds = lease_seconds
         self._seconds = seconds
+        self._clock = clock
+        self._seen: float | None = None
+        self._fence_from = clock()
 
     async def once(self) -> int:
-        """One round; returns how many attempts were abandoned."""
-        for instance in await self._log.fence_expired():
-            _log.warning("instance_expired", instance=str(instance))
-        abandoned = await self._abandon_open()
+        """One round; returns how many attempts were abandoned. Raises what the log and the appender raise."""
+        now = self._clock()
+        if self._seen is not None and now - self._seen > self._seconds + self._lease_seconds:
+            self._fence_from = now + self._lease_seconds
+        try:
+            if now >= self._fence_from:
+                for instance in await self._log.fence_expired():
+                    _log.warning("instance_expired", instance=str(instance))
+            abandoned = await self._abandon_open()
+        except LogUnavailable:
+            self._fence_from = self._clock() + self._lease_seconds
+            raise
+        finally:
+            self._seen = self._clock()
         if abandoned:
             _log.warning("requests_abandoned", count=abandoned)
         return abandoned
@@ -70,6 +96,6 @@ class Reconciler:
         while True:
             try:
                 await self.once()
-            except LogUnavailable as error:
+            except (LogUnavailable, InstanceFenced, AppenderClosed, QueueFull) as error:
                 _log.warning("reconcile_postponed", reason=str(error))
             await asyncio.sleep(self._seconds)
