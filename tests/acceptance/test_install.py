@@ -36,11 +36,14 @@ def _build(project: Path, out: Path) -> Path:
     return wheel
 
 
-def _checked_in(pattern: str) -> set[str]:
-    listed = subprocess.run(
-        ["git", "ls-files", pattern], cwd=REPOSITORY, check=True, capture_output=True, text=True
-    ).stdout.split()
-    return {name for name in listed if name.split("/")[0] in ("adapters", "gateway", "migrations", "projections")}
+def _files(pattern: str) -> set[str]:
+    """Names of the packages' files in the repository."""
+    packages = ("adapters", "domain", "gateway", "migrations", "projections")
+    found = {
+        p.relative_to(REPOSITORY).as_posix() for package in packages for p in (REPOSITORY / package).rglob(pattern)
+    }
+    assert found, f"the repository has no {pattern}"
+    return found
 
 
 def _install(wheels: list[Path], environment: Path) -> None:
@@ -63,7 +66,7 @@ async def test_the_wheels_hold_everything_that_serving_needs(folder: Path) -> No
     )
     held = set(zipfile.ZipFile(server).namelist())
     for pattern in ("*.sql", "*.toml", "*py.typed"):
-        assert _checked_in(pattern) <= held, f"{pattern} files are missing from the wheel"
+        assert _files(pattern) <= held, f"{pattern} files are missing from the wheel"
     assert not [name for name in held if name.startswith("tests/")]
     assert "emberlog_client/py.typed" in zipfile.ZipFile(client).namelist()
     environment = folder / "environment"

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
+from gateway.bench.vectors import vector_of
 from tests.acceptance.ledger import ABANDONED, FAILED, GENERATED, REQUESTED, Event, audit
+from tests.acceptance.load import check_vectors
+from tests.acceptance.provider import DIMENSIONS
 
 _BILL = {"tokens": 10, "billed_tokens": 10, "unit_pico_usd": 20_000, "nano_usd": 200}
 
@@ -71,3 +75,10 @@ def test_an_event_id_that_occurs_twice_is_refused() -> None:
     first, second = _requested(1), _generated(2)
     with pytest.raises(AssertionError, match="occurs twice"):
         audit([first, Event(2, first.event_id, second.tenant, second.stream, second.type, second.data)])
+
+
+def test_a_caller_who_is_given_the_vector_of_another_text_is_noticed() -> None:
+    rows = np.stack([vector_of(text, DIMENSIONS) for text in ("mine", "yours")])
+    check_vectors(["mine", "yours"], rows, "right")
+    with pytest.raises(AssertionError, match="row 0 is not the vector of its text"):
+        check_vectors(["mine", "yours"], rows[::-1], "swapped")
