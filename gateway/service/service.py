@@ -111,7 +111,7 @@ class RequestService:
         try:
             return self._admit(principal, agent, message, texts, reply, trace)
         except GatewayError as error:
-            self._metrics.refused(principal.tenant, message.model, error.code)
+            self._refused(principal.tenant, message, error)
             raise
 
     def _admit(
@@ -161,6 +161,11 @@ class RequestService:
             self.spawn(self._count_off_loop(pending, tokenizer))
         return Ticket(self, listener)
 
+    def _refused(self, tenant: str | None, message: EmbeddingGenerate, error: GatewayError) -> None:
+        # What a sender calls its model is free text; as labels, names that nobody knows would pile up without bound.
+        model = None if message.model is None else self._catalogue.resolve(message.model)
+        self._metrics.refused(tenant, None if model is None else model.id, error.code)
+
     def _join(self, first: Pending, fingerprint: bytes, listener: Listener) -> Ticket:
         """A resend while the first is in flight waits for it."""
         if first.fingerprint != fingerprint:
@@ -186,7 +191,7 @@ class RequestService:
             if pending.state is State.COUNTING:
                 self._counted(pending, counted)
         except GatewayError as error:
-            self._metrics.refused(pending.tenant, pending.message.model, error.code)
+            self._refused(pending.tenant, pending.message, error)
             self.leave(pending, error)
 
     def _counted(self, pending: Pending, counted: counting.Counted) -> None:

@@ -68,8 +68,8 @@ class RequestMetrics(Collector):
         self._errors[tenant, data.model, data.code] += 1
 
     def refused(self, tenant: str | None, model: str | None, code: str) -> None:
-        """A request was refused before it was logged: counted, not logged. The model as asked for is not a label: it is free text."""
-        self._errors[tenant or "", "" if code == "model_not_found" else (model or "")[:128], code] += 1
+        """A request was refused before it was logged: counted, not logged. `model` is a catalogue id, None where no known one was asked for."""
+        self._errors[tenant or "", model or "", code] += 1
 
     def collect(self) -> Iterator[Metric]:
         """The samples."""
