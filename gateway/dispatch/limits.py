@@ -25,3 +25,5 @@ class DispatchLimits(msgspec.Struct, frozen=True):
     backoff_jitter: float = 0.5
     """A pause is drawn evenly from (1 - jitter) to (1 + jitter) times its nominal length."""
     backoff_cap: float = 5.0
+    longest_pace: float = 300.0
+    """The longest pause of a lane that a provider can ask for: after it one call asks whether the pause still holds."""

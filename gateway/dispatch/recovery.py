@@ -38,7 +38,7 @@ def recover(
         rng=context.rng,
     )
     if error.fault is ProviderFault.RATE_LIMITED and error.retry_after is not None:
-        lane.pace(error.retry_after)
+        lane.pace(min(error.retry_after, context.limits.longest_pace))
     match step:
         case failures.Split():
             if step.learn:
@@ -54,7 +54,7 @@ def recover(
         case failures.Later():
             batch.tries += 1
             if step.pace:
-                lane.pace(step.delay)
+                lane.pace(min(step.delay, context.limits.longest_pace))
                 lane.resend(batch)
             else:
                 lane.resend_after(step.delay, batch)

@@ -179,6 +179,19 @@ def test_a_pause_beyond_the_deadline_fails_at_once_and_says_when_to_come_back() 
     run(main())
 
 
+def test_a_provider_that_asks_for_hours_is_asked_again_after_the_longest_pause() -> None:
+    async def main() -> None:
+        bench = Bench(FakeProvider(0.01, failing(ProviderFault.RATE_LIMITED, 1, retry_after=2e9)))
+        now = asyncio.get_running_loop().time()
+        await bench.serve(Recorder(["a"], deadline=now + 10.0))
+        await asyncio.sleep(301.0)
+        later = Recorder(["b"], deadline=now + 320.0)
+        await bench.serve(later)
+        assert later.error is None, "one absurd retry-after has closed the lane for good"
+
+    run(main())
+
+
 def test_other_texts_go_out_while_a_failed_batch_waits_for_its_next_try() -> None:
     async def main() -> None:
         bench = Bench(FakeProvider(0.01, failing(ProviderFault.SERVER, 1)))
