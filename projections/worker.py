@@ -22,7 +22,7 @@ REST_SECONDS = 0.1
 POLL_SECONDS = 0.25
 BATCH = 20_000
 PRUNE_SECONDS = 600.0
-RETRY_SECONDS = (0.5, 30.0)
+RETRY_SECONDS = (0.1, 30.0)
 """The first pause after a failure and the longest; each is twice the one before."""
 
 # Classes of SQLSTATE that say nothing about the events: lost connections, conflicts between transactions, locks, exhausted
@@ -87,15 +87,11 @@ class Worker:
                     _log.warning("projection_taken_over", projection=self.projection.name)
                     self._fence = None
                     continue
-                except (
-                    OSError,
-                    TimeoutError,
-                    asyncpg.InterfaceError,
-                    asyncpg.InternalClientError,  # a connection that died under a statement, after a long stop
-                    asyncpg.PostgresError,
-                ) as error:
+                except Exception as error:
+                    # A lost connection, mostly; of a stopped process's connection asyncpg may also raise what it documents nowhere.
+                    # Whatever it is, the view must go on once it has passed, which a worker that has ended never would.
                     self._failed(error)
-                    await self._disconnect()
+                    self._disconnect()
                 await self._sleep()
         finally:
             await self._give_back()
@@ -193,7 +189,7 @@ class Worker:
             )
         return self._connection
 
-    async def _disconnect(self) -> None:
+    def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()

@@ -311,3 +311,22 @@ async def test_while_the_database_is_away_the_lag_grows_and_stopping_is_quick(ap
     async with running(app_dsn.replace("/test_", "/no_such_database_"), USAGE) as runner:
         await until(lambda: runner.lag()["usage"][1] > 0.05, what="the lag grows")
         assert runner.standing("usage") is None
+
+
+async def test_an_error_nobody_foresaw_does_not_end_the_worker(
+    owner: Connection, app_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = await write_log(owner, HISTORY)
+    fold, raised = cursor.fold, []
+
+    async def fails_once(*arguments: Any) -> None:
+        if not raised:
+            raised.append(True)
+            raise AttributeError("a driver's defect")
+        await fold(*arguments)
+
+    monkeypatch.setattr(cursor, "fold", fails_once)
+    async with running(app_dsn, USAGE) as runner:
+        await runner.wait_for("usage", head, 20)
+    assert raised
+    assert await usage_rows(owner) == plain_usage(HISTORY)
