@@ -317,7 +317,8 @@ async def test_an_error_nobody_foresaw_does_not_end_the_worker(
     owner: Connection, app_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head = await write_log(owner, HISTORY)
-    fold, raised = cursor.fold, []
+    fold = cursor.fold
+    raised: list[bool] = []
 
     async def fails_once(*arguments: Any) -> None:
         if not raised:
