@@ -477,13 +477,22 @@ class RequestService:
         return len(self._inflight)
 
     async def drain(self, seconds: float) -> None:
-        """Refuse new requests and wait until those in flight are answered, at most `seconds`."""
+        """Refuse new requests and wait until those in flight are answered, at most `seconds`; then tell who still waits to go elsewhere."""
         self.draining = True
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
         except TimeoutError:
-            pass
+            error = GatewayError(
+                "draining",
+                "the gateway shuts down before the answer is there: send the same id again",
+                retry_after_ms=1000,
+            )
+            for pending in list(self._inflight.values()):
+                listeners = pending.listeners + self._replays.take(pending)
+                pending.listeners = []
+                for listener in listeners:
+                    listener.error(error)
 
     async def close(self) -> None:
         """Stop timers and slow paths. Requests still in flight get no answer; their outcome is `abandoned` or a resend's."""
