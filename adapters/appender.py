@@ -167,15 +167,26 @@ class Appender:
                 continue
             batch.extend([queue.popleft() for _ in range(min(len(queue), self._max_batch))])
             try:
-                outcomes: Sequence[Appended | Exception] = await self._send([event for event, _ in batch])
+                outcomes = await self._send_apart([event for event, _ in batch])
             except InstanceFenced as error:
                 self._end(error)
                 return
-            except Exception as error:  # a defect, or data no retry can help: its senders are told, the others go on
-                outcomes = [error] * len(batch)
             self._batch = []
             self._undelivered += len(batch)
             self._loop.call_soon(self._deliver, batch, outcomes)
+
+    async def _send_apart(self, events: list[NewEvent]) -> Sequence[Appended | Exception]:
+        """Send; what fails for a reason that no retry helps is halved until it stands alone, and only its sender is told."""
+        try:
+            return await self._send(events)
+        except InstanceFenced:
+            raise
+        except Exception as error:
+            if len(events) == 1:
+                self._report(error)
+                return [error]
+        half = len(events) // 2
+        return [*await self._send_apart(events[:half]), *await self._send_apart(events[half:])]
 
     async def _send(self, events: list[NewEvent]) -> list[Appended]:
         backoff = self._first_backoff

@@ -199,6 +199,11 @@ class Pending:
         return len(self.texts)
 
     @property
+    def ended(self) -> bool:
+        """Whether everyone who asked has been told."""
+        return self.state is State.DONE
+
+    @property
     def running(self) -> bool:
         """Whether its texts are being embedded and its answer is still wanted."""
         return self.state is State.RUNNING

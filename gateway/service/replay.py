@@ -109,6 +109,11 @@ class Replays:
         try:
             while pending.state is State.COMMITTING:
                 requested, outcome = await self._attempt(pending)
+                if pending.ended:
+                    # Its deadline passed meanwhile. An attempt of its own that nobody holds any more must not stay open.
+                    if requested is not None and outcome is None and self._own(pending, requested):
+                        await self._appender.append(abandoned_event(pending.tenant, requested))
+                    return
                 if requested is None:
                     raise LogUnavailable("the attempt that the append found is not to be seen")
                 if requested.fingerprint != printable(pending.fingerprint):
@@ -151,7 +156,14 @@ class Replays:
 
     async def _attempt(self, pending: Pending) -> tuple[EmbeddingRequested | None, StoredEvent | None]:
         keys = [request_key(pending.tenant, pending.message.id, pending.attempt, kind) for kind in (REQUESTED, OUTCOME)]
-        found = await self._log.find(keys)
+        while True:
+            try:
+                found = await self._log.find(keys)
+                break
+            except LogUnavailable:
+                if pending.ended:
+                    raise
+                await asyncio.sleep(_POLL_SECONDS)  # what is committed is committed: the answer is worth waiting for
         stored = found.get(keys[0])
         if stored is None:
             return None, None

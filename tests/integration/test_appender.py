@@ -240,6 +240,25 @@ async def test_a_defect_of_the_log_is_told_to_its_senders_and_the_next_batch_goe
     assert (await appender.append(new_event())).position == 1
 
 
+async def test_an_event_that_the_log_chokes_on_fails_alone(
+    log: GatedLog, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choking = [new_event() for _ in range(9)]
+    append = log.append
+
+    async def choke(instance: UUID, events: Sequence[NewEvent]) -> list[Appended]:
+        if choking[5] in events:
+            raise ZeroDivisionError("a defect")
+        return await append(instance, events)
+
+    monkeypatch.setattr(log, "append", choke)
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    appender = make()
+    outcomes = await asyncio.gather(*(appender.append(event) for event in choking), return_exceptions=True)
+    assert [isinstance(outcome, ZeroDivisionError) for outcome in outcomes] == [i == 5 for i in range(9)]
+    assert await log.head() == 8
+
+
 async def test_draining_says_whether_everything_was_answered_in_time(log: GatedLog, make: Make) -> None:
     appender = make()
     assert await appender.drain(0)

@@ -132,7 +132,14 @@ class Rig:
     catalogue: Catalogue
     principal: Principal = field(default_factory=lambda: Principal("k1", "acme", frozenset({"agent"})))
 
-    def send(self, texts: str | list[str], *, id: str = "r1", agent: str = "a1", **options: Any) -> tuple[Recorder, Ticket]:  # noqa: A002
+    def send(
+        self,
+        texts: str | list[str],
+        *,
+        id: str = "r1",
+        agent: str = "a1",
+        **options: Any,  # noqa: A002 (the wire's own name)
+    ) -> tuple[Recorder, Ticket]:
         """Send a request as a session would."""
         message = EmbeddingGenerate(id=id, input=texts, **options)
         reply = Recorder()
@@ -151,7 +158,9 @@ class Rig:
 
 
 def make_catalogue() -> Catalogue:
-    model = Model("m", "1", DIMENSIONS, max_tokens=20, tokenizer="words", unit=False, rank=1, dimensions_range=(1, DIMENSIONS))
+    model = Model(
+        "m", "1", DIMENSIONS, max_tokens=20, tokenizer="words", unit=False, rank=1, dimensions_range=(1, DIMENSIONS)
+    )
     offering = Offering("m", "p", "m", Price("price-1", PRICE_PICO), max_inputs=16, max_tokens_per_call=1000)
     return Catalogue([model], [offering], [Endpoint("e", "p", {"m": ""})])
 

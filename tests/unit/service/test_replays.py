@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from domain.errors import GatewayError
 from domain.events import EmbeddingAbandoned, EmbeddingFailed, EmbeddingGenerated, EmbeddingReembedded
+from domain.ports.event_log import LogUnavailable, StoredEvent
 from domain.ports.provider import EmbedCall, ProviderError, ProviderFault
 from tests.unit.service.conftest import Rig, make_rig, vector_of
 
@@ -144,7 +146,9 @@ async def test_an_attempt_of_a_live_instance_is_waited_for(rig: Rig) -> None:
     await other.appender.close()
 
 
-async def test_vectors_that_left_the_cache_are_embedded_again_at_our_cost_three_times_and_then_no_more(rig: Rig) -> None:
+async def test_vectors_that_left_the_cache_are_embedded_again_at_our_cost_three_times_and_then_no_more(
+    rig: Rig,
+) -> None:
     first = await rig.ask("one two", cache="off")
     for _ in range(3):
         again = await rig.ask("one two", cache="off")
@@ -192,3 +196,24 @@ async def test_a_resend_after_a_deadline_that_was_billed_is_answered_and_not_bil
     assert isinstance(failed, EmbeddingFailed)
     assert isinstance(generated, EmbeddingGenerated)
     assert (failed.billed_tokens, generated.billed_tokens) == (2, 0)
+
+
+async def test_a_log_that_is_away_for_a_moment_delays_a_replay_and_does_not_fail_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await rig.ask("one two")
+    find, failures = rig.log.find, 2
+
+    async def stumbling(keys: Sequence[bytes]) -> dict[bytes, StoredEvent]:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise LogUnavailable("away")
+        return await find(keys)
+
+    monkeypatch.setattr(rig.log, "find", stumbling)
+    again = await rig.ask("one two")
+    assert again.answer is not None
+    assert first.answer is not None
+    assert again.answer.event == first.answer.event
+    assert failures == 0

@@ -35,7 +35,9 @@ async def test_an_answer_carries_each_texts_own_vector_its_space_its_event_and_i
     assert stored.event_id.hex() == answer.event.replace("-", "")
 
 
-async def test_requested_is_in_the_log_before_the_provider_is_called_and_the_outcome_before_the_answer(rig: Rig) -> None:
+async def test_requested_is_in_the_log_before_the_provider_is_called_and_the_outcome_before_the_answer(
+    rig: Rig,
+) -> None:
     seen: list[list[str]] = []
 
     def look(call: EmbedCall) -> None:
@@ -138,7 +140,9 @@ async def test_truncate_end_cuts_the_text_and_says_which(rig: Rig) -> None:
         (["a"], {"metadata": {"k": "v" * 3000}}, "invalid_request", {"field": "metadata"}),
     ],
 )
-async def test_what_cannot_be_served_is_refused_before_anything_is_logged(rig: Rig, texts, options, code, details) -> None:  # type: ignore[no-untyped-def]
+async def test_what_cannot_be_served_is_refused_before_anything_is_logged(
+    rig: Rig, texts, options, code, details
+) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(GatewayError) as refused:
         rig.send(texts, **options)
     assert refused.value.code == code
