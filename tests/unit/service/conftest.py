@@ -136,9 +136,9 @@ class Rig:
         self,
         texts: str | list[str],
         *,
-        id: str = "r1",
+        id: str = "r1",  # noqa: A002 (the wire's own name)
         agent: str = "a1",
-        **options: Any,  # noqa: A002 (the wire's own name)
+        **options: Any,
     ) -> tuple[Recorder, Ticket]:
         """Send a request as a session would."""
         message = EmbeddingGenerate(id=id, input=texts, **options)
