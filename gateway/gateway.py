@@ -18,6 +18,7 @@ from adapters.catalogue import load as load_catalogue
 from adapters.memory.vector_cache import LruVectorCache
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.instances import open_of_fenced
+from adapters.postgres.migrator import SchemaStatus
 from adapters.postgres.tenant_keys import all_wrapped
 from adapters.postgres.wakeups import Wakeups
 from adapters.providers.local.files import default_store
@@ -37,8 +38,8 @@ from gateway.dispatch.limits import DispatchLimits
 from gateway.instance import Lease, Reconciler, describe
 from gateway.places import Places
 from gateway.replies import Reply
+from gateway.schema import SchemaWatch
 from gateway.secrets import MasterKey, seal_metadata
-from gateway.service.admission import METADATA_BYTES
 from gateway.service.replay import abandoned_event
 from gateway.service.service import RequestService, Ticket
 from gateway.settings import Settings
@@ -47,6 +48,7 @@ from gateway.telemetry.metrics import Gauges, ProviderMetrics, RequestMetrics
 from gateway.telemetry.tracing import RequestTracing, open_tracing
 from gateway.telemetry.watch import watch_parts
 from gateway.version import server_version
+from gateway.wire import checks
 from gateway.wire.messages import AgentInfo, EmbeddingGenerate, Limits
 from projections.runner import Runner
 
@@ -86,6 +88,7 @@ class Gateway:
         self._wakeups: Wakeups
         self._runner: Runner
         self._places: Places
+        self._schema: SchemaWatch
         self._master: MasterKey
         self._settings: Settings
 
@@ -111,6 +114,7 @@ class Gateway:
             _log.warning(
                 "fsync_is_off", consequence="a power cut may lose committed events: switch fsync on in Postgres"
             )
+        self._schema = SchemaWatch(self._log.pool)
         self._tail = DirectoryTail(self._log, self.directory, self._observe)
         await self._load_tenant_keys()
         await self._tail.catch_up()
@@ -326,14 +330,8 @@ class Gateway:
             )
         sealed = None
         if metadata:
-            plain = msgspec.json.encode(metadata)
-            if len(plain) > METADATA_BYTES:
-                raise GatewayError(
-                    "invalid_request",
-                    f"metadata has {len(plain)} bytes as JSON; at most {METADATA_BYTES} are kept",
-                    details={"field": "metadata"},
-                )
-            sealed = seal_metadata(self._service.tenant_key(tenant), plain)
+            checks.metadata(metadata)
+            sealed = seal_metadata(self._service.tenant_key(tenant), msgspec.json.encode(metadata))
         data = AgentRegistered(
             agent=agent.id,
             preferences=message_preferences,
@@ -368,16 +366,19 @@ class Gateway:
 
     async def readiness(self) -> tuple[bool, dict[str, object]]:
         """Whether requests can be served now, and the state of each part."""
+        schema = await self._schema.status()
         lag = self._runner.lag()
         behind = {name: seconds for name, (_, seconds) in lag.items() if seconds > MAX_LAG_SECONDS}
         parts: dict[str, object] = {
             "log": "ok" if self._appender.healthy else "unreachable",
+            "migrations": "unknown" if schema is None else schema.value,
             "projections": {
                 name: {"events": events, "seconds": round(seconds, 3)} for name, (events, seconds) in lag.items()
             },
             "draining": self.draining,
         }
-        return self._appender.healthy and not behind and not self.draining, parts
+        good = self._appender.healthy and schema is SchemaStatus.CURRENT
+        return good and not behind and not self.draining, parts
 
     def _tokenizer(self, model_id: str) -> Tokenizer | None:
         found = self._tokenizers.get(model_id)

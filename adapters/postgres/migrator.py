@@ -9,7 +9,7 @@ from importlib.resources import files
 import asyncpg
 import msgspec
 
-from adapters.postgres.pool import Connection, connect
+from adapters.postgres.pool import Connection, Pool, connect
 from adapters.postgres.statements import statement
 
 MINIMUM_VERSION = 16
@@ -109,13 +109,18 @@ async def schema_state(dsn: str) -> SchemaState:
         await connection.close()
 
 
+async def pooled_schema_state(pool: Pool) -> SchemaState:
+    """The same over the pool of a running gateway. Raises what the pool raises."""
+    return _state(load_migrations(), await _applied(pool))
+
+
 def _check_version(connection: Connection) -> None:
     major = connection.get_server_version().major
     if major < MINIMUM_VERSION:
         raise MigrationError(f"this is PostgreSQL {major}: {MINIMUM_VERSION} or newer is needed")
 
 
-async def _applied(connection: Connection) -> dict[str, bytes]:
+async def _applied(connection: Connection | Pool) -> dict[str, bytes]:
     try:
         rows = await connection.fetch("SELECT name, checksum FROM emberlog.schema_migrations ORDER BY name")
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):

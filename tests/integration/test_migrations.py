@@ -18,8 +18,9 @@ from adapters.postgres.migrator import (
     migrate,
     schema_state,
 )
-from adapters.postgres.pool import Connection, RoleMissing, connect
+from adapters.postgres.pool import Connection, RoleMissing, connect, open_pool
 from domain.ports.event_log import LogUnavailable
+from gateway.schema import SchemaWatch
 from tests.support.databases import execute, with_user
 
 REAL = load_migrations()
@@ -168,3 +169,17 @@ async def test_the_application_may_rewrite_read_models_made_by_later_migrations(
             await application.execute("DROP TABLE projections.later")
     finally:
         await application.close()
+
+
+async def test_a_running_gateway_sees_when_the_schema_is_no_longer_its_own(
+    migrated_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = await open_pool(migrated_dsn, "watch")
+    watch = SchemaWatch(pool)
+    assert await watch.status() is SchemaStatus.CURRENT
+    await execute(migrated_dsn, "INSERT INTO emberlog.schema_migrations (name, checksum) VALUES ('9999_newer', '')")
+    assert await watch.status() is SchemaStatus.CURRENT, "it looks at most once in a few seconds"
+    monkeypatch.setattr("gateway.schema.LOOK_SECONDS", 0)
+    assert await SchemaWatch(pool).status() is SchemaStatus.AHEAD
+    await pool.close()
+    assert await SchemaWatch(pool).status() is None
