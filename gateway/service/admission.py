@@ -11,11 +11,11 @@ from domain.errors import GatewayError, invalid_request
 from domain.ports.provider import Text
 from domain.selection import Selection, select
 from domain.tenancy import Directory
+from gateway.wire import checks
 from gateway.wire.messages import EmbeddingGenerate, Limits
 
 DEFAULT_DEADLINE_MS = 60_000
 MAX_DEADLINE_MS = 3_600_000
-METADATA_BYTES = 2048
 _ROW_BYTES = {"float32": 4.0, "float16": 2.0, "int8": 1.0, "ubinary": 0.125}
 _ENVELOPE_BYTES = 4096
 _REMEMBERED = 10_000
@@ -53,15 +53,11 @@ def deadline_seconds(message: EmbeddingGenerate) -> float:
 
 
 def metadata_bytes(message: EmbeddingGenerate) -> bytes | None:
-    """The free metadata as JSON. Raises `invalid_request` over 2 KiB."""
+    """The free metadata as JSON. Raises `invalid_request` over 2 KiB of strings."""
     if not message.metadata:
         return None
-    encoded = msgspec.json.encode(message.metadata)
-    if len(encoded) > METADATA_BYTES:
-        raise invalid_request(
-            f"metadata has {len(encoded)} bytes as JSON; at most {METADATA_BYTES} are carried", "metadata"
-        )
-    return encoded
+    checks.metadata(message.metadata)
+    return msgspec.json.encode(message.metadata)
 
 
 def body_options(message: EmbeddingGenerate) -> bytes:
