@@ -98,7 +98,7 @@ class Replays:
         for listener in listeners:
             listener.pending = again
         self._service.enter(again)
-        self._service.spawn(self.resolve(again))
+        self._service.spawn(again, self.resolve(again))
 
     # -- what became of the first -------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from adapters.appender import Appender, QueueFull
@@ -35,7 +36,10 @@ from gateway.service.replay import Replays
 from gateway.service.vectors import Vectors
 from gateway.telemetry.metrics import RequestMetrics
 from gateway.telemetry.tracing import RequestTracing
+from gateway.trace import new_trace_id
 from gateway.wire.messages import EmbeddingGenerate, Limits
+
+_log = structlog.get_logger("emberlog.service")
 
 
 class Ticket:
@@ -158,7 +162,7 @@ class RequestService:
             self._counted(pending, counted)
         else:
             self.enter(pending)
-            self.spawn(self._count_off_loop(pending, tokenizer))
+            self.spawn(pending, self._count_off_loop(pending, tokenizer))
         return Ticket(self, listener)
 
     def _refused(self, tenant: str | None, message: EmbeddingGenerate, error: GatewayError) -> None:
@@ -249,7 +253,7 @@ class RequestService:
             self.proceed(pending)
         elif appended.status is AppendStatus.DUPLICATE:
             self.vectors.retract(pending)
-            self.spawn(self._replays.resolve(pending))
+            self.spawn(pending, self._replays.resolve(pending))
         elif appended.status is AppendStatus.MISMATCH:
             self.leave(pending, self.id_reused())
         else:
@@ -327,7 +331,7 @@ class RequestService:
         if appended.status is AppendStatus.APPENDED:
             self.conclude(pending, data, event_id)
         else:
-            self.spawn(self._replays.confirm(pending, data, event_id))
+            self.spawn(pending, self._replays.confirm(pending, data, event_id))
 
     def conclude(self, pending: Pending, data: EventData, event_id: bytes) -> None:
         """The outcome is in the log: answer."""
@@ -447,11 +451,25 @@ class RequestService:
 
     # -- running ------------------------------------------------------------------------------------------------------
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a slow path beside the callbacks; it is awaited at close."""
-        task = self._loop.create_task(work)
+    def spawn(self, pending: Pending, work: Coroutine[Any, Any, None]) -> None:
+        """Run a slow path of a request beside the callbacks; a defect in it fails that request alone."""
+        task = self._loop.create_task(self._guarded(pending, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, pending: Pending, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            trace = pending.trace or new_trace_id()
+            _log.error("slow_path_failed", code="internal", tenant=pending.tenant, trace=trace, exc_info=error)
+            refusal = GatewayError(
+                "internal", "the gateway failed; its operator finds why by this trace id", details={"trace": trace}
+            )
+            if pending.running and not pending.replaying:
+                self.failed(pending, refusal)
+            elif not pending.ended:
+                self.leave(pending, refusal)
 
     def fenced(self) -> None:
         """The instance may write no more: what it held will be called abandoned. Its askers are told to send again."""

@@ -238,3 +238,18 @@ async def test_an_installation_key_cannot_generate(rig: Rig) -> None:
     with pytest.raises(GatewayError) as refused:
         rig.send("a")
     assert refused.value.code == "forbidden"
+
+
+async def test_a_defect_while_counting_fails_that_request_alone_and_leaks_nothing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("secret detail")
+
+    monkeypatch.setattr("gateway.service.counting.count_off_loop", broken)
+    reply = await rig.ask(["word " * 20] * 500, id="big")
+    assert reply.refusal is not None
+    assert reply.refusal.code == "internal"
+    assert "secret" not in reply.refusal.message
+    assert set(reply.refusal.details or {}) == {"trace"}
+    assert (await rig.ask("still served", id="next")).answer is not None
