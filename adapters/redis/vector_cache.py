@@ -1,4 +1,4 @@
-"""The shared vector cache in Redis or Valkey: all look-ups of one turn of the loop become one MGET, all writes one pipeline.
+"""The shared vector cache in Redis or Valkey: all look-ups of one turn of the loop become one MGET, all writes one script.
 
 Best effort by design: while the server cannot be reached every look-up misses, writes are dropped and counted, and nothing waits.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from importlib.resources import files
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
@@ -17,6 +18,8 @@ _DOWN_SECONDS = 1.0
 """After a failure nothing is asked for this long, so that a dead server costs each request nothing."""
 _MAX_PENDING_WRITES = 20_000
 _MAX_KEYS_PER_CALL = 1_000
+_MAX_VECTORS_PER_CALL = 256
+"""A script holds the server up while it runs: 256 vectors of 6 KB take it about a millisecond."""
 
 
 class RedisVectorCache:
@@ -34,6 +37,7 @@ class RedisVectorCache:
                 socket_connect_timeout=timeout,
             )
         )
+        self._put = self._redis.register_script(files("adapters.redis").joinpath("put_vectors.lua").read_text("utf-8"))
         self._loop = asyncio.get_running_loop()
         self._down_until = 0.0
         self._wanted: list[tuple[Sequence[bytes], Found]] = []
@@ -101,11 +105,11 @@ class RedisVectorCache:
     async def _write(self) -> None:
         try:
             while self._writes:
-                batch, self._writes = self._writes, {}
-                async with asyncio.timeout(self._timeout * 4), self._redis.pipeline(transaction=False) as pipe:
-                    for key, vector in batch.items():
-                        pipe.set(PREFIX + key, vector, ex=self._ttl)
-                    await pipe.execute()
+                batch, self._writes = list(self._writes.items()), {}
+                for start in range(0, len(batch), _MAX_VECTORS_PER_CALL):
+                    part = batch[start : start + _MAX_VECTORS_PER_CALL]
+                    async with asyncio.timeout(self._timeout * 4):
+                        await self._put(keys=[PREFIX + key for key, _ in part], args=[self._ttl, *(v for _, v in part)])
         except (RedisError, OSError, TimeoutError):
             self._failed()
             self.dropped_writes += len(self._writes)
