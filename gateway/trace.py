@@ -14,8 +14,11 @@ def new_trace_id() -> str:
     return urandom(16).hex()
 
 
-def trace_id_of(traceparent: str | None) -> str | None:
-    """The trace id of a `traceparent` header; None when there is none or it breaks the rules, which the standard says to ignore."""
+def context_of(traceparent: str | None) -> str | None:
+    """What a `traceparent` header says: trace id, the caller's span id and flags, as `<32>-<16>-<2>` hex digits.
+
+    None when there is none or it breaks the rules, which the standard says to ignore. The first 32 characters are the trace id.
+    """
     match = _TRACEPARENT.fullmatch(traceparent.strip()) if traceparent else None
     if (
         match is None
@@ -25,7 +28,13 @@ def trace_id_of(traceparent: str | None) -> str | None:
         or (match[1] == "00" and match[5])
     ):
         return None
-    return match[2]
+    return f"{match[2]}-{match[3]}-{match[4]}"
+
+
+def trace_id_of(traceparent: str | None) -> str | None:
+    """The trace id of a `traceparent` header, or None."""
+    context = context_of(traceparent)
+    return None if context is None else context[:32]
 
 
 def traceparent(trace_id: str, flags: str = "01") -> str:

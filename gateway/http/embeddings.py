@@ -20,7 +20,7 @@ from gateway.errorlog import ErrorLog
 from gateway.http.answers import Headers, error_answer, http_status
 from gateway.http.body import not_json, read_json_body
 from gateway.http.headers import header, token_of
-from gateway.trace import new_trace_id, trace_id_of, traceparent
+from gateway.trace import context_of, new_trace_id, traceparent
 from gateway.wire import checks
 from gateway.wire.codec import field_error, nul_error
 from gateway.wire.messages import EmbeddingGenerate, EmbeddingResult, Int64, Name
@@ -76,14 +76,15 @@ class EmbeddingsEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        trace = trace_id_of(header(scope["headers"], b"traceparent")) or new_trace_id()
+        caller = context_of(header(scope["headers"], b"traceparent")) or new_trace_id()
+        trace = caller[:32]
         tracing = (b"traceparent", traceparent(trace).encode())
         tenant: str | None = None
         cause: BaseException | None = None
         try:
             principal = self._principal(scope)
             tenant = principal.tenant
-            outcome = await self._embed(scope, receive, principal, trace)
+            outcome = await self._embed(scope, receive, principal, caller)
             if outcome is None:
                 return
             result, rows, base64 = outcome
@@ -116,7 +117,7 @@ class EmbeddingsEndpoint:
         return principal
 
     async def _embed(
-        self, scope: Scope, receive: Receive, principal: Principal, trace: str
+        self, scope: Scope, receive: Receive, principal: Principal, caller: str
     ) -> tuple[EmbeddingResult, NDArray[np.float32] | None, bool] | None:
         """The result, its rows and whether base64 was asked for; None when the client has gone."""
         body = await read_json_body(scope, receive, self._service.limits.max_message_bytes)
@@ -127,7 +128,7 @@ class EmbeddingsEndpoint:
         message = _message(scope, request, texts)
         agent = _bounded(scope, b"x-emberlog-agent", 128) or principal.key
         reply = HttpReply()
-        ticket = self._service.generate(principal, agent, message, texts, reply, trace=trace)
+        ticket = self._service.generate(principal, agent, message, texts, reply, trace=caller)
         if not reply.answer.done() and not await _answered(reply, receive):
             _give_up(ticket, reply, known_id=header(scope["headers"], b"idempotency-key") is not None)
             return None

@@ -109,6 +109,7 @@ class Pending:
         "attempts",
         "billed_tokens",
         "cached",
+        "caller",
         "calls",
         "candidate",
         "deadline",
@@ -154,7 +155,7 @@ class Pending:
         started: float,
         at: int,
         deadline: float,
-        trace: str | None,
+        caller: str | None,
     ) -> None:
         self.steps = steps
         self.tenant = tenant
@@ -168,7 +169,8 @@ class Pending:
         self.started = started
         self.at = at
         self.deadline = deadline
-        self.trace = trace
+        self.caller = caller
+        self.trace = caller[:32] if caller else None
         self.state = State.COUNTING
         self.listeners: list[Listener] = []
         self.attempt = 1

@@ -90,7 +90,7 @@ class Replays:
         again = Pending(
             self._service, first.tenant, first.agent, first.key_id, message, first.texts, first.selection,
             first.candidate, first.fingerprint, min(listener.started for listener in listeners), first.at,
-            max(listener.deadline for listener in listeners), first.trace,
+            max(listener.deadline for listener in listeners), first.caller,
         )  # fmt: skip
         again.tokens, again.total_tokens, again.keys = first.tokens, first.total_tokens, first.keys
         again.truncated, again.estimated = first.truncated, first.estimated

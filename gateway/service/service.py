@@ -337,7 +337,7 @@ class RequestService:
         """The outcome is in the log: answer."""
         now = self._loop.time()
         if self._tracing is not None and isinstance(data, EmbeddingGenerated | EmbeddingFailed):
-            self._tracing.ended(data, pending.tenant, now - pending.started, time.time_ns(), pending.trace)
+            self._tracing.ended(data, pending.tenant, now - pending.started, time.time_ns(), pending.caller)
         if isinstance(data, EmbeddingGenerated):
             self._metrics.generated(pending.tenant, data, now - pending.started)
             result = outcomes.result_message(

@@ -32,9 +32,9 @@ class RequestTracing:
         self._shutdown = shutdown
 
     def ended(
-        self, data: EmbeddingGenerated | EmbeddingFailed, tenant: str, seconds: float, now_ns: int, trace_id: str | None
+        self, data: EmbeddingGenerated | EmbeddingFailed, tenant: str, seconds: float, now_ns: int, caller: str | None
     ) -> None:
-        """A request reached its outcome `seconds` after it came; `now_ns` is the wall clock."""
+        """A request reached its outcome `seconds` after it came; `now_ns` is the wall clock, `caller` what `context_of` says."""
         start = now_ns - int(seconds * _NANO)
         attributes: dict[str, str | int] = {
             "gen_ai.operation.name": "embeddings",
@@ -49,7 +49,7 @@ class RequestTracing:
             attributes["gen_ai.provider.name"] = _PROVIDER_NAMES.get(data.provider, data.provider)
         if data.endpoint is not None:
             attributes["emberlog.endpoint"] = data.endpoint
-        parent = trace.set_span_in_context(NonRecordingSpan(_remote(trace_id))) if trace_id else None
+        parent = trace.set_span_in_context(NonRecordingSpan(_remote(caller))) if caller else None
         span = self._tracer.start_span(
             f"embeddings {data.model}", context=parent, kind=SpanKind.SERVER, attributes=attributes, start_time=start
         )
@@ -79,9 +79,16 @@ class RequestTracing:
             self._shutdown()
 
 
-def _remote(trace_id: str) -> SpanContext:
-    """The caller's trace; its span id is not carried further than the socket, so a random one stands in as parent."""
-    return SpanContext(int(trace_id, 16), randbits(64) | 1, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+def _remote(caller: str) -> SpanContext:
+    """The caller's span as its `traceparent` named it (`<trace id>-<span id>-<flags>`); of a trace id alone, a span that nobody sent."""
+    trace_id, _, rest = caller.partition("-")
+    span_id, _, flags = rest.partition("-")
+    return SpanContext(
+        int(trace_id, 16),
+        int(span_id, 16) if span_id else randbits(64) | 1,
+        is_remote=True,
+        trace_flags=TraceFlags(int(flags, 16) & TraceFlags.SAMPLED if flags else TraceFlags.SAMPLED),
+    )
 
 
 def open_tracing(version: str) -> RequestTracing | None:

@@ -48,7 +48,7 @@ class State(Enum):
 
 
 class Session:
-    """A `LinkHandler`. `principal` is known from the start where the upgrade carried a credential."""
+    """A `LinkHandler`. `principal` is known from the start where the upgrade carried a credential, `caller` (see `context_of`) where it carried a trace."""
 
     def __init__(
         self,
@@ -56,14 +56,15 @@ class Session:
         service: EmbeddingService,
         registry: SessionRegistry,
         principal: Principal | None,
-        trace: str | None = None,
+        caller: str | None = None,
     ) -> None:
         self.id = token_hex(8)
         self.link = link
         self.service = service
         self.registry = registry
         self.principal = principal
-        self.trace = trace
+        self.caller = caller
+        self.trace = caller[:32] if caller else None
         self.state = State.WAITING
         self.agent: AgentInfo | None = None
         self.open_by = asyncio.get_running_loop().time() + registry.settings.open_seconds
@@ -182,7 +183,7 @@ class Session:
             self.in_flight_inputs += count
             try:
                 flight.ticket = self.service.generate(
-                    self.principal, self.agent.id, message, texts, flight, trace=self.trace
+                    self.principal, self.agent.id, message, texts, flight, trace=self.caller
                 )
             except BaseException:
                 if not flight.done:

@@ -15,7 +15,7 @@ from domain.tenancy import Principal
 from gateway.errorlog import ErrorLog
 from gateway.http.answers import error_answer
 from gateway.http.headers import header, token_of
-from gateway.trace import trace_id_of
+from gateway.trace import context_of
 from gateway.wire import checks
 from gateway.wire.link import Link
 from gateway.wire.service import EmbeddingService
@@ -39,15 +39,17 @@ class AgentEndpoint:
         message = await receive()
         if message["type"] != "websocket.connect":
             return
-        trace = trace_id_of(header(scope["headers"], b"traceparent"))
+        caller = context_of(header(scope["headers"], b"traceparent"))
         try:
             principal = self._admit(scope)
         except GatewayError as error:
-            await refuse_upgrade(send, error, self._errors.note(error, tenant=None, trace=trace))
+            await refuse_upgrade(
+                send, error, self._errors.note(error, tenant=None, trace=caller[:32] if caller else None)
+            )
             return
         link = cast("Link", scope["extensions"][EXTENSION])
         await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
-        session = Session(link, self._service, self._registry, principal, trace)
+        session = Session(link, self._service, self._registry, principal, caller)
         known = principal is not None
         link.attach(
             session,

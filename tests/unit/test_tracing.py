@@ -8,6 +8,7 @@ from opentelemetry.trace import SpanKind
 
 from domain.events import EmbeddingFailed, EmbeddingGenerated
 from gateway.telemetry.tracing import RequestTracing, open_tracing
+from gateway.trace import context_of
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -61,3 +62,22 @@ def test_without_an_exporter_configured_there_is_no_tracing(monkeypatch: pytest.
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", raising=False)
     assert open_tracing("1") is None
+
+
+@pytest.mark.parametrize(("flags", "spans"), [("01", 1), ("00", 0), ("03", 1)])
+def test_the_callers_span_is_the_parent_and_its_choice_not_to_sample_is_respected(
+    tracing: RequestTracing, exporter: InMemorySpanExporter, flags: str, spans: int
+) -> None:
+    data = EmbeddingFailed(
+        request_id="r", agent="a", attempt=1, at=0, code="internal", retryable=True, message="", model="m", space="s", inputs=1,
+        latency_ms=3,
+    )  # fmt: skip
+    caller = context_of(f"00-{TRACE}-b7ad6b7169203331-{flags}")
+    assert caller is not None
+    tracing.ended(data, "acme", 0.003, 1_000_000_000, caller)
+    found = exporter.get_finished_spans()
+    assert len(found) == spans
+    for span in found:
+        assert span.parent is not None
+        assert format(span.parent.span_id, "016x") == "b7ad6b7169203331"
+        assert format(span.context.trace_id, "032x") == TRACE
