@@ -47,7 +47,7 @@ class Waiter(Protocol):
     """Loop time in seconds; texts not sent by then are dropped by whoever withdraws the waiter."""
 
     def charge(self, index: int, tokens: int) -> None:
-        """The text at `index` is being sent and this request pays `tokens` for it."""
+        """The text at `index` is being sent and this request pays `tokens` for it; negative: the provider refused the call and charges nothing for it, so what was charged is taken back."""
         ...
 
     def fill(self, index: int, row: NDArray[np.float32]) -> None:

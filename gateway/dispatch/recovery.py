@@ -29,6 +29,8 @@ def recover(
     )
     batch.attempts = (*batch.attempts, attempt)
     flights = batch.flights
+    if error.status is not None and error.status >= 400:
+        _uncharge(flights)
     step = failures.next_step(
         error,
         texts=len(flights),
@@ -66,6 +68,14 @@ def recover(
                 batch.attempts,
                 lambda index: failures.final(error, candidate, batch.attempts, index),
             )
+
+
+def _uncharge(flights: list[Flight]) -> None:
+    """The provider answered with an error and charges nothing: neither does whoever gives up before the next try owe anything."""
+    for flight in flights:
+        if flight.charged and flight.asker is not None:
+            flight.charged = False
+            flight.asker.waiter.charge(flight.index, -flight.tokens)
 
 
 def _fail(

@@ -106,8 +106,11 @@ class Recorder:
         return [Item(i, key_of(self.tenant, t), t, tokens_of(t)) for i, t in enumerate(self.texts)]
 
     def charge(self, index: int, tokens: int) -> None:
-        assert index not in self.charged
         assert self.error is None
+        if tokens < 0:
+            assert self.charged.pop(index) == -tokens, "what is taken back was never charged"
+            return
+        assert index not in self.charged
         self.charged[index] = tokens
 
     def fill(self, index: int, row: NDArray[np.float32]) -> None:
