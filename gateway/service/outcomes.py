@@ -105,6 +105,7 @@ def failed_data(pending: Pending, error: GatewayError, now: float, metadata: str
     ours = error.code in ("cancelled", "deadline_exceeded")
     billed = pending.billed_tokens if ours and not pending.paid else 0
     unit = offering.price.unit_pico_usd
+    asked = bool(pending.billed_tokens or pending.attempts)
     return EmbeddingFailed(
         request_id=message.id,
         agent=pending.agent,
@@ -117,8 +118,8 @@ def failed_data(pending: Pending, error: GatewayError, now: float, metadata: str
         space=pending.selection.space,
         inputs=pending.count,
         latency_ms=_ms(now - pending.started),
-        provider=offering.provider if pending.billed_tokens else None,
-        endpoint=pending.candidate.endpoint.name if pending.billed_tokens else None,
+        provider=offering.provider if asked else None,
+        endpoint=pending.candidate.endpoint.name if asked else None,
         tokens=pending.total_tokens,
         billed_tokens=billed,
         estimated=billed > 0,
