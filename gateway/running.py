@@ -12,6 +12,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from gateway.app import build_app
+from gateway.errorlog import ToldErrors
 from gateway.gateway import Gateway
 from gateway.house import House
 from gateway.server import Server
@@ -44,7 +45,7 @@ async def run_gateway(
     gateway = await Gateway.open(settings, house.places, house.master)
     try:
         metrics = CollectorRegistry()
-        for collector in (gateway.metrics, gateway.provider_metrics, gateway.gauges):
+        for collector in (gateway.metrics, gateway.provider_metrics, gateway.gauges, ToldErrors()):
             metrics.register(collector)
         registry = SessionRegistry(
             gateway, WireSettings(drain_seconds=settings.drain_seconds, max_connections=settings.max_connections)

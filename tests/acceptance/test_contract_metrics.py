@@ -20,6 +20,7 @@ LABELS: dict[str, set[str]] = {
     "embedding_cost_usd_total": {"tenant_id", "model", "provider"},
     "embedding_cache_hits_total": {"tenant_id", "model"},
     "embedding_errors_total": {"tenant_id", "model", "error_type"},
+    "emberlog_errors_told_total": {"source", "tenant_id", "error_type"},
     "health_check_status": {"component"},
     "emberlog_provider_calls_total": {"endpoint", "provider", "model"},
     "emberlog_provider_texts_total": {"endpoint", "provider", "model"},
@@ -133,3 +134,23 @@ async def test_every_metric_has_the_labels_of_its_name_and_none_names_an_agent_a
     assert not shown.keys() - LABELS.keys(), "a metric without its place in this list"
     values = {value for _, labels in samples for _, value in labels}
     assert not {v for v in values if v.startswith("label-")}
+
+
+async def test_a_refusal_on_the_wire_itself_is_counted_too(shared: Running, provider: Simulator) -> None:
+    before = await _samples(shared)
+    async with session(shared.url, shared.key) as peer:
+        assert (await peer.embed("told-1", "text", metadata={"note": "x" * 3000}))["code"] == "invalid_request"
+        await peer.send({"type": "no.such.type", "id": "told-2"})
+        assert (await peer.answer("told-2"))["code"] == "unknown_type"
+    assert (await request(f"{shared.url}/v1/embeddings", {"input": "a"})).status == 401
+    assert (await request(f"{shared.url}/v1/embeddings", {"input": 7}, key=shared.key)).status == 400
+    after = await _samples(shared)
+    for source, tenant, code in (
+        ("websocket", "default", "invalid_request"),
+        ("websocket", "default", "unknown_type"),
+        ("http", "", "unauthorized"),
+        ("http", "default", "invalid_message"),
+    ):
+        labels = {"source": source, "tenant_id": tenant, "error_type": code}
+        name = "emberlog_errors_told_total"
+        assert _value(after, name, **labels) - _value(before, name, **labels) == 1, labels
