@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -128,3 +132,71 @@ def test_every_sql_file_and_data_file_is_inside_a_package_of_the_wheel() -> None
     for path in [*ROOT.glob("*/**/*.sql"), *ROOT.glob("*/**/catalogue.toml")]:
         top = path.relative_to(ROOT).parts[0]
         assert top in packages | {"tests", ".venv", "build", "dist"}, path
+
+
+def test_make_help_lists_the_verbs() -> None:
+    told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    verbs = re.findall(r"^  make ([a-z]+) +\S", told, re.MULTILINE)
+    assert {"setup", "demo", "serve", "test", "check", "bench"} <= set(verbs)
+
+
+def test_ci_checks_and_tests() -> None:
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111
+    assert re.findall(r"^make (\w+)$", script.read_text(), re.MULTILINE) == ["check", "test"]
+
+
+def test_the_licence_is_apache_2_in_both_distributions() -> None:
+    for folder in (ROOT, ROOT / "client"):
+        project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+        assert project["license"] == "Apache-2.0"
+        assert project["requires-python"] == ">=3.11"
+        assert "Version 2.0, January 2004" in (folder / "LICENSE").read_text()
+
+
+def test_every_package_is_typed() -> None:
+    for package in ("adapters", "domain", "gateway", "migrations", "projections", "client/emberlog_client"):
+        assert (ROOT / package / "py.typed").is_file()
+
+
+def test_the_domain_imports_what_computes_and_nothing_that_reaches_out() -> None:
+    pure = {
+        "__future__", "base64", "binascii", "collections", "domain", "enum", "hashlib", "hmac", "msgspec", "numpy", "re",
+        "secrets", "typing", "uuid",
+    }  # fmt: skip
+    for path in (ROOT / "domain").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 0, path
+                names = [node.module or ""]
+            assert {name.partition(".")[0] for name in names} <= pure, path
+            assert not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open"), path
+
+
+def test_an_import_against_the_arrows_is_found(tmp_path: Path) -> None:
+    for package in ("adapters", "domain", "gateway", "migrations", "projections"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
+    sound = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(tmp_path)})
+    assert sound.returncode == 0, sound.stdout + sound.stderr
+    (tmp_path / "domain" / "space.py").write_text("import adapters.appender\n")
+    broken = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(tmp_path)})
+    assert broken.returncode == 1
+    assert "domain.space -> adapters.appender" in broken.stdout
+
+
+def test_nothing_points_to_one_machine_or_beside_the_repository() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    # Written apart, so that this file does not hold what it looks for.
+    elsewhere = re.compile(
+        "|".join(("/" + "work/", r"\.\./" + "shared", "/home" + "/[a-z]", "index" + "-url =", "find" + "-links"))
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        path = ROOT / name
+        if path.is_file():
+            found = elsewhere.search(path.read_bytes().decode("utf-8", "replace"))
+            assert found is None, f"{name}: {found[0] if found else ''}"
