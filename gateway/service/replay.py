@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.appender import Appender
+from adapters.appender import Appender, AppenderClosed, QueueFull
 from domain.catalogue import Catalogue
 from domain.errors import GatewayError
 from domain.events import (
@@ -26,7 +26,7 @@ from domain.events import (
 from domain.fingerprint import printable, text_fingerprint
 from domain.keys import OUTCOME, REEMBEDDED, REQUESTED, request_key
 from domain.money import charge_nano_usd
-from domain.ports.event_log import AppendStatus, EventLog, LogUnavailable, NewEvent, StoredEvent
+from domain.ports.event_log import AppendStatus, EventLog, InstanceFenced, LogUnavailable, NewEvent, StoredEvent
 from domain.selection import Selection
 from gateway.service import outcomes
 from gateway.service.pending import Listener, Pending, State
@@ -132,7 +132,7 @@ class Replays:
                     pending.at = time.time_ns() // 1000
                     self._service.commit_requested(pending)
                     return
-        except LogUnavailable as error:
+        except (LogUnavailable, InstanceFenced, AppenderClosed, QueueFull) as error:
             self._service.leave(pending, self._service.log_error(error))
         except GatewayError as error:
             self._service.leave(pending, error)

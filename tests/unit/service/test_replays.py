@@ -217,3 +217,14 @@ async def test_a_log_that_is_away_for_a_moment_delays_a_replay_and_does_not_fail
     assert first.answer is not None
     assert again.answer.event == first.answer.event
     assert failures == 0
+
+
+async def test_a_replay_for_which_the_log_has_no_room_says_so_at_once(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rig.ask("one two", cache="off")
+    monkeypatch.setattr(rig.appender, "_hard_bound", 0)
+    again, _ = rig.send("one two", cache="off")
+    await again.wait()
+    assert again.refusal is not None
+    assert again.refusal.code == "unavailable"
