@@ -223,3 +223,12 @@ async def test_the_commands_print_the_shapes_that_scripts_rely_on(shared: Runnin
     assert usage["complete_to"]["position"] >= event["position"]
     ahead = await shared.site.ask("events", "tail", "--from", tail["cursor"], "--types", "embedding.generated")
     assert ahead["events"] == []
+
+
+async def test_token_arrays_are_refused_where_an_endpoint_takes_texts_only(
+    shared: Running, provider: Simulator
+) -> None:
+    for tokens in ([101, 102], [[101], [102]]):
+        refused = await request(f"{shared.url}/v1/embeddings", {"input": tokens, "model": LOCAL}, key=shared.key)
+        assert (refused.status, refused.json()["error"]["code"]) == (400, "invalid_request")
+        assert refused.json()["error"]["param"] == "input"
