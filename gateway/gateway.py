@@ -39,7 +39,7 @@ from gateway.instance import Lease, Reconciler, describe
 from gateway.places import Places
 from gateway.replies import Reply
 from gateway.schema import SchemaWatch
-from gateway.secrets import MasterKey, seal_metadata
+from gateway.secrets import MasterKey, SecretKeyError, seal_metadata
 from gateway.service.replay import abandoned_event
 from gateway.service.service import RequestService, Ticket
 from gateway.settings import Settings
@@ -241,9 +241,16 @@ class Gateway:
             if tenant not in self._tenant_keys:
                 self._tenant_keys[tenant] = self._master.unwrap(tenant, wrapped)
 
+    async def _load_new_tenant_keys(self) -> None:
+        """The same while running: a key that another gateway wrapped otherwise must not keep us from learning of revocations."""
+        try:
+            await self._load_tenant_keys()
+        except SecretKeyError as error:
+            _log.error("tenant_key_unusable", reason=str(error))
+
     async def _observe(self, event: StoredEvent, data: EventData) -> None:
         if isinstance(data, TenantCreated) and data.tenant not in self._tenant_keys:
-            await self._load_tenant_keys()
+            await self._load_new_tenant_keys()
         elif isinstance(data, AgentRegistered) and hasattr(self, "_service"):
             self._service.preferences_changed()
 

@@ -82,7 +82,13 @@ class MasterKey:
 
     def unwrap(self, tenant: str, wrapped: bytes) -> bytes:
         """A tenant's key from storage. Raises `SecretKeyError` when this is not the installation key that wrapped it."""
-        return unseal(self._key, wrapped, b"tenant-key:" + tenant.encode())
+        try:
+            return unseal(self._key, wrapped, b"tenant-key:" + tenant.encode())
+        except SecretKeyError:
+            raise SecretKeyError(
+                f"the key of tenant {tenant!r} was wrapped with another secret key than this one: set EMBERLOG_SECRET_KEY_FILE "
+                "to the file that this installation was made with"
+            ) from None
 
 
 def new_tenant_key() -> bytes:

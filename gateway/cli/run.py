@@ -31,6 +31,7 @@ def serve(
     from adapters.providers.registry import EndpointError
     from domain.ports.event_log import LogUnavailable
     from gateway.house import NotReady
+    from gateway.secrets import SecretKeyError
     from gateway.serve import serve as run
     from gateway.settings import InvalidSettings, load_settings, unknown_variables
     from gateway.telemetry.logs import configure_logs
@@ -54,6 +55,7 @@ def serve(
         MigrationError,
         ModelError,
         NotReady,
+        SecretKeyError,
         TracingUnavailable,
         ValueError,
     ) as error:
