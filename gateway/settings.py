@@ -6,6 +6,7 @@ Errors name the dotted path of each failing field; secrets are masked wherever a
 from __future__ import annotations
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -150,6 +151,16 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        for part in value:
+            try:
+                ip_network(part, strict=False)
+            except ValueError:
+                raise ValueError(f"{part!r} is no address and no network, such as 10.0.0.1 or 10.0.0.0/8") from None
+        return value
 
     @model_validator(mode="after")
     def _whole(self) -> Settings:

@@ -117,3 +117,9 @@ def test_a_providers_key_may_stand_in_dotenv_too(tmp_path: Path, monkeypatch: py
     settings = load_settings()
     assert settings.workers == 2
     assert settings.environment()["OPENAI_API_KEY"] == "from-file"
+
+
+def test_a_trusted_proxy_that_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBERLOG_TRUSTED_PROXIES", "127.0.0.1, proxy-host")
+    with pytest.raises(InvalidSettings, match=r"trusted_proxies.*proxy-host"):
+        load_settings()
