@@ -137,7 +137,9 @@ class PostgresEventLog:
         """See `EventLog.read`. Raises `RuntimeError` if the log has a gap, which no append leaves."""
         events = _stored(await self._fetch(self._readers, self._read_sql, after, limit))
         if events and (events[0].position != after + 1 or events[-1].position != after + len(events)):
-            raise RuntimeError(f"the log has a gap behind position {after}, which no append leaves: it was changed by hand; restore it from a backup")
+            raise RuntimeError(
+                f"the log has a gap behind position {after}, which no append leaves: it was changed by hand; restore it from a backup"
+            )
         return events
 
     async def read_decisions(self, after: int, limit: int) -> list[StoredEvent]:
