@@ -46,8 +46,14 @@ def standard(agents: int, provider_ms: float, rate: float) -> list[Scenario]:
     throughput scenarios take `provider_ms`. The open loop asks what a request costs in time beside a provider of ordinary speed.
     """
     return [
-        Scenario(name="1 text, closed loop", agents=agents, provider_ms=provider_ms, mark=MARK_REQUESTS_PER_SECOND),
-        Scenario(name="1 text, four in flight each", agents=agents, pipeline=4, provider_ms=provider_ms),
+        Scenario(name="1 text, closed loop", agents=agents, provider_ms=provider_ms),
+        Scenario(
+            name="1 text, four in flight each",
+            agents=agents,
+            pipeline=4,
+            provider_ms=provider_ms,
+            mark=MARK_REQUESTS_PER_SECOND,
+        ),
         Scenario(name="64 texts, closed loop", agents=max(1, agents // 4), texts=64, provider_ms=provider_ms),
         Scenario(name=f"1 text, {rate:g}/s offered", agents=agents, rate=rate, provider_ms=100.0),
     ]
