@@ -13,10 +13,12 @@ from contextlib import asynccontextmanager
 import msgspec
 import structlog
 
+from adapters.catalogue import load as load_catalogue
 from adapters.embedded import EmbeddedServices, ServiceEvent
 from adapters.postgres.migrator import SchemaStatus, migrate, schema_state
 from adapters.providers.local.fetch import ensure
 from adapters.providers.local.files import default_store
+from adapters.providers.registry import api_key
 from gateway.places import Places
 from gateway.secrets import MasterKey, SecretKeyError
 from gateway.settings import Settings
@@ -90,6 +92,13 @@ def _redis(settings: Settings, embedded: str | None) -> str | None:
     if settings.redis_off:
         return None
     return embedded if settings.redis_url is None else settings.redis_url.get_secret_value()
+
+
+def check_endpoints(settings: Settings) -> None:
+    """Raise what is wrong with the configured endpoints before anything is made: `CatalogueError`, `EndpointError`, ValueError."""
+    environment = settings.environment()
+    for endpoint in load_catalogue(endpoints=settings.configured_endpoints()).endpoints.values():
+        api_key(endpoint, environment)
 
 
 async def fetch_local_model(settings: Settings) -> None:

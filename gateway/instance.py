@@ -18,13 +18,13 @@ from domain.ports.event_log import EventLog, InstanceFenced, LogUnavailable
 _log = structlog.get_logger("emberlog.instance")
 
 
-def describe() -> str:
-    """Who this is, for operators: host, boot id and process id."""
+def describe(pid: int | None = None) -> str:
+    """Who a process of this machine is, for operators and to fence it when it is dead: host, boot id and process id."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         boot = "unknown"
-    return f"gateway {platform.node()} boot {boot} pid {os.getpid()}"
+    return f"gateway {platform.node()} boot {boot} pid {os.getpid() if pid is None else pid}"
 
 
 class Lease:

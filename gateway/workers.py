@@ -15,7 +15,12 @@ from collections.abc import Callable, Mapping
 import msgspec
 import structlog
 
+from adapters.postgres.event_log import PostgresEventLog
+from adapters.postgres.instances import live_instances
+from adapters.postgres.pool import UNREACHABLE
+from domain.ports.event_log import LogUnavailable
 from gateway.house import House, master_key
+from gateway.instance import describe
 from gateway.places import Places
 from gateway.running import run_gateway, stop_on_signals
 from gateway.settings import Settings, load_settings
@@ -36,7 +41,9 @@ async def run_workers(
         _PLACES: msgspec.json.encode(house.places).decode(),
     }
     answering = [asyncio.Event() for _ in range(settings.workers)]
-    keepers = [asyncio.create_task(_keep(environment, listener.fileno(), stop, event)) for event in answering]
+    keepers = [
+        asyncio.create_task(_keep(house.places, environment, listener.fileno(), stop, event)) for event in answering
+    ]
     all_ready = asyncio.create_task(_all(answering))
     ended = asyncio.create_task(stop.wait())
     await asyncio.wait({all_ready, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -52,7 +59,9 @@ async def _all(events: list[asyncio.Event]) -> None:
         await event.wait()
 
 
-async def _keep(environment: Mapping[str, str], fd: int, stop: asyncio.Event, ready: asyncio.Event) -> None:
+async def _keep(
+    places: Places, environment: Mapping[str, str], fd: int, stop: asyncio.Event, ready: asyncio.Event
+) -> None:
     """One worker, started again when it dies; told to drain when `stop` is set."""
     while not stop.is_set():
         process = await asyncio.create_subprocess_exec(
@@ -77,7 +86,21 @@ async def _keep(environment: Mapping[str, str], fd: int, stop: asyncio.Event, re
             return
         stopping.cancel()
         _log.error("worker_died", pid=process.pid, exit_code=process.returncode)
+        await _fence(places, process.pid)
         await asyncio.sleep(_RESTART_SECONDS)
+
+
+async def _fence(places: Places, pid: int) -> None:
+    """A worker known to be dead is fenced at once: what it held is given up now and not when its lease runs out."""
+    try:
+        log = await PostgresEventLog.connect(places.app_dsn)
+        try:
+            for instance in await live_instances(log.pool, describe(pid)):
+                await log.fence_instance(instance)
+        finally:
+            await log.close()
+    except (LogUnavailable, *UNREACHABLE) as error:
+        _log.warning("worker_not_fenced", pid=pid, reason=type(error).__name__)
 
 
 async def _work() -> None:

@@ -13,9 +13,9 @@ _LIVE = statement("live_instances")
 _OPEN = statement("open_of_fenced")
 
 
-async def live_instances(pool: Pool) -> list[UUID]:
-    """Every instance that was not fenced."""
-    return [UUID(bytes=row[0].bytes) for row in await pool.fetch(_LIVE)]
+async def live_instances(pool: Pool, description: str | None = None) -> list[UUID]:
+    """Every instance that was not fenced, or those of this description."""
+    return [UUID(bytes=row[0].bytes) for row in await pool.fetch(_LIVE, description)]
 
 
 async def open_of_fenced(pool: Pool, limit: int) -> list[tuple[str, EmbeddingRequested]]:

@@ -72,3 +72,17 @@ async def test_an_address_in_use_and_a_wrong_setting_are_refused_with_what_to_do
     assert refused.code == 1
     assert address in refused.err
     assert "Traceback" not in refused.err
+
+
+@pytest.mark.usefixtures("_plain_environment")
+async def test_an_endpoint_that_cannot_work_is_refused_before_anything_is_made(folder: Path) -> None:
+    unknown = Site(folder, '[[endpoints]]\nname = "e"\nprovider = "openai"\nmodels = ["no-such-model"]\n')
+    refused = await unknown.run("serve", OPENAI_API_KEY="x")
+    assert refused.code == 1
+    assert "no-such-model" in refused.err
+    assert not unknown.data_dir.exists()
+    keyless = Site(folder, '[[endpoints]]\nname = "e"\nprovider = "openai"\nmodels = ["text-embedding-3-small"]\n')
+    refused = await keyless.run("serve", OPENAI_API_KEY="")
+    assert refused.code == 1
+    assert "OPENAI_API_KEY" in refused.err
+    assert not keyless.data_dir.exists()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from websockets.exceptions import InvalidStatus
 
+from emberlog_client import Client
 from gateway.demo.process import GatewayProcess
 from tests.acceptance.ledger import REQUESTED, audit
 from tests.acceptance.load import Load
@@ -88,3 +89,28 @@ async def test_both_workers_answer_one_killed_comes_back_and_a_revoked_key_ends_
     finally:
         assert await gateway.stop() == 0
     assert not [e for e in (folder / "gateway.log").read_text().splitlines() if "Traceback" in e]
+
+
+async def test_what_a_killed_worker_held_is_given_up_at_once_and_not_when_its_lease_runs_out(
+    folder: Path, provider: Simulator
+) -> None:
+    site = Site(folder, endpoints_toml(provider))
+    gateway = site.gateway(EMBERLOG_WORKERS="2", EMBERLOG_INSTANCE_LEASE_SECONDS="300")
+    await gateway.start()
+    assert gateway.key is not None
+    try:
+        async with Client(gateway.url, gateway.key, proxy=None) as client:
+            provider.control(hold=True)
+            asked = asyncio.create_task(client.generate("held by a worker", id="held", dimensions=64, deadline=60))
+            await provider.called(1)
+            [requested] = await site.logged("held")
+            for worker in _workers(gateway):
+                os.kill(worker, signal.SIGKILL)
+            provider.control(hold=False)
+            async with asyncio.timeout(20):
+                assert (await asked).vectors.shape == (1, 64)
+        events = await site.request_events("held")
+        assert [event.type for event in events][:2] == [REQUESTED, "embedding.abandoned"]
+        assert events[1].data["instance"] == requested.data["instance"]
+    finally:
+        assert await gateway.stop() == 0
