@@ -40,6 +40,7 @@ from gateway.places import Places
 from gateway.replies import Reply
 from gateway.schema import SchemaWatch
 from gateway.secrets import MasterKey, SecretKeyError, seal_metadata
+from gateway.service import refusals
 from gateway.service.replay import abandoned_event
 from gateway.service.service import RequestService, Ticket
 from gateway.settings import Settings
@@ -359,12 +360,12 @@ class Gateway:
 
     async def _append_decision(self, tenant: str, stream: str, data: EventData) -> Appended:
         if not self._appender.healthy:
-            raise self._service.log_error(LogUnavailable())
+            raise refusals.log_error(LogUnavailable())
         try:
             async with asyncio.timeout(DECISION_SECONDS):
                 appended = await self._appender.append(decision_event(tenant, stream, data))
         except (LogUnavailable, InstanceFenced, AppenderClosed, QueueFull, TimeoutError) as error:
-            raise self._service.log_error(error) from None
+            raise refusals.log_error(error) from None
         return check_appended(appended, stream)
 
     def models(self) -> Catalogue:

@@ -28,7 +28,7 @@ from domain.keys import OUTCOME, REEMBEDDED, REQUESTED, request_key
 from domain.money import charge_nano_usd
 from domain.ports.event_log import AppendStatus, EventLog, InstanceFenced, LogUnavailable, NewEvent, StoredEvent
 from domain.selection import Selection
-from gateway.service import outcomes
+from gateway.service import outcomes, refusals
 from gateway.service.pending import Listener, Pending, State
 from gateway.wire.messages import EmbeddingResult
 
@@ -117,7 +117,7 @@ class Replays:
                 if requested is None:
                     raise LogUnavailable("the attempt that the append found is not to be seen")
                 if requested.fingerprint != printable(pending.fingerprint):
-                    self._service.leave(pending, self._service.id_reused())
+                    self._service.leave(pending, refusals.id_reused())
                 elif outcome is None and self._own(pending, requested):
                     # The append was sent twice because its first answer was lost: the event that was found is this one.
                     pending.replaying = False
@@ -133,7 +133,7 @@ class Replays:
                     self._service.commit_requested(pending)
                     return
         except (LogUnavailable, InstanceFenced, AppenderClosed, QueueFull) as error:
-            self._service.leave(pending, self._service.log_error(error))
+            self._service.leave(pending, refusals.log_error(error))
         except GatewayError as error:
             self._service.leave(pending, error)
 
@@ -147,7 +147,7 @@ class Replays:
         try:
             _, outcome = await self._attempt(pending)
         except LogUnavailable as error:
-            self._service.leave(pending, self._service.log_error(error))
+            self._service.leave(pending, refusals.log_error(error))
             return
         if outcome is not None and outcome.event_id == event_id and outcome.type == data.TYPE:
             self._service.conclude(pending, data, event_id)

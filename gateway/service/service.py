@@ -21,7 +21,7 @@ from domain.catalogue import Catalogue
 from domain.errors import GatewayError
 from domain.events import EmbeddingFailed, EmbeddingGenerated, EventData
 from domain.fingerprint import body_fingerprint, text_fingerprint
-from domain.ports.event_log import Appended, AppendStatus, EventLog, InstanceFenced
+from domain.ports.event_log import Appended, AppendStatus, EventLog, InstanceFenced, LogUnavailable
 from domain.ports.provider import Text
 from domain.ports.tokenizer import Tokenizer
 from domain.ports.vector_cache import VectorCache
@@ -29,7 +29,7 @@ from domain.tenancy import Directory, Principal
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.replies import Reply
 from gateway.secrets import seal_metadata
-from gateway.service import admission, counting, outcomes
+from gateway.service import admission, counting, outcomes, refusals
 from gateway.service.deadlines import Deadlines
 from gateway.service.pending import Listener, Pending, State, late
 from gateway.service.replay import Replays
@@ -132,11 +132,7 @@ class RequestService:
         if tenant is None:
             raise GatewayError("forbidden", "an installation key cannot generate embeddings: use a key of a tenant")
         if self.draining:
-            raise GatewayError(
-                "draining",
-                "this gateway is shutting down: send the request again on a new connection",
-                retry_after_ms=0,
-            )
+            raise refusals.draining()
         admission.check_texts(texts, self.limits)
         deadline = started + admission.deadline_seconds(message)
         admission.metadata_bytes(message)
@@ -173,11 +169,7 @@ class RequestService:
     def _join(self, first: Pending, fingerprint: bytes, listener: Listener) -> Ticket:
         """A resend while the first is in flight waits for it."""
         if first.fingerprint != fingerprint:
-            raise GatewayError(
-                "id_reused",
-                "this id is in flight with another body: an id stands for one request; use a new id for a new request",
-                details={"field": "id"},
-            )
+            raise refusals.id_reused(in_flight=True)
         listener.timer = self._loop.call_at(listener.deadline, self._late, listener)
         if first.message.stream or first.given_up is not None:
             # Its earlier chunks are gone, or nothing good will come of it: what becomes of it shows once it is done.
@@ -209,11 +201,7 @@ class RequestService:
             self._loop.call_soon(self._answer_dry_run, pending, result)
             return
         if not self._appender.healthy:
-            raise GatewayError(
-                "unavailable",
-                "the event log cannot be reached, so nothing may be spent: try again shortly",
-                retry_after_ms=1000,
-            )
+            raise refusals.log_error(LogUnavailable())
         key, space = self._tenant_keys[pending.tenant], pending.selection.space
         pending.keys = [text_fingerprint(key, space, pending.message.input_type, text) for text in pending.texts]
         self.commit_requested(pending)
@@ -242,20 +230,18 @@ class RequestService:
             self._appender.submit(event, lambda appended: self._requested(pending, appended), refusable=True)
         except QueueFull:
             self.vectors.retract(pending)
-            raise GatewayError(
-                "overloaded", "the event log's queue is full: slow down and try again", retry_after_ms=500
-            ) from None
+            raise refusals.overloaded() from None
 
     def _requested(self, pending: Pending, appended: Appended | Exception) -> None:
         if isinstance(appended, Exception):
-            self.leave(pending, self.log_error(appended))
+            self.leave(pending, refusals.log_error(appended))
         elif appended.status is AppendStatus.APPENDED:
             self.proceed(pending)
         elif appended.status is AppendStatus.DUPLICATE:
             self.vectors.retract(pending)
             self.spawn(pending, self._replays.resolve(pending))
         elif appended.status is AppendStatus.MISMATCH:
-            self.leave(pending, self.id_reused())
+            self.leave(pending, refusals.id_reused())
         else:
             # Only the sender's strings are free in this event: one of them has a character that no log takes.
             self.leave(
@@ -270,24 +256,6 @@ class RequestService:
             pending.state = State.RUNNING
             pending.dispatched_at = self._loop.time()
             self.vectors.fill(pending)
-
-    @staticmethod
-    def id_reused() -> GatewayError:
-        """The refusal of an id that already stands for another body."""
-        return GatewayError(
-            "id_reused",
-            "this id was used with another body: an id stands for one request; use a new id for a new request",
-            details={"field": "id"},
-        )
-
-    @staticmethod
-    def log_error(error: Exception) -> GatewayError:
-        """What an asker is told when the log did not take its event."""
-        if isinstance(error, InstanceFenced):
-            return GatewayError(
-                "unavailable", "this gateway lost its lease and starts anew: send the request again", retry_after_ms=500
-            )
-        return GatewayError("unavailable", "the event log cannot be reached: try again shortly", retry_after_ms=1000)
 
     # -- outcomes -----------------------------------------------------------------------------------------------------
 
@@ -322,11 +290,11 @@ class RequestService:
             self._appender.submit(event, lambda appended: self._settled(pending, data, event.event_id, appended))
         except QueueFull:
             # The bounded store of outcomes is full while the log is away: the reconciler will call this attempt abandoned.
-            self.leave(pending, self.log_error(QueueFull()))
+            self.leave(pending, refusals.log_error(QueueFull()))
 
     def _settled(self, pending: Pending, data: EventData, event_id: bytes, appended: Appended | Exception) -> None:
         if isinstance(appended, Exception):
-            self.leave(pending, self.log_error(appended))
+            self.leave(pending, refusals.log_error(appended))
             return
         if appended.status is AppendStatus.APPENDED:
             self.conclude(pending, data, event_id)
@@ -463,9 +431,7 @@ class RequestService:
         except Exception as error:
             trace = pending.trace or new_trace_id()
             _log.error("slow_path_failed", code="internal", tenant=pending.tenant, trace=trace, exc_info=error)
-            refusal = GatewayError(
-                "internal", "the gateway failed; its operator finds why by this trace id", details={"trace": trace}
-            )
+            refusal = refusals.internal(trace)
             if pending.running and not pending.replaying:
                 self.failed(pending, refusal)
             elif not pending.ended:
@@ -477,7 +443,7 @@ class RequestService:
             if pending.running:
                 self.vectors.withdraw(pending)
             pending.listeners += self._replays.take(pending)
-            self.leave(pending, self.log_error(InstanceFenced()))
+            self.leave(pending, refusals.log_error(InstanceFenced()))
 
     def rebind(self, appender: Appender, instance: str) -> None:
         """Go on as another instance of the log."""
