@@ -22,6 +22,7 @@ from adapters.providers.registry import api_key
 from gateway.places import Places
 from gateway.secrets import MasterKey, SecretKeyError
 from gateway.settings import Settings
+from gateway.turn import turn
 
 _log = structlog.get_logger("emberlog.house")
 
@@ -60,9 +61,10 @@ async def open_house(settings: Settings, *, valkey: bool = True) -> AsyncIterato
     if not settings.embedded_postgres and not want_valkey:
         yield House(await _external(settings, None), master_key(settings))
         return
-    services = await EmbeddedServices.start(
-        settings.data_dir, postgres=settings.embedded_postgres, valkey=want_valkey, on_event=_report
-    )
+    async with turn(settings.data_dir):
+        services = await EmbeddedServices.start(
+            settings.data_dir, postgres=settings.embedded_postgres, valkey=want_valkey, on_event=_report
+        )
     async with services:
         if settings.embedded_postgres:
             await migrate(services.owner_dsn)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -17,7 +15,6 @@ from uuid import UUID
 import msgspec
 
 from adapters.embedded import DataFolderInUse, EmbeddedServices, running
-from adapters.embedded.layout import make_data_folder
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.migrator import SchemaStatus, migrate, schema_state
 from adapters.postgres.pool import connect
@@ -29,11 +26,10 @@ from gateway.instance import describe
 from gateway.places import Places
 from gateway.secrets import MasterKey
 from gateway.settings import Settings
+from gateway.turn import PATIENCE_SECONDS, turn
 from projections.cursor import evict_owners
 from projections.usage.query import utc_text
 
-PATIENCE_SECONDS = 60.0
-"""How long a command waits for another command, or for a gateway that is starting or stopping."""
 COMMAND_LEASE_SECONDS = 60.0
 _BATCH = 1000
 
@@ -136,7 +132,9 @@ async def open_places(settings: Settings, *, migrated: bool = True) -> AsyncIter
             raise NotReady(state.message)
         yield Places(dsn, owner, None), False
         return
-    async with _turn(settings.data_dir):
+    if not settings.data_dir.exists():
+        print(f"emberlog: there is no data folder yet: making {settings.data_dir}", file=sys.stderr)
+    async with turn(settings.data_dir):
         found = await _gateway_places(settings.data_dir)
         if found is None:
             async with _own_postgres(settings.data_dir, migrated) as places:
@@ -210,30 +208,3 @@ async def _own_postgres(data_dir: Path, migrated: bool) -> AsyncIterator[Places]
             finally:
                 await connection.close()
         yield Places(services.app_dsn, services.owner_dsn, None)
-
-
-@asynccontextmanager
-async def _turn(data_dir: Path) -> AsyncIterator[None]:
-    """One command at a time where no gateway runs: none may find another's short-lived Postgres and lose it halfway."""
-    handle = _open_lock(data_dir)
-    give_up = time.monotonic() + PATIENCE_SECONDS
-    try:
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > give_up:
-                    raise NotReady(
-                        f"another command has been using the data folder {data_dir} for {PATIENCE_SECONDS:.0f} s: wait for it, or end it"
-                    ) from None
-                await asyncio.sleep(0.05)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _open_lock(data_dir: Path) -> int:
-    if not data_dir.exists():
-        print(f"emberlog: there is no data folder yet: making {data_dir}", file=sys.stderr)
-    return os.open(make_data_folder(data_dir) / "command.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

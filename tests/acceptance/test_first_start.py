@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from emberlog_client import Client
 from tests.acceptance.http import request
 from tests.acceptance.site import Site
+from tests.support.waiting import until
 
 _KEY = re.compile(r"em_[0-9a-f]{16}_[A-Za-z0-9_-]{43}")
 
@@ -86,3 +88,20 @@ async def test_an_endpoint_that_cannot_work_is_refused_before_anything_is_made(f
     assert refused.code == 1
     assert "OPENAI_API_KEY" in refused.err
     assert not keyless.data_dir.exists()
+
+
+@pytest.mark.usefixtures("_plain_environment")
+async def test_a_gateway_that_starts_while_commands_use_the_folder_waits_its_turn(folder: Path) -> None:
+    site = Site(folder, None)
+    gateway = site.gateway()
+    commands = [asyncio.create_task(site.run("tenants", "create", f"early-{n}")) for n in range(3)]
+    await until(site.data_dir.exists, what="a command has begun")
+    await gateway.start()
+    try:
+        ended = await asyncio.gather(*commands)
+        assert [e.code for e in ended] == [0, 0, 0], [e.err for e in ended]
+        names = {tenant["id"] for tenant in await site.ask("tenants", "list")}
+        assert {"early-0", "early-1", "early-2"} <= names
+        assert gateway.key is not None, "what commands did before is no reason to withhold the development key"
+    finally:
+        assert await gateway.stop() == 0
