@@ -59,6 +59,8 @@ class DirectoryTail:
                 await self.catch_up()
             except LogUnavailable as error:
                 self._logger.warning("directory_behind", reason=str(error))
+            except Exception as error:  # revocations must go on taking effect, whatever else is wrong
+                self._logger.error("directory_stuck", position=self._directory.position, exc_info=error)
             try:
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._wake.wait()
