@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.emberlog-setup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check bench format lock clean
+.PHONY: help setup demo serve test check bench format docs lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ bench: setup ## measure this machine: requests/s, latency, CPU per request, text
 format: setup ## format the code
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
+
+docs: setup ## write docs/events.md from the event types
+	$(BIN)/python -m gateway.events_page > docs/events.md
 
 lock: ## recompile requirements.lock from the ranges in pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \

@@ -200,3 +200,9 @@ def test_nothing_points_to_one_machine_or_beside_the_repository() -> None:
         if path.is_file():
             found = elsewhere.search(path.read_bytes().decode("utf-8", "replace"))
             assert found is None, f"{name}: {found[0] if found else ''}"
+
+
+def test_the_page_of_events_is_the_one_that_make_docs_writes() -> None:
+    from gateway.events_page import page
+
+    assert (ROOT / "docs" / "events.md").read_text() == page()
