@@ -14,7 +14,7 @@ _HEAD = """# Events
 
 Every event of the log, as `emberlog events tail --json` shows it. This page is made from the code by `make docs`.
 
-Each event has a `position` (1..N without a gap), an `event_id` (a UUID that never changes), the `tenant` (`_system` for the installation's
+Each event has a `position` (1..N without a gap), an `id` (a UUID that never changes), the `tenant` (`_system` for the installation's
 own), a `stream`, a `version` within the stream for decisions (null for facts), its `type` and `schema_version`, `recorded_at` and `data`.
 No event holds a text, a vector, a token or a key: fingerprints are keyed per tenant, free metadata is sealed with the tenant's key.
 
