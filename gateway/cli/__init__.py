@@ -10,7 +10,12 @@ from gateway.cli.run import bench, demo, serve
 from gateway.cli.usage import usage
 
 app = typer.Typer(
-    name="emberlog", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
+    name="emberlog",
+    help="An event-sourced embedding gateway: `emberlog demo` shows it, `emberlog serve` runs it.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
 )
 app.command()(serve)
 app.command()(demo)
