@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from os import urandom
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
@@ -24,6 +24,9 @@ from websockets.server import ServerProtocol
 
 from gateway.wire.frames import BINARY, CLOSE, PING, PONG, FrameReader, close_payload, frame, header
 from gateway.wire.link import LinkHandler, LinkSettings
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGISendEvent
 
 _log = structlog.get_logger("emberlog.transport")
 EXTENSION = "emberlog.link"
@@ -92,6 +95,12 @@ class WireTransport(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if self.response.status_code == 101:
             self.scope["extensions"][EXTENSION] = self  # type: ignore[assignment]  # a free-form map by the ASGI spec
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """As uvicorn's; a refused upgrade that has been answered is done, and not an error for the log that strangers could fill."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+            self.handshake_complete = True
 
     def attach(self, handler: LinkHandler, settings: LinkSettings, max_size: int) -> None:
         """Hand the connection over to a session."""

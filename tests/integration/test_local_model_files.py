@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -216,3 +217,16 @@ def test_the_graph_is_valid_onnx_and_only_points_to_the_weights() -> None:
     outside = [tensor for tensor in model.graph.initializer if tensor.external_data]
     assert {entry.value for tensor in outside for entry in tensor.external_data if entry.key == "location"} == {WEIGHTS}
     assert len(outside) == 5 + 6 * 16
+
+
+def test_loading_the_runtime_leaves_no_telemetry_behind(tmp_path: Path) -> None:
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    subprocess.run(
+        [sys.executable, "-c", "import adapters.providers.local.model"],
+        check=True,
+        env=environment,
+        cwd=ROOT,
+        timeout=60,
+    )
+    assert list(tmp_path.rglob("*")) == []

@@ -157,11 +157,12 @@ async def test_a_valid_key_that_may_not_embed_closes_with_4403(gateway: Gateway,
 
 @pytest.mark.parametrize(("key", "status"), [("em_wrong", 401), (INSTALLATION_KEY, 403), (BILLING_KEY, 403)])
 async def test_a_bad_header_credential_is_refused_before_the_upgrade_with_a_json_error(
-    gateway: Gateway, key: str, status: int
+    gateway: Gateway, key: str, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(InvalidStatus) as refused:
         async with gateway.client(key):
             pass
+    assert [r for r in caplog.records if r.name.startswith("uvicorn")] == [], "strangers must not fill the log"
     assert refused.value.response.status_code == status
     assert b'"code":"unauthorized"' in (refused.value.response.body or b"") or status == 403
 
