@@ -244,7 +244,7 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
         return Configured(**overrides)
     except ValidationError as error:
         lines = [
-            f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}"
+            f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg'].removeprefix('Value error, ')}"
             for e in error.errors(include_url=False, include_input=False)
         ]
         raise InvalidSettings("\n".join(lines)) from None

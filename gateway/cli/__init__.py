@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from gateway.cli import events, keys, log, tenants
 from gateway.cli.migrate import migrate
 from gateway.cli.run import bench, demo, serve
 from gateway.cli.usage import usage
+from gateway.version import server_version
 
 app = typer.Typer(
     name="emberlog",
@@ -17,6 +20,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(server_version())
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None: ...
+
+
 app.command()(serve)
 app.command()(demo)
 app.command()(bench)

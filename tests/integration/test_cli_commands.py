@@ -229,3 +229,9 @@ async def test_a_view_that_does_not_reach_the_head_in_time_is_not_passed_off_as_
     )
     error = refused(await cli.run("usage", "--wait", "0.5", "--json"))
     assert "position 0 of 1" in error
+
+
+async def test_the_version_is_told() -> None:
+    from importlib.metadata import version
+
+    assert (await Cli({}).run("--version")).out.strip() == version("emberlog")
