@@ -392,12 +392,12 @@ async def test_answers_of_one_turn_leave_in_one_write(gateway: Gateway) -> None:
         link = next(iter(gateway.registry.sessions)).link
         writes: list[int] = []
         transport: Any = link.transport  # type: ignore[attr-defined]  # the transport under the link
-        link.transport = _Counting(transport, writes)  # type: ignore[attr-defined]
+        link.transport = _Counting(transport, writes)  # type: ignore[attr-defined]  # as above
         for ticket in gateway.service.tickets:
             ticket.answer()
         assert [(await client.receive())["id"] for i in range(5)] == [f"r{i}" for i in range(5)]
         assert writes == [5]
-        link.transport = transport  # type: ignore[attr-defined]
+        link.transport = transport  # type: ignore[attr-defined]  # as above
 
 
 class _Counting:

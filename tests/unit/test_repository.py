@@ -77,7 +77,7 @@ def test_every_emberlog_command_in_a_document_exists(path: Path) -> None:
         for word in line.split()[1:]:
             if not hasattr(at, "commands") or not re.fullmatch(r"[a-z-]+", word) or word.startswith("-"):
                 break
-            group: Group = at  # type: ignore[assignment]
+            group: Group = at  # type: ignore[assignment]  # it has commands, so it is one
             assert word in group.commands, line
             at = group.commands[word]
 

@@ -32,7 +32,7 @@ class Clock(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self.now
 
-    def call_later(self, delay, callback, *args, context=None):  # type: ignore[no-untyped-def,override]
+    def call_later(self, delay, callback, *args, context=None):  # type: ignore[no-untyped-def,override]  # one timer is enough here
         handle = Handle(self.now + delay, callback)
         self.handles.append(handle)
         return handle

@@ -91,7 +91,7 @@ async def _order(rig: Rig) -> tuple[list[str], list[str]]:
         answered.extend(e.type for e in rig.log.store.events)
         told(*answer)  # type: ignore[arg-type]  # handed on as it came
 
-    reply.result = result  # type: ignore[method-assign]
+    reply.result = result  # type: ignore[method-assign]  # to watch it
     await reply.wait()
     return called, answered
 

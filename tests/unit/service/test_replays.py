@@ -28,7 +28,7 @@ async def test_a_resend_repeats_the_answer_with_the_first_event_usage_and_cost_a
         first.answer.cost,
     )
     assert first.rows is not None
-    np.testing.assert_array_equal(again.rows, first.rows)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(again.rows, first.rows)  # type: ignore[arg-type]  # None would not be equal
     assert len(rig.provider.calls) == 1
     assert len(await rig.events("embedding.generated")) == 1
 
