@@ -362,11 +362,4 @@ EVENT_TYPES: dict[str, type[EventData]] = {
 }
 """Type name -> the struct of its data."""
 
-_encoder = msgspec.json.Encoder()
-_decoders = {name: msgspec.json.Decoder(struct) for name, struct in EVENT_TYPES.items()}
-encode_data = _encoder.encode
-
-
-def decode_data(event_type: str, data: bytes) -> EventData:
-    """The typed data of an event. Raises KeyError for a type this build does not know, msgspec.ValidationError for a bad shape."""
-    return _decoders[event_type].decode(data)
+encode_data = msgspec.json.Encoder().encode

@@ -18,8 +18,9 @@ from adapters.embedded import DataFolderInUse, EmbeddedServices, running
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.migrator import SchemaStatus, migrate, schema_state
 from adapters.postgres.pool import connect
+from domain.decoding import decode_decision
 from domain.errors import GatewayError
-from domain.events import EVENT_TYPES, KeyCreated, KeyRevoked, TenantCreated, decode_data
+from domain.events import KeyCreated, KeyRevoked, TenantCreated
 from domain.ports.event_log import StoredEvent
 from gateway.house import NotReady, master_key
 from gateway.instance import describe
@@ -76,13 +77,15 @@ class Installation:
             await self.log.fence_instance(instance)
 
     async def decisions(self) -> AsyncIterator[tuple[StoredEvent, Any]]:
-        """Every decision event that this build knows, with its data, up to the head as of the call."""
+        """Every decision event that this build can read, with its data, up to the head as of the call."""
         after, head = 0, await self.log.head()
         while after < head and (events := await self.log.read_decisions(after, _BATCH)):
             for event in events:
                 after = event.position
-                if event.type in EVENT_TYPES and after <= head:
-                    yield event, decode_data(event.type, event.data)
+                if after > head:
+                    return
+                if (data := decode_decision(event.type, event.data, event.schema_version)) is not None:
+                    yield event, data
 
     async def tenants(self) -> list[TenantRecord]:
         """Every tenant, in the order of their creation."""

@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import structlog
 
-from domain.events import EVENT_TYPES, EventData, decode_data
+from domain.decoding import decode_decision
+from domain.events import EventData
 from domain.ports.event_log import EventLog, LogUnavailable, StoredEvent
 from domain.tenancy import Directory
 
@@ -33,6 +34,7 @@ class DirectoryTail:
         self._wake = asyncio.Event()
         self._caught_up = asyncio.Condition()
         self._logger = structlog.get_logger("emberlog.tail")
+        self._passed: set[tuple[str, int]] = set()
 
     def wake(self) -> None:
         """There may be something new."""
@@ -70,15 +72,24 @@ class DirectoryTail:
             self._wake.clear()
 
     async def _fold(self, event: StoredEvent) -> None:
-        if event.type not in EVENT_TYPES:
-            # A newer gateway wrote it: what it means is unknown here, so it changes nothing here.
-            self._directory.position = event.position
-            return
         try:
-            data = decode_data(event.type, event.data)
+            data = decode_decision(event.type, event.data, event.schema_version)
         except msgspec.ValidationError as error:
             self._logger.error("event_unreadable", position=event.position, type=event.type, reason=str(error))
             self._directory.position = event.position
             return
+        if data is None:
+            self._of_newer_build(event)
+            self._directory.position = event.position
+            return
         await self._observe(event, data)
         self._directory.apply(event.position, event.tenant, data, event.version)
+
+    def _of_newer_build(self, event: StoredEvent) -> None:
+        """A newer gateway wrote it: what it means is unknown here, so it changes nothing here; once a kind, say so."""
+        kind = (event.type, event.schema_version)
+        if kind not in self._passed:
+            self._passed.add(kind)
+            self._logger.warning(
+                "event_of_newer_build", position=event.position, type=event.type, schema_version=event.schema_version
+            )

@@ -6,7 +6,8 @@ from uuid import UUID
 
 from adapters.postgres.pool import UNREACHABLE, Pool
 from adapters.postgres.statements import statement
-from domain.events import EmbeddingRequested, decode_data
+from domain.decoding import decode_data
+from domain.events import EmbeddingRequested
 from domain.ports.event_log import LogUnavailable
 
 _LIVE = statement("live_instances")
@@ -19,14 +20,17 @@ async def live_instances(pool: Pool, description: str | None = None) -> list[UUI
 
 
 async def open_of_fenced(pool: Pool, limit: int) -> list[tuple[str, EmbeddingRequested]]:
-    """Up to `limit` attempts, with their tenants, that no outcome can come for any more. Raises `LogUnavailable`."""
+    """Up to `limit` attempts, with their tenants, that no outcome can come for any more.
+
+    Those written in a newer schema version are left to a gateway that knows it. Raises `LogUnavailable`.
+    """
     try:
-        rows = await pool.fetch(_OPEN, limit)
+        rows = await pool.fetch(_OPEN, limit, EmbeddingRequested.SCHEMA)
     except UNREACHABLE as error:
         raise LogUnavailable(f"the requests view is out of reach: {type(error).__name__}") from error
     found = []
-    for tenant, data in rows:
-        requested = decode_data(EmbeddingRequested.TYPE, data)
+    for tenant, data, schema_version in rows:
+        requested = decode_data(EmbeddingRequested.TYPE, data, schema_version)
         assert isinstance(requested, EmbeddingRequested)
         found.append((tenant, requested))
     return found

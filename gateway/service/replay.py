@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from adapters.appender import Appender, AppenderClosed, QueueFull
 from domain.catalogue import Catalogue
+from domain.decoding import decode_data
 from domain.errors import GatewayError
 from domain.events import (
     EmbeddingAbandoned,
@@ -21,7 +22,6 @@ from domain.events import (
     EmbeddingReembedded,
     EmbeddingRequested,
     EventData,
-    decode_data,
 )
 from domain.fingerprint import printable, text_fingerprint
 from domain.keys import OUTCOME, REEMBEDDED, REQUESTED, request_key
@@ -167,7 +167,7 @@ class Replays:
         stored = found.get(keys[0])
         if stored is None:
             return None, None
-        data = decode_data(stored.type, stored.data)
+        data = decode_data(stored.type, stored.data, stored.schema_version)
         assert isinstance(data, EmbeddingRequested)
         return data, found.get(keys[1])
 
@@ -181,7 +181,7 @@ class Replays:
 
     async def _repeated(self, pending: Pending, outcome: StoredEvent) -> bool:
         """Repeat a binding outcome; False when it binds nothing and the resend is the next attempt."""
-        data: EventData = decode_data(outcome.type, outcome.data)
+        data: EventData = decode_data(outcome.type, outcome.data, outcome.schema_version)
         if isinstance(data, EmbeddingGenerated):
             await self._repeat_result(pending, outcome, data)
             return True

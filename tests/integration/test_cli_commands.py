@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from adapters.postgres.migrator import load_migrations
-from domain.events import decode_data
+from domain.decoding import decode_data
 from domain.tenancy import Directory
 from tests.support.cli import Cli, Outcome
 from tests.support.databases import execute, with_user
@@ -92,7 +92,9 @@ async def test_the_directory_of_a_gateway_accepts_a_key_made_by_the_command(cli:
     directory = Directory()
     for event in (await cli.json("events", "tail"))["events"]:
         directory.apply(
-            event["position"], event["tenant"], decode_data(event["type"], json.dumps(event["data"]).encode())
+            event["position"],
+            event["tenant"],
+            decode_data(event["type"], json.dumps(event["data"]).encode(), event["schema_version"]),
         )
     principal = directory.authenticate(created["key"], time.time())
     assert (principal.key, principal.tenant, set(principal.scopes)) == (created["id"], None, {"operator"})

@@ -16,8 +16,9 @@ from adapters.appender import Appender
 from adapters.memory.event_log import MemoryEventLog
 from adapters.memory.vector_cache import LruVectorCache
 from domain.catalogue import Catalogue, Endpoint, Model, Offering, Price
+from domain.decoding import decode_data
 from domain.errors import GatewayError
-from domain.events import EventData, decode_data
+from domain.events import EventData
 from domain.ports.provider import EmbedAnswer, EmbedCall, Text
 from domain.tenancy import Directory, Principal
 from gateway.dispatch.dispatcher import Dispatcher
@@ -154,7 +155,7 @@ class Rig:
     async def events(self, kind: str | None = None) -> list[EventData]:
         """The log's events in order, of one type or of all."""
         stored = await self.log.read(0, 10_000)
-        return [decode_data(e.type, e.data) for e in stored if kind in (None, e.type)]
+        return [decode_data(e.type, e.data, e.schema_version) for e in stored if kind in (None, e.type)]
 
 
 def make_catalogue() -> Catalogue:
