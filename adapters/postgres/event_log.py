@@ -17,6 +17,7 @@ from domain.ports.event_log import (
     Appended,
     AppendStatus,
     InstanceFenced,
+    LogDamaged,
     LogIdentity,
     LogUnavailable,
     NewEvent,
@@ -31,7 +32,7 @@ _APPEND_SECONDS = 10.0
 """An append takes milliseconds and waits at most 5 s for the lock; a server that has not answered by then is not well."""
 _EPOCH_2000 = 946_684_800_000_000
 """Microseconds from 1970 to 2000, where Postgres counts from."""
-_READER_SETTINGS = {
+READER_SETTINGS = {
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
     "jit": "off",
@@ -61,7 +62,7 @@ class PostgresEventLog:
         pool = reading = None
         try:
             pool = await open_pool(dsn, "gateway", max_size=pool_size)
-            reading = await open_pool(dsn, "log reader", max_size=readers, settings=_READER_SETTINGS)
+            reading = await open_pool(dsn, "log reader", max_size=readers, settings=READER_SETTINGS)
             await pool.fetchval("SELECT emberlog.ensure_partitions()")
         except BaseException as error:
             for opened in (pool, reading):
@@ -134,11 +135,14 @@ class PostgresEventLog:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     async def read(self, after: int, limit: int) -> list[StoredEvent]:
-        """See `EventLog.read`. Raises `RuntimeError` if the log has a gap, which no append leaves."""
+        """See `EventLog.read`."""
         events = _stored(await self._fetch(self._readers, self._read_sql, after, limit))
         if events and (events[0].position != after + 1 or events[-1].position != after + len(events)):
-            raise RuntimeError(
-                f"the log has a gap behind position {after}, which no append leaves: it was changed by hand; restore it from a backup"
+            missing = next(at for at, event in enumerate(events, after + 1) if event.position != at)
+            raise LogDamaged(
+                missing,
+                f"the log has no event at position {missing}, though there are later ones, which no append leaves: it was changed by "
+                "hand; see `emberlog log verify`, and restore it from a backup",
             )
         return events
 

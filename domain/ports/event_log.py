@@ -87,6 +87,14 @@ class LogUnavailable(Exception):
     """The log could not be reached, or the answer was lost. After an append the outcome is unknown: send the same events again."""
 
 
+class LogDamaged(Exception):
+    """Events that were committed are missing or cannot be read: no append leaves that. `position` is the first one missing."""
+
+    def __init__(self, position: int, message: str) -> None:
+        super().__init__(message)
+        self.position = position
+
+
 class InstanceFenced(Exception):
     """The appending instance was fenced: its lease ran out or it was declared dead. It must stop and start as a new instance."""
 
@@ -106,7 +114,7 @@ class EventLog(Protocol):
         ...
 
     async def read(self, after: int, limit: int) -> list[StoredEvent]:
-        """Up to `limit` events with position > `after`, in order, without a gap."""
+        """Up to `limit` events with position > `after`, in order, without a gap. Raises `LogDamaged` where there is one."""
         ...
 
     async def read_decisions(self, after: int, limit: int) -> list[StoredEvent]:

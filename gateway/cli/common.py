@@ -46,7 +46,7 @@ def execute(config: Path | None, work: Callable[[Settings], Awaitable[T]]) -> T:
     from adapters.postgres.migrator import MigrationError
     from adapters.postgres.pool import RoleMissing
     from domain.errors import GatewayError
-    from domain.ports.event_log import InstanceFenced, LogUnavailable
+    from domain.ports.event_log import InstanceFenced, LogDamaged, LogUnavailable
     from gateway.house import NotReady
     from gateway.settings import InvalidSettings, load_settings
     from gateway.telemetry.logs import configure_logs
@@ -68,7 +68,15 @@ def execute(config: Path | None, work: Callable[[Settings], Awaitable[T]]) -> T:
         raise _exit(f"{error.code}: {error.message}", 2 if error.code == "invalid_config" else 1) from None
     except InvalidSettings as error:
         raise _exit(f"the settings are wrong: {error}", 1) from None
-    except (EmbeddedError, LogUnavailable, MigrationError, NotReady, ProjectionHalted, RoleMissing) as error:
+    except (
+        EmbeddedError,
+        LogDamaged,
+        LogUnavailable,
+        MigrationError,
+        NotReady,
+        ProjectionHalted,
+        RoleMissing,
+    ) as error:
         raise _exit(str(error), 1) from None
     except InstanceFenced:
         raise _exit("the command took too long and was shut out of the log: run it again", 1) from None
