@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from domain.errors import GatewayError
 from domain.ports.event_log import InstanceFenced
+from domain.upcasters import UnknownSchema
 
 
 def draining() -> GatewayError:
@@ -29,10 +30,16 @@ def overloaded() -> GatewayError:
 
 
 def log_error(error: Exception) -> GatewayError:
-    """The log did not take an event."""
+    """The log did not take an event, or holds one that cannot be read here."""
     if isinstance(error, InstanceFenced):
         return GatewayError(
             "unavailable", "this gateway lost its lease and starts anew: send the request again", retry_after_ms=500
+        )
+    if isinstance(error, UnknownSchema):
+        return GatewayError(
+            "unavailable",
+            "a gateway of a newer release took this id: send the request again, on a new connection that may reach such a gateway",
+            retry_after_ms=1000,
         )
     return GatewayError("unavailable", "the event log cannot be reached: try again shortly", retry_after_ms=1000)
 

@@ -28,6 +28,7 @@ from domain.keys import OUTCOME, REEMBEDDED, REQUESTED, request_key
 from domain.money import charge_nano_usd
 from domain.ports.event_log import AppendStatus, EventLog, InstanceFenced, LogUnavailable, NewEvent, StoredEvent
 from domain.selection import Selection
+from domain.upcasters import UnknownSchema
 from gateway.service import outcomes, refusals
 from gateway.service.pending import Listener, Pending, State
 from gateway.wire.messages import EmbeddingResult
@@ -132,7 +133,7 @@ class Replays:
                     pending.at = time.time_ns() // 1000
                     self._service.commit_requested(pending)
                     return
-        except (LogUnavailable, InstanceFenced, AppenderClosed, QueueFull) as error:
+        except (LogUnavailable, InstanceFenced, AppenderClosed, QueueFull, UnknownSchema) as error:
             self._service.leave(pending, refusals.log_error(error))
         except GatewayError as error:
             self._service.leave(pending, error)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from uuid import UUID
 
 import pytest
+import structlog
 
 from adapters.memory.event_log import MemoryEventLog
-from domain.events import EventData, KeyRevoked, TenantCreated
+from domain.events import EventData, KeyCreated, KeyRevoked, TenantCreated
 from domain.ports.event_log import LogUnavailable, StoredEvent
-from domain.tenancy import Directory, issue_key
+from domain.tenancy import Directory, IssuedKey, issue_key
 from gateway.decisions import append_decision
 from gateway.tail import DirectoryTail
 
@@ -71,3 +73,55 @@ async def test_an_event_type_of_a_newer_release_changes_nothing_and_is_passed() 
     await tail.wait_for(2, 10)
     assert set(directory.tenants) == {"acme"}
     task.cancel()
+
+
+class _Newer(EventData, frozen=True):
+    """Data of a type this build knows, in a schema version it does not."""
+
+    key: str
+    by: str = "a field this build does not know"
+
+
+async def _key_of_acme(log: MemoryEventLog) -> tuple[UUID, IssuedKey]:
+    instance = await log.register_instance("test", 60)
+    issued = issue_key("acme", ["agent"])
+    await append_decision(log, instance, "acme", "tenant/acme", TenantCreated(tenant="acme"))
+    await append_decision(log, instance, "acme", "tenant/acme", issued.event)
+    return instance, issued
+
+
+async def test_a_revocation_in_a_newer_schema_version_takes_effect() -> None:
+    log = MemoryEventLog()
+    instance, issued = await _key_of_acme(log)
+
+    class Revoked(_Newer, frozen=True, omit_defaults=False):
+        TYPE = KeyRevoked.TYPE
+        SCHEMA = KeyRevoked.SCHEMA + 1
+
+    await append_decision(log, instance, "acme", "tenant/acme", Revoked(key=issued.event.key))
+    directory, tail, task = await _follow(log)
+    await tail.wait_for(3, 10)
+    assert issued.event.key in directory.keys
+    assert not directory.valid(issued.event.key, 0)
+    task.cancel()
+
+
+async def test_a_key_in_a_newer_schema_version_is_unknown_here_which_is_logged_once() -> None:
+    log = MemoryEventLog()
+    instance, issued = await _key_of_acme(log)
+
+    class Created(_Newer, frozen=True, omit_defaults=False):
+        TYPE = KeyCreated.TYPE
+        SCHEMA = KeyCreated.SCHEMA + 1
+
+    for key in ("0" * 16, "1" * 16):
+        await append_decision(log, instance, "acme", "tenant/acme", Created(key=key))
+    await append_decision(log, instance, "acme", "tenant/acme", KeyRevoked(key=issued.event.key))
+    directory = Directory()
+    with structlog.testing.capture_logs() as lines:
+        await DirectoryTail(log, directory, _nothing).catch_up()
+    assert set(directory.keys) == {issued.event.key}
+    assert not directory.valid(issued.event.key, 0)
+    assert [(line["event"], line["type"], line["schema_version"]) for line in lines] == [
+        ("event_of_newer_build", "key.created", 2)
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -228,3 +229,26 @@ async def test_a_replay_for_which_the_log_has_no_room_says_so_at_once(
     await again.wait()
     assert again.refusal is not None
     assert again.refusal.code == "unavailable"
+
+
+@pytest.mark.parametrize("which", ["embedding.requested", "embedding.generated"])
+async def test_an_id_that_a_newer_release_wrote_is_left_to_it_with_a_clear_answer(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    await rig.ask("one two")
+    find = rig.log.find
+
+    async def newer(keys: Sequence[bytes]) -> dict[bytes, StoredEvent]:
+        found = await find(keys)
+        return {
+            key: msgspec.structs.replace(e, schema_version=e.schema_version + (e.type == which))
+            for key, e in found.items()
+        }
+
+    monkeypatch.setattr(rig.log, "find", newer)
+    again = await rig.ask("one two")
+    assert again.refusal is not None
+    assert (again.refusal.code, again.refusal.retryable) == ("unavailable", True)
+    assert "newer release" in again.refusal.message
+    assert len(rig.provider.calls) == 1
+    assert len(await rig.events("embedding.generated")) == 1
