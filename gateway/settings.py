@@ -134,6 +134,8 @@ class Settings(BaseSettings):
     max_connections: int | None = Field(default=None, ge=1)
     max_queued_texts: int = Field(default=200_000, ge=1)
     database_pool_size: int = Field(default=4, ge=1, le=100)
+    archive_dir: AbsolutePath | None = None
+    archive_after_days: int | None = Field(default=None, ge=3, le=36_500)
     cache_bytes: int = Field(default=128 * 1024 * 1024, ge=0)
     cache_ttl_seconds: int = Field(default=3600, ge=1)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -170,6 +172,10 @@ class Settings(BaseSettings):
                 raise ValueError(f"endpoints: two are named {name!r}; names must be unique")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key go together: set both or neither")
+        if self.archive_after_days is not None and self.archive_folder is None:
+            raise ValueError(
+                "archive_after_days: with a database of your own, set archive_dir too: segments need a folder"
+            )
         if self.workers > 1 and self.redis_off:
             raise ValueError("workers: without Redis (redis_url=none) only one process is supported; set workers to 1")
         return self
@@ -184,6 +190,13 @@ class Settings(BaseSettings):
     def embedded_postgres(self) -> bool:
         """Whether the gateway runs its own Postgres in the data folder."""
         return self.database_url is None
+
+    @property
+    def archive_folder(self) -> Path | None:
+        """Where archive segments lie: the configured folder, or one in the data folder when Postgres is embedded."""
+        if self.archive_dir is None and self.embedded_postgres:
+            return self.data_dir / "archive"
+        return self.archive_dir
 
     @property
     def redis_off(self) -> bool:

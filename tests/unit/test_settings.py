@@ -123,3 +123,24 @@ def test_a_trusted_proxy_that_is_no_address_is_refused(monkeypatch: pytest.Monke
     monkeypatch.setenv("EMBERLOG_TRUSTED_PROXIES", "127.0.0.1, proxy-host")
     with pytest.raises(InvalidSettings, match=r"trusted_proxies.*proxy-host"):
         load_settings()
+
+
+def test_segments_go_to_the_data_folder_unless_the_database_is_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load_settings().archive_folder == tmp_path / ".emberlog" / "archive"
+    monkeypatch.setenv("EMBERLOG_DATABASE_URL", "postgresql://db/x")
+    assert load_settings().archive_folder is None
+    monkeypatch.setenv("EMBERLOG_ARCHIVE_DIR", str(tmp_path / "shared"))
+    assert load_settings().archive_folder == tmp_path / "shared"
+
+
+def test_archiving_by_age_needs_a_folder_and_an_age_beyond_the_dedupe_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBERLOG_ARCHIVE_AFTER_DAYS", "2")
+    with pytest.raises(InvalidSettings, match="archive_after_days"):
+        load_settings()
+    monkeypatch.setenv("EMBERLOG_ARCHIVE_AFTER_DAYS", "3")
+    assert load_settings().archive_after_days == 3
+    monkeypatch.setenv("EMBERLOG_DATABASE_URL", "postgresql://db/x")
+    with pytest.raises(InvalidSettings, match="archive_after_days: .*archive_dir"):
+        load_settings()
