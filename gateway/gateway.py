@@ -18,7 +18,6 @@ from adapters.catalogue import load as load_catalogue
 from adapters.memory.vector_cache import LruVectorCache
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.instances import open_of_fenced
-from adapters.postgres.migrator import SchemaStatus
 from adapters.postgres.tenant_keys import all_wrapped
 from adapters.postgres.wakeups import Wakeups
 from adapters.providers.local.files import default_store
@@ -374,18 +373,18 @@ class Gateway:
 
     async def readiness(self) -> tuple[bool, dict[str, object]]:
         """Whether requests can be served now, and the state of each part."""
-        schema = await self._schema.status()
+        schema = await self._schema.state()
         lag = self._runner.lag()
         behind = {name: seconds for name, (_, seconds) in lag.items() if seconds > MAX_LAG_SECONDS}
         parts: dict[str, object] = {
             "log": "ok" if self._appender.healthy else "unreachable",
-            "migrations": "unknown" if schema is None else schema.value,
+            "migrations": "unknown" if schema is None else schema.status.value,
             "projections": {
                 name: {"events": events, "seconds": round(seconds, 3)} for name, (events, seconds) in lag.items()
             },
             "draining": self.draining,
         }
-        good = self._appender.healthy and schema is SchemaStatus.CURRENT
+        good = self._appender.healthy and schema is not None and schema.serves
         return good and not behind and not self.draining, parts
 
     def _tokenizer(self, model_id: str) -> Tokenizer | None:

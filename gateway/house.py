@@ -67,7 +67,7 @@ async def open_house(settings: Settings, *, valkey: bool = True) -> AsyncIterato
         )
     async with services:
         if settings.embedded_postgres:
-            await migrate(services.owner_dsn)
+            await migrate(services.owner_dsn, after=True)  # we hold the folder: no other gateway runs
             await services.grant_app_role()
             places = Places(services.app_dsn, services.owner_dsn, _redis(settings, services.redis_url))
         else:
@@ -85,8 +85,10 @@ async def _external(settings: Settings, embedded_redis: str | None) -> Places:
     dsn = settings.database_url.get_secret_value()
     owner = settings.database_owner_url.get_secret_value() if settings.database_owner_url else dsn
     state = await schema_state(dsn)
-    if state.status is not SchemaStatus.CURRENT:
+    if not state.serves:
         raise NotReady(state.message)
+    if state.status is SchemaStatus.NEWER:
+        _log.info("schema_newer", detail=state.message)
     return Places(dsn, owner, _redis(settings, embedded_redis))
 
 

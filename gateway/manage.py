@@ -131,7 +131,7 @@ async def open_places(settings: Settings, *, migrated: bool = True) -> AsyncIter
     if settings.database_url is not None:
         dsn = settings.database_url.get_secret_value()
         owner = settings.database_owner_url.get_secret_value() if settings.database_owner_url else dsn
-        if migrated and (state := await schema_state(dsn)).status is not SchemaStatus.CURRENT:
+        if migrated and not (state := await schema_state(dsn)).serves:
             raise NotReady(state.message)
         yield Places(dsn, owner, None), False
         return
@@ -151,7 +151,7 @@ async def open_places(settings: Settings, *, migrated: bool = True) -> AsyncIter
 async def _schema_of_running_gateway(places: Places) -> None:
     """Wait for a gateway that has started its Postgres and is still migrating it. Raises `NotReady` if it never gets there."""
     give_up = time.monotonic() + PATIENCE_SECONDS
-    while (state := await schema_state(places.app_dsn)).status is not SchemaStatus.CURRENT:
+    while not (state := await schema_state(places.app_dsn)).serves:
         if state.status is not SchemaStatus.BEHIND or time.monotonic() > give_up:
             raise NotReady(state.message)
         await asyncio.sleep(0.1)
@@ -203,7 +203,7 @@ async def gateway_appears(settings: Settings) -> None:
 async def _own_postgres(data_dir: Path, migrated: bool) -> AsyncIterator[Places]:
     async with await EmbeddedServices.start(data_dir, valkey=False) as services:
         if migrated:
-            await migrate(services.owner_dsn)
+            await migrate(services.owner_dsn, after=True)
             await services.grant_app_role()
             connection = await connect(services.app_dsn, "command")
             try:

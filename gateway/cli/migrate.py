@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from gateway.cli.common import ConfigOption, JsonOption, execute, tell
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
 
+AfterOption = Annotated[
+    bool,
+    typer.Option(
+        "--after", help="Also what ends an upgrade: only when no gateway of the previous release runs any more."
+    ),
+]
 
-def migrate(json: JsonOption = False, config: ConfigOption = None) -> None:
-    """Apply the migrations that the database lacks, as its owner (EMBERLOG_DATABASE_OWNER_URL, else EMBERLOG_DATABASE_URL)."""
 
-    async def work(settings: Settings) -> list[str]:
+def migrate(after: AfterOption = False, json: JsonOption = False, config: ConfigOption = None) -> None:
+    """Apply the migrations that the database lacks, as its owner (EMBERLOG_DATABASE_OWNER_URL, else EMBERLOG_DATABASE_URL).
+
+    Gateways of the previous release go on working, unless --after is given.
+    """
+
+    async def work(settings: Settings) -> tuple[list[str], tuple[str, ...]]:
         from adapters.postgres.migrator import migrate as apply
+        from adapters.postgres.migrator import schema_state
         from gateway.manage import open_places
 
-        async with open_places(settings, migrated=False) as (places, _):
-            return await apply(places.owner_dsn)
+        async with open_places(settings, migrated=False) as (places, temporary):
+            # A database that runs for this command only has no gateway.
+            applied = await apply(places.owner_dsn, after=after or temporary)
+            return applied, (await schema_state(places.owner_dsn)).after_deploy_pending
 
-    applied = execute(config, work)
-    tell(
-        {"applied": applied},
-        json,
-        *([f"applied {name}" for name in applied] or ["nothing to do: the schema is current"]),
-    )
+    applied, pending = execute(config, work)
+    lines = [f"applied {name}" for name in applied] or ["nothing to do: the schema is current"]
+    if pending:
+        lines.append(
+            f"left for the end of the upgrade: {', '.join(pending)}. When no gateway of the previous release runs any more, run "
+            "`emberlog migrate --after`"
+        )
+    tell({"applied": applied, "after_deploy_pending": pending}, json, *lines)

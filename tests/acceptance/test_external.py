@@ -13,7 +13,7 @@ from tests.acceptance.site import Ended, Site
 from tests.support.databases import execute
 
 _LAST = "DELETE FROM emberlog.schema_migrations WHERE name = (SELECT max(name) FROM emberlog.schema_migrations)"
-_FUTURE = "INSERT INTO emberlog.schema_migrations (name, checksum) VALUES ('9999_from_the_future', '\\x00')"
+_FUTURE = "INSERT INTO emberlog.schema_migrations (name, checksum, after_deploy) VALUES ('9999_future', '\\x00', true)"
 
 
 async def _refusal(site: Site, **env: str) -> Ended:

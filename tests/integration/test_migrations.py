@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -24,6 +25,10 @@ from gateway.schema import SchemaWatch
 from tests.support.databases import execute, with_user
 
 REAL = load_migrations()
+
+
+def made(name: str, sql: str, *, after_deploy: bool = False) -> Migration:
+    return Migration(name, sql, hashlib.sha256(sql.encode()).digest(), after_deploy)
 
 
 @pytest.fixture
@@ -74,14 +79,113 @@ async def test_an_edited_migration_is_refused_by_name(postgres_dsn: str, owner: 
         await migrate(postgres_dsn)
 
 
-async def test_a_database_of_a_newer_build_is_refused(postgres_dsn: str, owner: Connection) -> None:
-    await migrate(postgres_dsn)
-    await owner.execute("INSERT INTO emberlog.schema_migrations VALUES ('9999_future', '')")
+BEFORE = made("9990_before", "CREATE TABLE emberlog.early ()")
+AFTER = made("9991_after", "DROP TABLE emberlog.early", after_deploy=True)
+LATER = made("9992_later", "CREATE TABLE emberlog.late ()")
+
+
+async def test_a_database_whose_upgrade_to_a_newer_release_is_finished_is_refused(postgres_dsn: str) -> None:
+    await migrate(postgres_dsn, migrations=[*REAL, BEFORE, AFTER])
     state = await schema_state(postgres_dsn)
-    assert (state.status, state.names) == (SchemaStatus.AHEAD, ("9999_future",))
+    assert (state.status, state.names, state.serves) == (SchemaStatus.AHEAD, ("9991_after",), False)
     assert "newer" in state.message
-    with pytest.raises(MigrationError, match="9999_future"):
+    with pytest.raises(MigrationError, match="9991_after"):
         await migrate(postgres_dsn)
+
+
+async def test_a_database_under_upgrade_to_a_newer_release_is_still_served_and_migrating_it_changes_nothing(
+    postgres_dsn: str,
+) -> None:
+    await migrate(postgres_dsn)
+    await migrate(postgres_dsn, migrations=[*REAL, BEFORE, AFTER])
+    state = await schema_state(postgres_dsn)
+    assert (state.status, state.names, state.serves) == (SchemaStatus.NEWER, ("9990_before",), True)
+    assert await migrate(postgres_dsn, after=True) == []
+
+
+async def test_what_ends_an_upgrade_waits_for_its_own_call(postgres_dsn: str, owner: Connection) -> None:
+    await migrate(postgres_dsn)
+    assert await migrate(postgres_dsn, migrations=[*REAL, BEFORE, AFTER]) == ["9990_before"]
+    assert await migrate(postgres_dsn, migrations=[*REAL, BEFORE, AFTER]) == []
+    assert await migrate(postgres_dsn, after=True, migrations=[*REAL, BEFORE, AFTER]) == ["9991_after"]
+    kinds = await owner.fetch(
+        "SELECT name, after_deploy FROM emberlog.schema_migrations WHERE name > '9' ORDER BY name"
+    )
+    assert [tuple(row) for row in kinds] == [("9990_before", False), ("9991_after", True)]
+
+
+async def test_pending_ends_of_an_upgrade_leave_the_schema_current_and_are_named(
+    postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await migrate(postgres_dsn)
+    await migrate(postgres_dsn, migrations=[*REAL, BEFORE, AFTER])
+    monkeypatch.setattr("adapters.postgres.migrator.load_migrations", lambda: [*REAL, BEFORE, AFTER])
+    state = await schema_state(postgres_dsn)
+    assert (state.status, state.names, state.after_deploy_pending) == (SchemaStatus.CURRENT, (), ("9991_after",))
+
+
+async def test_a_release_is_not_begun_before_the_upgrade_before_it_is_finished(postgres_dsn: str) -> None:
+    await migrate(postgres_dsn)
+    await migrate(postgres_dsn, migrations=[*REAL, BEFORE, AFTER])
+    with pytest.raises(MigrationError, match=r"9991_after must be applied before 9992_later.*migrate --after"):
+        await migrate(postgres_dsn, migrations=[*REAL, BEFORE, AFTER, LATER])
+    assert await migrate(postgres_dsn, after=True, migrations=[*REAL, BEFORE, AFTER, LATER]) == [
+        "9991_after",
+        "9992_later",
+    ]
+
+
+async def test_an_empty_database_gets_every_migration_in_the_order_of_the_numbers(postgres_dsn: str) -> None:
+    every = [*REAL, BEFORE, AFTER, LATER]
+    assert await migrate(postgres_dsn, migrations=every) == [m.name for m in every]
+
+
+async def test_a_record_of_migrations_from_before_there_were_two_kinds_is_read_and_mended(
+    postgres_dsn: str, owner: Connection
+) -> None:
+    await migrate(postgres_dsn)
+    await owner.execute("ALTER TABLE emberlog.schema_migrations DROP COLUMN after_deploy")
+    assert (await schema_state(postgres_dsn)).status is SchemaStatus.CURRENT
+    await owner.execute("DELETE FROM emberlog.schema_migrations WHERE name = $1", REAL[-1].name)
+    assert (await schema_state(postgres_dsn)).names == (REAL[-1].name,)
+    await owner.execute(
+        "INSERT INTO emberlog.schema_migrations (name, checksum) VALUES ($1, $2)", REAL[-1].name, REAL[-1].checksum
+    )
+    assert await migrate(postgres_dsn) == []
+    assert await owner.fetchval("SELECT count(*) FROM emberlog.schema_migrations WHERE NOT after_deploy") == len(REAL)
+
+
+async def test_a_migration_waits_in_short_turns_for_a_table_in_use_so_that_others_go_on(
+    postgres_dsn: str, owner: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.postgres.migrator.LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("adapters.postgres.migrator.PAUSE_SECONDS", 0.1)
+    await migrate(postgres_dsn)
+    change = made("9993_change", "ALTER TABLE emberlog.instances ADD COLUMN later text")
+    other = await connect(postgres_dsn, "reader", role=False)
+    async with owner.transaction():
+        await owner.fetch("SELECT FROM emberlog.instances")
+        changing = asyncio.create_task(migrate(postgres_dsn, migrations=[*REAL, change]))
+        for _ in range(20):
+            await other.execute("SET statement_timeout = 2000; SELECT FROM emberlog.instances")
+        assert not changing.done()
+    assert await changing == ["9993_change"]
+    await other.close()
+
+
+async def test_a_migration_that_never_gets_its_table_says_so_and_changes_nothing(
+    postgres_dsn: str, owner: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.postgres.migrator.LOCK_SECONDS", 0.05)
+    monkeypatch.setattr("adapters.postgres.migrator.PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("adapters.postgres.migrator.LOCK_TRIES", 3)
+    await migrate(postgres_dsn)
+    change = made("9993_change", "ALTER TABLE emberlog.instances ADD COLUMN later text")
+    async with owner.transaction():
+        await owner.fetch("SELECT FROM emberlog.instances")
+        with pytest.raises(MigrationError, match=r"9993_change .*in use.*pg_stat_activity"):
+            await migrate(postgres_dsn, migrations=[*REAL, change])
+    assert (await schema_state(postgres_dsn)).status is SchemaStatus.CURRENT
 
 
 async def test_a_failing_migration_is_rolled_back_whole_and_those_before_it_stay(
@@ -171,15 +275,23 @@ async def test_the_application_may_rewrite_read_models_made_by_later_migrations(
         await application.close()
 
 
-async def test_a_running_gateway_sees_when_the_schema_is_no_longer_its_own(
+async def test_a_running_gateway_sees_a_newer_schema_and_when_it_is_no_longer_its_own(
     migrated_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = await open_pool(migrated_dsn, "watch")
     watch = SchemaWatch(pool)
-    assert await watch.status() is SchemaStatus.CURRENT
-    await execute(migrated_dsn, "INSERT INTO emberlog.schema_migrations (name, checksum) VALUES ('9999_newer', '')")
-    assert await watch.status() is SchemaStatus.CURRENT, "it looks at most once in a few seconds"
+
+    async def seen(watch: SchemaWatch) -> SchemaStatus | None:
+        state = await watch.state()
+        return None if state is None else state.status
+
+    record = "INSERT INTO emberlog.schema_migrations (name, checksum, after_deploy) VALUES"
+    assert await seen(watch) is SchemaStatus.CURRENT
+    await execute(migrated_dsn, f"{record} ('9998_newer', '', false)")
+    assert await seen(watch) is SchemaStatus.CURRENT, "it looks at most once in a few seconds"
     monkeypatch.setattr("gateway.schema.LOOK_SECONDS", 0)
-    assert await SchemaWatch(pool).status() is SchemaStatus.AHEAD
+    assert await seen(SchemaWatch(pool)) is SchemaStatus.NEWER
+    await execute(migrated_dsn, f"{record} ('9999_newest', '', true)")
+    assert await seen(SchemaWatch(pool)) is SchemaStatus.AHEAD
     await pool.close()
-    assert await SchemaWatch(pool).status() is None
+    assert await seen(SchemaWatch(pool)) is None
