@@ -136,7 +136,7 @@ class PostgresEventLog:
 
     async def read(self, after: int, limit: int) -> list[StoredEvent]:
         """See `EventLog.read`."""
-        events = _stored(await self._fetch(self._readers, self._read_sql, after, limit))
+        events = stored_events(await self._fetch(self._readers, self._read_sql, after, limit))
         if events and (events[0].position != after + 1 or events[-1].position != after + len(events)):
             missing = next(at for at, event in enumerate(events, after + 1) if event.position != at)
             raise LogDamaged(
@@ -148,12 +148,12 @@ class PostgresEventLog:
 
     async def read_decisions(self, after: int, limit: int) -> list[StoredEvent]:
         """See `EventLog.read_decisions`."""
-        return _stored(await self._fetch(self._readers, self._read_decisions_sql, after, limit))
+        return stored_events(await self._fetch(self._readers, self._read_decisions_sql, after, limit))
 
     async def find(self, keys: Sequence[bytes]) -> dict[bytes, StoredEvent]:
         """See `EventLog.find`."""
         rows = await self._fetch(self._readers, self._find_sql, list(keys))
-        return dict(zip((row[10] for row in rows), _stored([tuple(row)[:10] for row in rows]), strict=True))
+        return dict(zip((row[10] for row in rows), stored_events([tuple(row)[:10] for row in rows]), strict=True))
 
     async def head(self) -> int:
         """See `EventLog.head`."""
@@ -207,7 +207,8 @@ class PostgresEventLog:
             raise _unavailable(error) from error
 
 
-def _stored(rows: Sequence[Any]) -> list[StoredEvent]:
+def stored_events(rows: Sequence[Any]) -> list[StoredEvent]:
+    """Events of rows whose columns are those of `read.sql`."""
     number = int.from_bytes
     return [
         StoredEvent(p, e, tenant, stream, v, kind, schema, number(at, "big", signed=True) + _EPOCH_2000, data, digest)
