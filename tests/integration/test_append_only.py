@@ -14,7 +14,7 @@ import pytest
 from adapters.memory.event_log import content_hash
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.pool import Connection, connect
-from domain.ports.event_log import AppendStatus, LogDamaged, LogUnavailable, NewEvent
+from domain.ports.event_log import AppendStatus, LogUnavailable, NewEvent
 from tests.conformance.conftest import new_event
 from tests.support.databases import with_user
 from tests.support.waiting import until
@@ -249,78 +249,6 @@ async def test_a_batch_that_was_written_though_its_answer_was_lost_is_not_writte
     outcomes = await again
     assert {outcome.position for outcome in outcomes} == {1, 2, 3, 4, 5}
     assert await log.head() == 5
-
-
-async def _soak(dsn: str, writers: int, batches: int) -> list[list[int]]:
-    """Concurrent appends with a pause inside the function; returns the pages a reader took meanwhile."""
-    logs = [await PostgresEventLog.connect(dsn, pool_size=1, readers=1) for _ in range(writers)]
-    pages: list[list[int]] = []
-    done = asyncio.Event()
-
-    async def write(log: PostgresEventLog) -> None:
-        instance = await log.register_instance("soak", 60)
-        for _ in range(batches):
-            await log.append(instance, [new_event(), new_event()])
-
-    async def follow() -> None:
-        after = 0
-        while not done.is_set() or after < await logs[0].head():
-            pages.append([event.position for event in await logs[0].read(after, 100)])
-            after = max([after, *pages[-1]])
-
-    following = asyncio.create_task(follow())
-    try:
-        await asyncio.gather(*map(write, logs))
-        done.set()
-        await following
-    finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
-        for log in logs:
-            await log.close()
-    return pages
-
-
-# A pause of a few milliseconds where a position is taken and not yet visible, so that the order of commits can differ.
-DELAYED = "    first_position := v_head + 1;\n    PERFORM pg_sleep(random() * 0.004);"
-
-
-async def _replace_append(owner: Connection, *, lock: bool) -> None:
-    text = files("migrations").joinpath("0015_append.sql").read_text("utf-8")
-    text = text.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")
-    text = text.replace("    first_position := v_head + 1;", DELAYED)
-    if not lock:
-        text = text.replace("    PERFORM emberlog.lock_log();\n", "")
-    assert ("lock_log" in text) is lock
-    assert "pg_sleep" in text
-    await owner.execute(text)
-
-
-async def test_a_reader_sees_every_position_once_and_in_order_under_concurrent_appends_with_delays(
-    migrated_dsn: str, owner: Connection
-) -> None:
-    await _replace_append(owner, lock=True)
-    pages = await _soak(with_user(migrated_dsn, "emberlog_gateway"), writers=4, batches=15)
-    assert [position for page in pages for position in page] == list(range(1, 4 * 15 * 2 + 1))
-
-
-async def test_without_the_lock_the_same_soak_fails(migrated_dsn: str, owner: Connection) -> None:
-    await _replace_append(owner, lock=False)
-    try:
-        pages = await _soak(with_user(migrated_dsn, "emberlog_gateway"), writers=4, batches=15)
-    except (LogDamaged, LogUnavailable):  # two took one position, or a reader met a gap
-        return
-    assert [position for page in pages for position in page] != list(range(1, 4 * 15 * 2 + 1))
-
-
-async def test_a_snapshot_held_for_long_stalls_neither_appends_nor_readers(
-    log: PostgresEventLog, instance: UUID, owner: Connection
-) -> None:
-    async with owner.transaction(isolation="repeatable_read"):
-        await owner.execute("CREATE TABLE emberlog.writes_too ()")
-        assert await owner.fetchval("SELECT count(*) FROM emberlog.events") == 0
-        await log.append(instance, [new_event() for _ in range(3)])
-        assert [event.position for event in await log.read(0, 10)] == [1, 2, 3]
 
 
 # -- partitions and days ------------------------------------------------------------------------------------------------
