@@ -13,12 +13,27 @@ import msgspec
 SYSTEM_TENANT = "_system"
 """The tenant of the installation's own events and calls."""
 
+SYSTEM_STREAM = "system"
+"""The stream of the installation's own events, and of its keys."""
+
+_REQUEST = ("request/{tenant}/{request_id}",)
+_TENANT = ("tenant/{tenant}",)
+
 
 class EventData(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """Base of all event data. `TYPE` is the event's name in the log."""
+    """Base of all event data.
+
+    `TYPE` is the event's name in the log, `SCHEMA` the version in which its data is written today. `STREAMS` are the streams it may
+    stand in, with {tenant} (the event's own) and fields of the data; a `DECISION` has a version in its stream, a fact has none.
+    Fields in `SEALED` are encrypted with the tenant's key, those in `KEYED` are fingerprints made with it.
+    """
 
     TYPE: ClassVar[str]
     SCHEMA: ClassVar[int] = 1
+    STREAMS: ClassVar[tuple[str, ...]] = (SYSTEM_STREAM,)
+    DECISION: ClassVar[bool] = False
+    SEALED: ClassVar[tuple[str, ...]] = ()
+    KEYED: ClassVar[tuple[str, ...]] = ()
 
 
 class EmbeddingRequested(EventData, frozen=True, gc=False, omit_defaults=True):
@@ -28,6 +43,8 @@ class EmbeddingRequested(EventData, frozen=True, gc=False, omit_defaults=True):
     """
 
     TYPE = "embedding.requested"
+    STREAMS = _REQUEST
+    KEYED = ("fingerprint",)
 
     request_id: str
     agent: str
@@ -63,6 +80,8 @@ class EmbeddingGenerated(EventData, frozen=True, gc=False, omit_defaults=True):
     """
 
     TYPE = "embedding.generated"
+    STREAMS = _REQUEST
+    SEALED = ("metadata",)
 
     request_id: str
     agent: str
@@ -99,6 +118,8 @@ class EmbeddingFailed(EventData, frozen=True, gc=False, omit_defaults=True):
     """
 
     TYPE = "embedding.failed"
+    STREAMS = _REQUEST
+    SEALED = ("metadata",)
 
     request_id: str
     agent: str
@@ -131,6 +152,7 @@ class EmbeddingAbandoned(EventData, frozen=True, gc=False, omit_defaults=True):
     """The instance that held the attempt died before an outcome; its reservation is returned and nothing is billed."""
 
     TYPE = "embedding.abandoned"
+    STREAMS = _REQUEST
 
     request_id: str
     agent: str
@@ -148,6 +170,7 @@ class EmbeddingReembedded(EventData, frozen=True, gc=False, omit_defaults=True):
     """A replay whose vectors had left the cache embeds the texts again in the same space, at our cost: the tenant pays 0."""
 
     TYPE = "embedding.reembedded"
+    STREAMS = _REQUEST
 
     request_id: str
     agent: str
@@ -166,6 +189,8 @@ class TenantCreated(EventData, frozen=True, gc=False, omit_defaults=True):
     """A tenant exists. Its id is the name it was created with."""
 
     TYPE = "tenant.created"
+    STREAMS = _TENANT
+    DECISION = True
 
     tenant: str
 
@@ -177,6 +202,8 @@ class KeyCreated(EventData, frozen=True, gc=False, omit_defaults=True):
     """
 
     TYPE = "key.created"
+    STREAMS = (*_TENANT, SYSTEM_STREAM)
+    DECISION = True
 
     key: str
     hash: str
@@ -190,6 +217,8 @@ class KeyRevoked(EventData, frozen=True, gc=False, omit_defaults=True):
     """An API key stopped being valid."""
 
     TYPE = "key.revoked"
+    STREAMS = (*_TENANT, SYSTEM_STREAM)
+    DECISION = True
 
     key: str
 
@@ -210,6 +239,9 @@ class AgentRegistered(EventData, frozen=True, gc=False, omit_defaults=True):
     """An agent stated its preferences; the latest statement holds."""
 
     TYPE = "agent.registered"
+    STREAMS = ("agent/{tenant}/{agent}",)
+    DECISION = True
+    SEALED = ("metadata",)
 
     agent: str
     preferences: Preferences
@@ -223,6 +255,8 @@ class TenantShredded(EventData, frozen=True, gc=False, omit_defaults=True):
     """A tenant's key was destroyed for good: what it sealed cannot be opened any more, and its API keys are refused."""
 
     TYPE = "tenant.shredded"
+    STREAMS = _TENANT
+    DECISION = True
 
     tenant: str
 

@@ -7,12 +7,12 @@ from uuid import UUID, uuid4
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.tenant_keys import put_if_absent
 from domain.errors import GatewayError
-from domain.events import SYSTEM_TENANT, EventData, KeyRevoked, TenantCreated, encode_data
+from domain.events import SYSTEM_STREAM, SYSTEM_TENANT, EventData, KeyRevoked, TenantCreated, encode_data
 from domain.ports.event_log import ANY_VERSION, Appended, AppendStatus, EventLog, NewEvent
 from domain.tenancy import IssuedKey, check_tenant_name, issue_key
 from gateway.secrets import MasterKey, new_tenant_key
 
-KEYS_STREAM = "system"
+KEYS_STREAM = SYSTEM_STREAM
 """The stream of installation keys, of the tenant `_system`."""
 
 

@@ -9,6 +9,7 @@ import textwrap
 import msgspec
 
 from domain.events import EVENT_TYPES, EventData
+from domain.upcasters import STEPS
 
 _HEAD = """# Events
 
@@ -18,13 +19,39 @@ Each event has a `position` (1..N without a gap), an `id` (a UUID that never cha
 own), a `stream`, a `version` within the stream for decisions (null for facts), its `type` and `schema_version`, `recorded_at` and `data`.
 No event holds a text, a vector, a token or a key: fingerprints are keyed per tenant, free metadata is sealed with the tenant's key.
 
-Fields at their default are left out of `data`.
+Fields at their default are left out of `data`. Fields marked *sealed* are encrypted with the tenant's key, those marked *keyed* are
+fingerprints made with it: when the key is destroyed, the former cannot be opened and the latter not be guessed any more.
+
+An event is never rewritten. One of an older schema version is read by way of the upcasters, which take its data from version to version.
+One of a newer version is left to a build that knows it, but for what takes access away (`key.revoked`, `tenant.shredded`): every
+build obeys that, by the fields it knows.
+
 """
 
 
 def page() -> str:
     """The whole page."""
-    return "\n".join([_HEAD, *(_section(struct) for struct in EVENT_TYPES.values())])
+    return "\n".join([_HEAD + _overview(), *(_section(struct) for struct in EVENT_TYPES.values())])
+
+
+def _overview() -> str:
+    lines = ["| type | kind | schema version | upcasters from |", "|---|---|---|---|"]
+    for name, struct in EVENT_TYPES.items():
+        steps = ", ".join(str(version) for version in _steps(name)) or "none"
+        lines.append(f"| [`{name}`](#{name.translate(_ANCHOR)}) | {_kind(struct)} | {struct.SCHEMA} | {steps} |")
+    return "\n".join([*lines, ""])
+
+
+_ANCHOR = str.maketrans("", "", ".")
+
+
+def _steps(name: str) -> list[int]:
+    """The schema versions of a type that there is a step from."""
+    return sorted(version for kind, version in STEPS if kind == name)
+
+
+def _kind(struct: type[EventData]) -> str:
+    return "decision" if struct.DECISION else "fact"
 
 
 def _section(struct: type[EventData]) -> str:
@@ -33,16 +60,30 @@ def _section(struct: type[EventData]) -> str:
         "",
         _prose(struct),
         "",
-        f"Schema version {struct.SCHEMA}.",
+        f"{_kind(struct).capitalize()} in the stream {_streams(struct)}. {_versions(struct)}",
         "",
         "| field | type | default |",
         "|---|---|---|",
     ]
     fields = [
-        f"| `{field.encode_name}` | {_type(struct, field.name)} | {_default(field)} |"
+        f"| `{field.encode_name}` | {_type(struct, field.name)}{_protection(struct, field.name)} | {_default(field)} |"
         for field in msgspec.structs.fields(struct)
     ]
     return "\n".join([*lines, *fields, ""])
+
+
+def _streams(struct: type[EventData]) -> str:
+    return " or ".join(f"`{stream}`" for stream in struct.STREAMS)
+
+
+def _versions(struct: type[EventData]) -> str:
+    """Today's schema version, and from which there are steps: each leads one version on."""
+    steps = " and ".join(f"{version} to {version + 1}" for version in _steps(struct.TYPE))
+    return f"Schema version {struct.SCHEMA}; {f'upcasters {steps}' if steps else 'no upcasters'}."
+
+
+def _protection(struct: type[EventData], field: str) -> str:
+    return ", *sealed*" if field in struct.SEALED else ", *keyed*" if field in struct.KEYED else ""
 
 
 def _prose(struct: type[EventData]) -> str:
