@@ -35,6 +35,9 @@ from gateway.decisions import check_appended, decision_event
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.dispatch.limits import DispatchLimits
 from gateway.instance import Lease, Reconciler, describe
+from gateway.maintenance.scheduler import Scheduler
+from gateway.maintenance.sealing import keep_sealed
+from gateway.maintenance.tasks import gateway_tasks
 from gateway.places import Places
 from gateway.replies import Reply
 from gateway.schema import SchemaWatch
@@ -46,7 +49,7 @@ from gateway.settings import Settings
 from gateway.tail import DirectoryTail
 from gateway.telemetry.metrics import Gauges, ProviderMetrics, RequestMetrics
 from gateway.telemetry.tracing import RequestTracing, open_tracing
-from gateway.telemetry.watch import watch_parts
+from gateway.telemetry.watch import watch_maintenance, watch_parts
 from gateway.version import server_version
 from gateway.wire import checks
 from gateway.wire.messages import AgentInfo, EmbeddingGenerate, Limits
@@ -55,7 +58,6 @@ from projections.runner import Runner
 _log = structlog.get_logger("emberlog.gateway")
 MAX_AGENTS = 10_000
 """Agents a tenant may register."""
-MAINTENANCE_SECONDS = 3600.0
 RECONCILE_BATCH = 1_000
 """Attempts that one round of the reconciler gives up."""
 DECISION_SECONDS = 10.0
@@ -87,6 +89,7 @@ class Gateway:
         self._tail: DirectoryTail
         self._wakeups: Wakeups
         self._runner: Runner
+        self._scheduler: Scheduler
         self._places: Places
         self._schema: SchemaWatch
         self._master: MasterKey
@@ -108,7 +111,9 @@ class Gateway:
 
     async def _open(self) -> None:
         settings, places = self._settings, self._places
-        self._log = await PostgresEventLog.connect(places.app_dsn, pool_size=settings.database_pool_size)
+        self._log = await PostgresEventLog.connect(
+            places.app_dsn, pool_size=settings.database_pool_size, archive_dir=settings.archive_folder
+        )
         self._stack.push_async_callback(self._log.close)
         if await self._log.pool.fetchval("SHOW fsync") != "on":
             _log.warning(
@@ -159,12 +164,20 @@ class Gateway:
         self._stack.push_async_callback(self._runner.stop)
         self._start(self._tail.run())
         self._start(Reconciler(self._log, self._abandon_open, settings.instance_lease_seconds).run())
-        self._start(self._maintain())
+        self._scheduler = Scheduler(
+            self._log.pool,
+            gateway_tasks(self._log, self._abandon_open),
+            lambda event: self._appender.append(event),
+            lambda: UUID(self._service.instance),
+        )
+        self._start(self._scheduler.run())
+        self._start(keep_sealed(self._log.pool))
         self._start(self._warm_up())
         self._hold(instance)
         watch_parts(
             self.gauges, self._service, lambda: self._appender, self._dispatcher, self._log, self._runner, shared
         )
+        watch_maintenance(self.gauges, self._scheduler)
 
     def _new_appender(self, instance: UUID) -> Appender:
         return Appender(self._log, instance, on_fenced=partial(self._fenced, instance), on_batch=self._appended)
@@ -179,16 +192,6 @@ class Gateway:
         self._start(
             Lease(self._log, instance, self._settings.instance_lease_seconds, partial(self._fenced, instance)).run()
         )
-
-    async def _maintain(self) -> None:
-        """Make the log's partitions ahead of their use and drop those of dedupe keys past their window, every hour."""
-        while True:
-            try:
-                await self._log.ensure_partitions()
-                await self._log.drop_old_dedupe_keys()
-            except LogUnavailable as error:
-                _log.warning("maintenance_postponed", reason=str(error))
-            await asyncio.sleep(MAINTENANCE_SECONDS)
 
     async def _warm_up(self) -> None:
         """Get providers that take time for it ready before the first request; one that cannot says so when it is asked."""

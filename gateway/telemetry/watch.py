@@ -8,6 +8,7 @@ from adapters.appender import Appender
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.redis.vector_cache import RedisVectorCache
 from gateway.dispatch.dispatcher import Dispatcher
+from gateway.maintenance.scheduler import Scheduler
 from gateway.service.service import RequestService
 from gateway.telemetry.metrics import Gauges
 from gateway.wire.sessions import SessionRegistry
@@ -50,6 +51,26 @@ def watch_parts(
     )
     if shared is not None:
         gauges.counter("emberlog_cache_failures", "Round trips to Redis that failed.", lambda: shared.failures)
+
+
+def watch_maintenance(gauges: Gauges, scheduler: Scheduler) -> None:
+    """Add the gauges of the periodic tasks, which are those of the installation: whichever process runs them."""
+    gauges.labelled(
+        "emberlog_maintenance_last_success_timestamp_seconds",
+        "When a periodic task last did its work; absent before it first has.",
+        "task",
+        lambda: {
+            name: state.last_succeeded_at.timestamp()
+            for name, state in scheduler.states.items()
+            if state.last_succeeded_at is not None
+        },
+    )
+    gauges.labelled(
+        "emberlog_maintenance_failures",
+        "Failed runs of a periodic task since it last did its work.",
+        "task",
+        lambda: {name: float(state.failures) for name, state in scheduler.states.items()},
+    )
 
 
 def watch_sessions(gauges: Gauges, registry: SessionRegistry) -> None:

@@ -1,0 +1,44 @@
+"""The periodic tasks of a gateway.
+
+Each run is an event, so periods are long: an idle installation logs some fifty runs a day. What must be done at once or all the
+time is done elsewhere: `append` makes partitions that are missing, the reconciler looks every two seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from adapters.postgres.event_log import PostgresEventLog
+from adapters.postgres.instances import open_of_fenced
+from adapters.postgres.maintenance import sweep_instances
+from gateway.maintenance.task import Task
+
+HOUR = timedelta(hours=1)
+INSTANCE_AGE = timedelta(days=30)
+"""Fenced instances are remembered this long."""
+_COUNTED = 1_000
+
+
+def gateway_tasks(log: PostgresEventLog, abandon_open: Callable[[], Awaitable[int]]) -> list[Task]:
+    """What every gateway of the installation may be asked to do. `abandon_open` gives up attempts and says how many."""
+
+    async def partitions() -> dict[str, int]:
+        return {"made": await log.ensure_partitions()}
+
+    async def dedupe_keys() -> dict[str, int]:
+        return {"dropped": await log.drop_old_dedupe_keys()}
+
+    async def reconciliation() -> dict[str, int]:
+        left = len(await open_of_fenced(log.pool, _COUNTED))
+        return {"open": left, "abandoned": await abandon_open() if left else 0}
+
+    async def sweep() -> dict[str, int]:
+        return {"instances": await sweep_instances(log.pool, INSTANCE_AGE)}
+
+    return [
+        Task("partitions", HOUR, partitions),
+        Task("dedupe_keys", 6 * HOUR, dedupe_keys),
+        Task("reconciliation", HOUR, reconciliation),
+        Task("sweep", 24 * HOUR, sweep),
+    ]

@@ -1,0 +1,23 @@
+-- Ends a task's run: the next is due a period later, or, after a failure (`p_error`), after a pause that doubles from a minute with
+-- each failure in a row, up to the period. False, and nothing changes, when the run is over or another has begun.
+CREATE FUNCTION emberlog.finish_maintenance(p_task text, p_fence bigint, p_period interval, p_error text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog
+SET lock_timeout = '5s'
+AS $$
+BEGIN
+    UPDATE emberlog.maintenance m
+    SET owner = NULL,
+        lease_until = '-infinity',
+        last_ended_at = clock_timestamp(),
+        last_succeeded_at = CASE WHEN p_error IS NULL THEN clock_timestamp() ELSE m.last_succeeded_at END,
+        last_error = p_error,
+        failures = CASE WHEN p_error IS NULL THEN 0 ELSE m.failures + 1 END,
+        next_run_at = clock_timestamp() + CASE WHEN p_error IS NULL THEN p_period
+            ELSE least(p_period, interval '1 minute' * 2 ^ least(m.failures, 20)) END
+    WHERE m.task = p_task AND m.fence = p_fence AND m.owner IS NOT NULL;
+    RETURN FOUND;
+END
+$$;
+REVOKE ALL ON FUNCTION emberlog.finish_maintenance FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION emberlog.finish_maintenance TO emberlog_app;
