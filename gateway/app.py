@@ -14,10 +14,12 @@ from domain.errors import GatewayError
 from gateway.errorlog import ErrorLog
 from gateway.http.answers import HttpError, error_answer, http_status
 from gateway.http.embeddings import EmbeddingsEndpoint
+from gateway.http.events import EventRoutes
 from gateway.http.headers import header
 from gateway.http.health import HealthRoutes
 from gateway.http.models import ModelRoutes
 from gateway.http.openapi import OpenApiRoute
+from gateway.http.usage import UsageRoutes
 from gateway.trace import new_trace_id, trace_id_of, traceparent
 from gateway.wire import checks
 from gateway.wire.service import EmbeddingService
@@ -39,6 +41,8 @@ def build_app(
             Route("/v1/embeddings", EmbeddingsEndpoint(service, registry), methods=["POST"]),
             Route("/v1/models", models.list, methods=["GET"]),
             Route("/v1/models/{model:path}", models.one, methods=["GET"]),
+            Route("/api/v1/events", EventRoutes(service).list, methods=["GET"]),
+            Route("/api/v1/usage", UsageRoutes(service).list, methods=["GET"]),
             Route("/healthz", health.healthz, methods=["GET"]),
             Route("/readyz", health.readyz, methods=["GET"]),
             Route("/metrics", health.metrics, methods=["GET"]),

@@ -39,6 +39,7 @@ from gateway.maintenance.scheduler import Scheduler
 from gateway.maintenance.sealing import keep_sealed
 from gateway.maintenance.tasks import gateway_tasks
 from gateway.places import Places
+from gateway.reads.reads import Reads
 from gateway.replies import Reply
 from gateway.schema import SchemaWatch
 from gateway.secrets import MasterKey, SecretKeyError, seal_metadata
@@ -68,6 +69,8 @@ MAX_LAG_SECONDS = 60.0
 
 class Gateway:
     """Implements `gateway.wire.service.EmbeddingService`. Made by `Gateway.open`."""
+
+    reads: Reads
 
     def __init__(self) -> None:
         self._stack = AsyncExitStack()
@@ -162,6 +165,8 @@ class Gateway:
         self._stack.push_async_callback(self._wakeups.close)
         await self._runner.start()
         self._stack.push_async_callback(self._runner.stop)
+        self.reads = await Reads.open(self._log, places.app_dsn, self._runner, self.directory)
+        self._stack.push_async_callback(self.reads.close)
         self._start(self._tail.run())
         self._start(Reconciler(self._log, self._abandon_open, settings.instance_lease_seconds).run())
         self._scheduler = Scheduler(

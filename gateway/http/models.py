@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from domain.catalogue import Model
 from domain.errors import GatewayError
-from gateway.http.headers import token_of
+from gateway.http.credentials import principal_of
 from gateway.wire.service import EmbeddingService
 
 
@@ -40,12 +40,12 @@ class ModelRoutes:
 
     async def list(self, request: Request) -> Response:
         """All served models."""
-        self._authenticate(request)
+        principal_of(request, self._service)
         return _json(ModelList([_info(m) for m in self._service.models().served()]))
 
     async def one(self, request: Request) -> Response:
         """One served model, by id or alias."""
-        self._authenticate(request)
+        principal_of(request, self._service)
         catalogue = self._service.models()
         name = request.path_params["model"]
         model = catalogue.resolve(name)
@@ -56,14 +56,6 @@ class ModelRoutes:
                 details={"field": "model"},
             )
         return _json(_info(model))
-
-    def _authenticate(self, request: Request) -> None:
-        token = token_of(request.scope["headers"])
-        if token is None:
-            raise GatewayError(
-                "unauthorized", "no credential: send 'Authorization: Bearer <key>' or 'X-API-Key: <key>'"
-            )
-        self._service.authenticate(token)
 
 
 def _info(model: Model) -> ModelInfo:

@@ -11,10 +11,12 @@ from starlette.responses import Response
 from domain.errors import CODES
 from gateway.http.answers import ErrorBody
 from gateway.http.embeddings import EmbeddingsRequest
+from gateway.http.events import EventsAnswer
 from gateway.http.health import Health, Readiness
 from gateway.http.models import ModelInfo, ModelList
-
-_Json = dict[str, Any]
+from gateway.http.openapi_parts import ANSWER_HEADERS, Json, answers_with, header_of, header_refs, route
+from gateway.http.openapi_reads import events, usage
+from gateway.http.usage import UsageAnswer
 
 
 class EmbeddingObject(msgspec.Struct, frozen=True):
@@ -55,10 +57,20 @@ class OpenApiRoute:
         await Response(self._body, media_type="application/json")(Request(scope).scope, receive, send)
 
 
-def document(version: str) -> _Json:
+def document(version: str) -> Json:
     """The OpenAPI document of this version of the gateway."""
     (_, components) = msgspec.json.schema_components(
-        [EmbeddingsRequest, EmbeddingsAnswer, ModelList, ModelInfo, Health, Readiness, ErrorBody],
+        [
+            EmbeddingsRequest,
+            EmbeddingsAnswer,
+            ModelList,
+            ModelInfo,
+            EventsAnswer,
+            UsageAnswer,
+            Health,
+            Readiness,
+            ErrorBody,
+        ],
         ref_template="#/components/schemas/{name}",
     )
     components["EmbeddingsRequest"]["properties"]["input"] = _input_schema()
@@ -81,26 +93,14 @@ def document(version: str) -> _Json:
                 "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a JWT."},
                 "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
             },
-            "headers": {name: _header(text) for name, text in _ANSWER_HEADERS.items()},
+            "headers": {name: header_of(text) for name, text in ANSWER_HEADERS.items()},
         },
     }
 
 
-_ANSWER_HEADERS = {
-    "x-emberlog-space": "The vector space of the answer; vectors compare only within one.",
-    "x-emberlog-provider": "The provider that answered.",
-    "x-emberlog-endpoint": "The configured endpoint that answered.",
-    "x-emberlog-event": "The id of the outcome event.",
-    "x-emberlog-replayed": "true when this repeats the outcome of an earlier request with the same Idempotency-Key.",
-    "x-emberlog-nano-usd": "The charge in nano-dollars; absent when the price is unknown.",
-    "x-emberlog-failover": "Absent, or a JSON object: from, to and reason of the switch.",
-    "traceparent": "W3C trace context of this request.",
-    "retry-after": "Seconds to wait before trying again.",
-    "retry-after-ms": "Milliseconds to wait before trying again.",
-    "x-should-retry": "Whether the same request may succeed later.",
-    "www-authenticate": "The scheme to authenticate with.",
-}
-_ERROR_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry", "traceparent")
+_EMBEDDING_HEADERS = tuple(
+    f"x-emberlog-{name}" for name in ("space", "provider", "endpoint", "event", "replayed", "nano-usd", "failover")
+)
 _TRACE = {
     "name": "traceparent",
     "in": "header",
@@ -110,51 +110,56 @@ _TRACE = {
 }
 
 
-def _paths() -> _Json:
+def _paths() -> Json:
     return {
         "/v1/agent": {"get": _agent()},
         "/v1/embeddings": {"post": _embeddings()},
         "/v1/models": {
-            "get": _operation(
+            "get": route(
                 "listModels",
                 "The models that are served",
-                {"200": _answer("Served models.", "ModelList")},
+                {"200": answers_with("Served models.", "ModelList")},
                 (401,),
                 "models",
             )
         },
         "/v1/models/{model}": {
-            "get": _operation(
+            "get": route(
                 "getModel",
                 "One served model, by id or alias",
-                {"200": _answer("The model.", "ModelInfo")},
+                {"200": answers_with("The model.", "ModelInfo")},
                 (401, 404),
                 "models",
                 parameters=[{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}],
             )
         },
+        "/api/v1/events": {"get": events()},
+        "/api/v1/usage": {"get": usage()},
         "/healthz": {
-            "get": _operation(
+            "get": route(
                 "healthz",
                 "Liveness",
-                {"200": _answer("The process answers.", "Health")},
+                {"200": answers_with("The process answers.", "Health")},
                 (),
                 "operations",
                 open_to_all=True,
             )
         },
         "/readyz": {
-            "get": _operation(
+            "get": route(
                 "readyz",
                 "Readiness",
-                {"200": _answer("Requests can be served.", "Readiness"), "503": _answer("Not now.", "Readiness")},
+                {
+                    "200": answers_with("Requests can be served.", "Readiness"),
+                    "503": answers_with("Not now.", "Readiness"),
+                },
                 (),
                 "operations",
                 open_to_all=True,
             )
         },
         "/metrics": {
-            "get": _operation(
+            "get": route(
                 "metrics",
                 "Prometheus metrics; needs an operator key unless asked over loopback",
                 {"200": {"description": "Metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}}},
@@ -163,7 +168,7 @@ def _paths() -> _Json:
             )
         },
         "/openapi.json": {
-            "get": _operation(
+            "get": route(
                 "openapi",
                 "This document",
                 {
@@ -180,7 +185,7 @@ def _paths() -> _Json:
     }
 
 
-def _agent() -> _Json:
+def _agent() -> Json:
     parameters = [
         {
             "name": "Sec-WebSocket-Protocol",
@@ -191,8 +196,8 @@ def _agent() -> _Json:
         },
         _TRACE,
     ]
-    answers: _Json = {"101": {"description": "The session's connection: MessagePack maps in binary frames."}}
-    operation = _operation(
+    answers: Json = {"101": {"description": "The session's connection: MessagePack maps in binary frames."}}
+    operation = route(
         "agentSession",
         "Upgrade to an agent's WebSocket session",
         answers,
@@ -205,8 +210,8 @@ def _agent() -> _Json:
     return operation
 
 
-def _embeddings() -> _Json:
-    names: dict[str, tuple[str, _Json]] = {
+def _embeddings() -> Json:
+    names: dict[str, tuple[str, Json]] = {
         "Idempotency-Key": (
             "The request's id, 1 to 64 characters. Without it a retry may be billed twice.",
             {"minLength": 1, "maxLength": 64},
@@ -229,10 +234,10 @@ def _embeddings() -> _Json:
         {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string", **rules}}
         for name, (text, rules) in names.items()
     ]
-    good = _answer("The vectors, in the order of the input.", "EmbeddingsAnswer")
-    good["headers"] = _header_refs([n for n in _ANSWER_HEADERS if n.startswith("x-emberlog-")] + ["traceparent"])
+    good = answers_with("The vectors, in the order of the input.", "EmbeddingsAnswer")
+    good["headers"] = header_refs([*_EMBEDDING_HEADERS, "traceparent"])
     statuses = sorted({status for status, _ in CODES.values()} | {408, 413})
-    operation = _operation(
+    operation = route(
         "createEmbeddings",
         "Embed texts: OpenAI's embeddings API",
         {"200": good},
@@ -247,48 +252,7 @@ def _embeddings() -> _Json:
     return operation
 
 
-def _operation(
-    name: str,
-    summary: str,
-    answers: _Json,
-    errors: tuple[int, ...],
-    tag: str,
-    *,
-    parameters: list[_Json] | None = None,
-    open_to_all: bool = False,
-) -> _Json:
-    operation: _Json = {"operationId": name, "summary": summary, "tags": [tag], "responses": {**answers}}
-    for status in errors:
-        codes = sorted(code for code, (s, _) in CODES.items() if s == status)
-        answer = _answer(f"Error: {', '.join(codes) or 'invalid_request'}.", "ErrorBody")
-        answer["headers"] = _header_refs(
-            [*_ERROR_HEADERS, "www-authenticate"] if status == 401 else list(_ERROR_HEADERS)
-        )
-        operation["responses"][str(status)] = answer
-    operation["responses"]["default"] = _answer("Any other error.", "ErrorBody")
-    if parameters:
-        operation["parameters"] = parameters
-    if open_to_all:
-        operation["security"] = []
-    return operation
-
-
-def _answer(description: str, schema: str) -> _Json:
-    return {
-        "description": description,
-        "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
-    }
-
-
-def _header(description: str) -> _Json:
-    return {"description": description, "schema": {"type": "string"}}
-
-
-def _header_refs(names: list[str]) -> _Json:
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
-
-
-def _input_schema() -> _Json:
+def _input_schema() -> Json:
     tokens = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
     return {
         "description": "One text, many texts, one text as tokens, or many. Tokens only where every candidate endpoint takes them.",

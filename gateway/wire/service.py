@@ -9,6 +9,7 @@ from domain.catalogue import Catalogue
 from domain.events import Preferences
 from domain.ports.provider import Text
 from domain.tenancy import Principal
+from gateway.reads.reads import Reads
 from gateway.replies import Reply
 from gateway.wire.messages import AgentInfo, EmbeddingGenerate, Limits
 
@@ -29,6 +30,8 @@ class EmbeddingService(Protocol):
     """Everything behind the wire. Synchronous methods are called on the loop and must not block."""
 
     limits: Limits
+    reads: Reads
+    """Reads of the log and its views; who may read what is for the caller to check (`gateway.reads.reach`)."""
 
     @property
     def draining(self) -> bool:

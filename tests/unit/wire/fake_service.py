@@ -13,6 +13,7 @@ from domain.errors import GatewayError, invalid_request
 from domain.events import Preferences
 from domain.ports.provider import Text
 from domain.tenancy import Principal
+from gateway.reads.reads import Reads
 from gateway.replies import Reply
 from gateway.wire.messages import AgentInfo, Cost, EmbeddingGenerate, EmbeddingResult, Limits, Timings, Usage
 
@@ -21,6 +22,7 @@ OTHER_KEY = "em_other"
 INSTALLATION_KEY = "em_installation"
 BILLING_KEY = "em_billing"
 OPERATOR_KEY = "em_operator"
+ADMIN_KEY = "em_admin"
 
 
 def rows_of(texts: Sequence[Text], dimensions: int) -> NDArray[np.float32]:
@@ -82,7 +84,12 @@ class FakeTicket:
 
 
 class FakeService:
-    """`hold`: requests wait in `tickets` until a test answers them. `fail`: what the next requests raise."""
+    """`hold`: requests wait in `tickets` until a test answers them. `fail`: what the next requests raise.
+
+    `reads` is there only where a test has given it a database.
+    """
+
+    reads: Reads
 
     def __init__(self) -> None:
         self.limits = Limits()
@@ -102,6 +109,7 @@ class FakeService:
             INSTALLATION_KEY: Principal("k3", None, frozenset({"agent"})),
             BILLING_KEY: Principal("k4", "acme", frozenset({"billing"})),
             OPERATOR_KEY: Principal("k5", None, frozenset({"operator"})),
+            ADMIN_KEY: Principal("k6", "acme", frozenset({"admin"})),
         }
         self.revoked: set[str] = set()
 

@@ -1,0 +1,83 @@
+"""What the descriptions of routes are made of: operations, answers, headers and parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from domain.errors import CODES
+
+Json = dict[str, Any]
+
+ANSWER_HEADERS = {
+    "x-emberlog-space": "The vector space of the answer; vectors compare only within one.",
+    "x-emberlog-provider": "The provider that answered.",
+    "x-emberlog-endpoint": "The configured endpoint that answered.",
+    "x-emberlog-event": "The id of the outcome event.",
+    "x-emberlog-replayed": "true when this repeats the outcome of an earlier request with the same Idempotency-Key.",
+    "x-emberlog-nano-usd": "The charge in nano-dollars; absent when the price is unknown.",
+    "x-emberlog-failover": "Absent, or a JSON object: from, to and reason of the switch.",
+    "x-emberlog-cursor": "The cursor to go on from: what came after this page.",
+    "vary": "Which request headers the form of the answer depends on.",
+    "traceparent": "W3C trace context of this request.",
+    "retry-after": "Seconds to wait before trying again.",
+    "retry-after-ms": "Milliseconds to wait before trying again.",
+    "x-should-retry": "Whether the same request may succeed later.",
+    "www-authenticate": "The scheme to authenticate with.",
+}
+_ERROR_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry", "traceparent")
+
+
+def route(
+    name: str,
+    summary: str,
+    answers: Json,
+    errors: tuple[int, ...],
+    tag: str,
+    *,
+    parameters: list[Json] | None = None,
+    open_to_all: bool = False,
+) -> Json:
+    """One operation: its good answers, and those that every route may give."""
+    operation: Json = {"operationId": name, "summary": summary, "tags": [tag], "responses": {**answers}}
+    for status in errors:
+        codes = sorted(code for code, (s, _) in CODES.items() if s == status)
+        answer = answers_with(f"Error: {', '.join(codes) or 'invalid_request'}.", "ErrorBody")
+        answer["headers"] = header_refs(
+            [*_ERROR_HEADERS, "www-authenticate"] if status == 401 else list(_ERROR_HEADERS)
+        )
+        operation["responses"][str(status)] = answer
+    operation["responses"]["default"] = answers_with("Any other error.", "ErrorBody")
+    if parameters:
+        operation["parameters"] = parameters
+    if open_to_all:
+        operation["security"] = []
+    return operation
+
+
+def answers_with(description: str, schema: str) -> Json:
+    """An answer whose JSON body is this schema."""
+    return {
+        "description": description,
+        "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
+    }
+
+
+def header_of(description: str) -> Json:
+    """A header of an answer."""
+    return {"description": description, "schema": {"type": "string"}}
+
+
+def header_refs(names: list[str]) -> Json:
+    """The headers of an answer, out of `ANSWER_HEADERS`."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def query_parameter(name: str, description: str, schema: Json | None = None) -> Json:
+    """An optional query parameter; a string unless a schema is given."""
+    return {
+        "name": name,
+        "in": "query",
+        "required": False,
+        "description": description,
+        "schema": schema or {"type": "string"},
+    }

@@ -1,0 +1,140 @@
+"""The reads themselves: pages of events, and the usage view once it has come far enough."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from adapters.postgres.event_scan import EventFilter, EventScan
+from adapters.postgres.pool import UNREACHABLE, Pool, open_pool
+from domain.cursor import START, decode_cursor, encode_cursor
+from domain.errors import GatewayError
+from domain.events import SYSTEM_TENANT
+from domain.ports.event_log import EventLog, LogUnavailable, StoredEvent
+from domain.tenancy import Directory, Principal
+from gateway.reads.turns import Turns
+from gateway.service.refusals import log_error
+from projections.projection import ProjectionHalted
+from projections.runner import Runner
+from projections.usage import USAGE
+from projections.usage.query import UsageReport, read_usage
+
+WAIT_SECONDS = 10.0
+"""How long a read waits for its view to reach `after_position`."""
+_STATEMENT_SECONDS = 10.0
+
+
+class EventsPage(msgspec.Struct, frozen=True):
+    """Events in the log's order, and the cursor to go on from, which moves on even where no event passed the filters."""
+
+    events: list[StoredEvent]
+    cursor: str
+
+
+class UsageQuery(msgspec.Struct, frozen=True):
+    """Which usage: see `read_usage`. `after_position` is a cursor that the view must have reached first; `agent` picks its rows."""
+
+    grain: str = "day"
+    tenant: str | None = None
+    agent: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    after_position: str | None = None
+
+
+class Reads:
+    """Made by `Reads.open`; every method raises GatewayError only for what the asker can be told."""
+
+    def __init__(self, scan: EventScan, views: Pool, runner: Runner, directory: Directory) -> None:
+        self._scan = scan
+        self._views = views
+        self._runner = runner
+        self._directory = directory
+        self._turns = Turns()
+
+    @classmethod
+    async def open(cls, log: EventLog, dsn: str, runner: Runner, directory: Directory) -> Reads:
+        """Connections are made when they are first needed."""
+        scan = await EventScan.open(log, dsn)
+        views = await open_pool(
+            dsn, "view reader", min_size=0, max_size=2, statement_timeout=_STATEMENT_SECONDS, settings={"jit": "off"}
+        )
+        return cls(scan, views, runner, directory)
+
+    async def close(self) -> None:
+        """Close every connection. Idempotent."""
+        await self._scan.close()
+        self._views.terminate()
+
+    async def events(self, asker: Principal, after: str, limit: int, wanted: EventFilter) -> EventsPage:
+        """Up to `limit` events behind the cursor `after` (`start`, or empty: the beginning), from a bounded stretch of the log."""
+        self._require_known(wanted.tenants or (), "tenants")
+        with self._turns.take(asker.tenant):
+            try:
+                incarnation, head = await self._scan.place()
+                position = 0 if after in ("", START) else _decode(after, incarnation, head, "after")
+                page = await self._scan.page(position, head, limit, wanted)
+            except LogUnavailable as error:
+                raise log_error(error) from None
+        return EventsPage(page.events, encode_cursor(incarnation, page.reached))
+
+    async def usage(self, asker: Principal, query: UsageQuery) -> UsageReport:
+        """The usage view, once it has reached `after_position`."""
+        self._require_known(() if query.tenant is None else (query.tenant,), "tenant")
+        with self._turns.take(asker.tenant):
+            if query.after_position is not None:
+                await self._usage_reaches(query.after_position)
+            try:
+                report = await read_usage(
+                    self._views, grain=query.grain, tenant=query.tenant, since=query.since, until=query.until
+                )
+            except asyncpg.QueryCanceledError:
+                raise GatewayError(
+                    "deadline_exceeded",
+                    f"reading the usage took over {_STATEMENT_SECONDS:.0f} s: ask for a shorter time or a longer grain",
+                ) from None
+            except UNREACHABLE:
+                raise GatewayError(
+                    "unavailable", "the usage view cannot be reached: try again shortly", retry_after_ms=1000
+                ) from None
+        if query.agent is None:
+            return report
+        return msgspec.structs.replace(report, rows=[row for row in report.rows if row["agent"] == query.agent])
+
+    def _require_known(self, tenants: Iterable[str], field: str) -> None:
+        for tenant in tenants:
+            if tenant not in self._directory.tenants and tenant != SYSTEM_TENANT:
+                raise GatewayError("not_found", f"there is no tenant {tenant[:63]!r}", details={"field": field})
+
+    async def _usage_reaches(self, cursor: str) -> None:
+        try:
+            position = _decode(cursor, *await self._scan.place(), "after_position")
+            await self._runner.wait_for(USAGE.name, position, WAIT_SECONDS)
+        except LogUnavailable as error:
+            raise log_error(error) from None
+        except TimeoutError:
+            raise GatewayError(
+                "unavailable",
+                f"the usage view has not reached `after_position` within {WAIT_SECONDS:.0f} s: try again, or leave it out to "
+                "read the view as it stands (`complete_to` says how far that is)",
+                retry_after_ms=1000,
+            ) from None
+        except ProjectionHalted:
+            # Its message names positions, which tenants are not shown.
+            raise GatewayError(
+                "unavailable",
+                "the usage view is halted before `after_position` until an operator has seen to it: leave `after_position` out to "
+                "read it as it stands (`complete_to` says how far that is)",
+                retry_after_ms=30_000,
+            ) from None
+
+
+def _decode(cursor: str, incarnation: UUID, head: int, field: str) -> int:
+    try:
+        return decode_cursor(cursor, incarnation, head)
+    except GatewayError as refusal:
+        raise GatewayError(refusal.code, refusal.message, details={"field": field}) from None
