@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
+from domain.content_hash import content_hash
 from domain.ports.event_log import (
     ANY_VERSION,
     Appended,
@@ -93,20 +93,19 @@ class MemoryEventLog:
         if event.expected_version is not None:
             version = store.versions[event.stream] = store.versions.get(event.stream, 0) + 1
         position = len(store.events) + 1
-        store.events.append(
-            StoredEvent(
-                position,
-                event.event_id,
-                event.tenant,
-                event.stream,
-                version,
-                event.type,
-                event.schema_version,
-                now,
-                event.data,
-                content_hash(position, event, version, now),
-            )
+        stored = StoredEvent(
+            position,
+            event.event_id,
+            event.tenant,
+            event.stream,
+            version,
+            event.type,
+            event.schema_version,
+            now,
+            event.data,
+            b"",
         )
+        store.events.append(msgspec.structs.replace(stored, content_hash=content_hash(stored)))
         store.keys[event.key] = _Key(position, now // _DAY, event.fingerprint)
         return Appended(AppendStatus.APPENDED, position, version)
 
@@ -170,14 +169,6 @@ class MemoryEventLog:
 
     def _lease_end(self, seconds: float) -> int:
         return self.store.clock() + int(seconds * 1_000_000)
-
-
-def content_hash(position: int, event: NewEvent, version: int | None, recorded_at: int) -> bytes:
-    """SHA-256 of an event as `emberlog.content_hash` in the migrations lays it out, over `data` as it was given."""
-    tenant, stream, kind = (text.encode() for text in (event.tenant, event.stream, event.type))
-    known = "-" if version is None else version
-    head = f"{position} {UUID(bytes=event.event_id)} {known} {event.schema_version} {recorded_at} {len(tenant)} {len(stream)} {len(kind)} "
-    return hashlib.sha256(head.encode() + tenant + stream + kind + event.data).digest()
 
 
 def _unsendable(event: NewEvent) -> str | None:

@@ -11,10 +11,10 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from adapters.memory.event_log import content_hash
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.pool import Connection, connect
-from domain.ports.event_log import AppendStatus, LogUnavailable, NewEvent
+from domain.content_hash import content_hash
+from domain.ports.event_log import AppendStatus, LogUnavailable, StoredEvent
 from tests.conformance.conftest import new_event
 from tests.support.databases import with_user
 from tests.support.waiting import until
@@ -165,10 +165,12 @@ async def test_the_content_hash_is_what_its_description_says(log: PostgresEventL
     ]
     await log.append(instance, events)
     for event, stored in zip(events, await log.read(0, 10), strict=True):
-        as_stored = NewEvent(
-            event.key, event.event_id, event.tenant, event.stream, event.type, stored.data, event.schema_version
+        assert (stored.tenant, stored.stream, stored.schema_version) == (
+            event.tenant,
+            event.stream,
+            event.schema_version,
         )
-        assert stored.content_hash == content_hash(stored.position, as_stored, stored.version, stored.recorded_at)
+        assert stored.content_hash == content_hash(stored)
 
 
 async def test_the_database_recomputes_the_same_content_hash(
@@ -394,6 +396,6 @@ async def test_the_probe_for_duplicates_is_planned_as_index_lookups_on_empty_tab
 
 
 def test_the_hash_of_an_empty_object_at_position_one_never_changes() -> None:
-    event = NewEvent(bytes(16), bytes(16), "acme", "s", "t", b"{}")
+    event = StoredEvent(1, bytes(16), "acme", "s", None, "t", 1, 0, b"{}", b"")
     text = "1 00000000-0000-0000-0000-000000000000 - 1 0 4 1 1 acmest{}"
-    assert content_hash(1, event, None, 0) == hashlib.sha256(text.encode()).digest()
+    assert content_hash(event) == hashlib.sha256(text.encode()).digest()
