@@ -1,7 +1,8 @@
 """OpenAI's errors, and those of servers that imitate it, in our taxonomy.
 
 A provider's message may quote the input or the key, so none is passed on: it is only searched for what kind of error it is. What
-leaves here is the status, the error's `code`, `type` and `param` where they look like identifiers, and sentences of our own.
+leaves here is the status, the error's `code`, `type` and `param` where they are known ones, and sentences of our own: what leaves here
+stands in the log for ever, and a server may repeat an input in any of them.
 """
 
 from __future__ import annotations
@@ -15,10 +16,26 @@ import openai
 
 from domain.ports.provider import ProviderError, ProviderFault
 
-_IDENTIFIER = re.compile(r"[a-z][a-z0-9_.\-]{0,39}(\[\d{1,6}\])?", re.IGNORECASE)
-
 _TOO_LONG_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"})
 _TOO_LARGE_CODES = frozenset({"max_tokens_per_request", "array_above_max_length", "request_too_large"})
+
+# Codes and types of OpenAI, Azure, vLLM, llama.cpp and text-embeddings-inference.
+_KNOWN = (
+    _TOO_LONG_CODES
+    | _TOO_LARGE_CODES
+    | frozenset({
+        "invalid_request_error", "invalid_api_key", "authentication_error", "permission_error", "permission_denied", "access_denied",
+        "not_found_error", "model_not_found", "deploymentnotfound", "unsupported_country_region_territory", "rate_limit_error",
+        "rate_limit_exceeded", "tokens", "requests", "insufficient_quota", "billing_hard_limit_reached", "billing_not_active",
+        "account_deactivated", "server_error", "api_error", "internal_error", "internal_server_error", "overloaded_error",
+        "engine_overloaded", "service_unavailable", "unavailable_error", "timeout", "invalid_type", "invalid_value", "invalid_input",
+        "missing_required_parameter", "unknown_parameter", "unsupported_parameter", "unsupported_value", "not_supported_error",
+        "empty_array", "empty_string", "integer_above_max_value", "integer_below_min_value", "content_filter",
+        "content_policy_violation", "badrequesterror", "notfounderror", "internalservererror", "validation", "tokenizer", "backend",
+        "overloaded", "unhealthy", "empty",
+    })
+)  # fmt: skip
+_PARAM = re.compile(r"(input|model|dimensions|encoding_format|user)(\[\d{1,6}\]|\.\d{1,6})?")
 
 # OpenAI and vLLM say "maximum context length", llama.cpp and Ollama "exceeds the … context", text-embeddings-inference
 # "must have less than N tokens".
@@ -36,7 +53,7 @@ _INDEX = re.compile(r"input(?:\[|\.)(\d{1,6})\]?")
 def status_error(error: openai.APIStatusError) -> ProviderError:
     """The error that an answer with a status of 3xx, 4xx or 5xx stands for."""
     status = error.status_code
-    code, kind, param = _identifier(error.code), _identifier(error.type), _identifier(error.param)
+    code, kind, param = _known(error.code), _known(error.type), _parameter(error.param)
     said = error.message if isinstance(error.message, str) else ""
     fault, sentence = _fault(status, {code, kind}, said)
     index = _index(said, param) if fault is ProviderFault.TOO_LONG else None
@@ -89,8 +106,12 @@ def _number(text: str) -> float | None:
     return value if 0 <= value < float("inf") else None
 
 
-def _identifier(value: object) -> str | None:
-    return value if isinstance(value, str) and _IDENTIFIER.fullmatch(value) else None
+def _known(value: object) -> str | None:
+    return value if isinstance(value, str) and value.lower() in _KNOWN else None
+
+
+def _parameter(value: object) -> str | None:
+    return value if isinstance(value, str) and _PARAM.fullmatch(value) else None
 
 
 def _index(said: str, param: str | None) -> int | None:

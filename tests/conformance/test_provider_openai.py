@@ -166,6 +166,15 @@ class TestWhatOpenAISays:
         assert error.fault is ProviderFault.RATE_LIMITED
         assert "insufficient_quota" in error.detail
 
+    async def test_names_that_are_not_known_are_not_passed_on_though_they_look_like_identifiers(
+        self, rig: Rig, provider: Provider
+    ) -> None:
+        error = await self.error(
+            rig, provider, Fault("status", status=400, code="karmesinrot", type="invalid_value", param="karmesinrot")
+        )
+        assert "karmesin" not in error.detail
+        assert "type invalid_value" in error.detail
+
     async def test_codes_that_are_no_identifiers_are_not_passed_on(self, rig: Rig, provider: Provider) -> None:
         error = await self.error(
             rig, provider, Fault("status", status=400, code=SECRET_TEXT, type=KEY + "\n", param="input[1]")
