@@ -161,7 +161,7 @@ async def _schema_of_running_gateway(places: Places) -> None:
 async def open_installation(settings: Settings) -> AsyncIterator[Installation]:
     """The installation of these settings, its log open. Raises as `open_places` does, and `LogUnavailable`."""
     async with open_places(settings) as (places, temporary):
-        log = await PostgresEventLog.connect(places.app_dsn)
+        log = await PostgresEventLog.connect(places.app_dsn, archive_dir=settings.archive_folder)
         try:
             yield Installation(settings, places, log, temporary=temporary)
         finally:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
 
 import asyncpg
 
+from adapters.archive.reader import ArchiveReader
 from adapters.postgres.batch import decode, encode
 from adapters.postgres.pool import UNREACHABLE, Connection, Pool, RoleMissing, connect, open_pool
 from adapters.postgres.statements import statement
@@ -44,7 +47,7 @@ READER_SETTINGS = {
 class PostgresEventLog:
     """Implements `domain.ports.event_log.EventLog`. `pool` is for other statements of the application."""
 
-    def __init__(self, dsn: str, pool: Pool, readers: Pool) -> None:
+    def __init__(self, dsn: str, pool: Pool, readers: Pool, archive_dir: Path | None = None) -> None:
         self.pool = pool
         self._dsn = dsn
         self._readers = readers
@@ -52,13 +55,17 @@ class PostgresEventLog:
         self._read_sql = statement("read")
         self._read_decisions_sql = statement("read_decisions")
         self._find_sql = statement("find")
+        self._archive = ArchiveReader(partial(self._fetch, readers), archive_dir)
         self._appending = asyncio.Lock()
         self._connection: Connection | None = None
         self._statement: asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record] | None = None
 
     @classmethod
-    async def connect(cls, dsn: str, *, pool_size: int = 4, readers: int = 2) -> Self:
-        """Open the pools and make the partitions that are needed next. Raises `LogUnavailable`, `RoleMissing`."""
+    async def connect(cls, dsn: str, *, pool_size: int = 4, readers: int = 2, archive_dir: Path | None = None) -> Self:
+        """Open the pools and make the partitions that are needed next. Raises `LogUnavailable`, `RoleMissing`.
+
+        `archive_dir` is where the segments of archived events lie; without it reading those raises `LogDamaged`.
+        """
         pool = reading = None
         try:
             pool = await open_pool(dsn, "gateway", max_size=pool_size)
@@ -71,7 +78,7 @@ class PostgresEventLog:
             if isinstance(error, UNREACHABLE):
                 raise _unavailable(error) from error
             raise
-        return cls(dsn, pool, reading)
+        return cls(dsn, pool, reading, archive_dir)
 
     async def close(self) -> None:
         """Close every connection; an append under way ends as `LogUnavailable`. Idempotent."""
@@ -135,15 +142,22 @@ class PostgresEventLog:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     async def read(self, after: int, limit: int) -> list[StoredEvent]:
-        """See `EventLog.read`."""
-        events = stored_events(await self._fetch(self._readers, self._read_sql, after, limit))
-        if events and (events[0].position != after + 1 or events[-1].position != after + len(events)):
-            missing = next(at for at, event in enumerate(events, after + 1) if event.position != at)
-            raise LogDamaged(
-                missing,
-                f"the log has no event at position {missing}, though there are later ones, which no append leaves: it was changed by "
-                "hand; see `emberlog log verify`, and restore it from a backup",
-            )
+        """See `EventLog.read`. Archived events are read from their segments, the others from the table."""
+        events: list[StoredEvent] = []
+        while (rest := limit - len(events)) > 0:
+            if after < self._archive.upto:
+                events += (archived := await self._archive.read(after, rest))
+                after, rest = after + len(archived), rest - len(archived)
+            page = stored_events(await self._fetch(self._readers, self._read_sql, after, rest)) if rest else []
+            if page and page[0].position == after + 1:
+                if page[-1].position != after + len(page):
+                    raise _gap(next(at for at, event in enumerate(page, after + 1) if event.position != at))
+                return events + page
+            # The table does not have what comes next: it is not written yet, or was archived since it was last asked for.
+            if rest and not await self._archive.holds(after + 1):
+                if page:
+                    raise _gap(after + 1)
+                break
         return events
 
     async def read_decisions(self, after: int, limit: int) -> list[StoredEvent]:
@@ -214,6 +228,14 @@ def stored_events(rows: Sequence[Any]) -> list[StoredEvent]:
         StoredEvent(p, e, tenant, stream, v, kind, schema, number(at, "big", signed=True) + _EPOCH_2000, data, digest)
         for p, e, tenant, stream, v, kind, schema, at, data, digest in rows
     ]
+
+
+def _gap(missing: int) -> LogDamaged:
+    return LogDamaged(
+        missing,
+        f"the log has no event at position {missing}, though there are later ones, which no append leaves: it was changed by "
+        "hand; see `emberlog log verify`, and restore it from a backup",
+    )
 
 
 def _unavailable(error: BaseException) -> LogUnavailable:

@@ -1,6 +1,16 @@
-SELECT position, uuid_send(event_id), tenant, stream, version, type, schema_version, timestamptz_send(recorded_at),
-       convert_to(data::text, 'UTF8'), content_hash
-FROM emberlog.events
-WHERE position > $1 AND version IS NOT NULL
+-- Those of archived partitions stand in a table of their own. Each side is read by its index up to the limit.
+(SELECT position, uuid_send(event_id), tenant, stream, version, type, schema_version, timestamptz_send(recorded_at),
+        convert_to(data::text, 'UTF8'), content_hash
+ FROM emberlog.archived_decisions
+ WHERE position > $1
+ ORDER BY position
+ LIMIT $2)
+UNION ALL
+(SELECT position, uuid_send(event_id), tenant, stream, version, type, schema_version, timestamptz_send(recorded_at),
+        convert_to(data::text, 'UTF8'), content_hash
+ FROM emberlog.events
+ WHERE position > $1 AND version IS NOT NULL
+ ORDER BY position
+ LIMIT $2)
 ORDER BY position
 LIMIT $2

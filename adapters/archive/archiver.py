@@ -1,0 +1,205 @@
+"""Moving old partitions of the log into segment files: nothing is let go of before its file has been read back and checked."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import msgspec
+
+from adapters.archive.segment import MEMBER_EVENTS, Segment, SegmentWriter, check_segment
+from adapters.archive.statements import statement
+from adapters.postgres.batch import encode
+from adapters.postgres.event_log import stored_events
+from adapters.postgres.pool import Connection, connect
+from adapters.postgres.statements import statement as log_statement
+from domain.events import SYSTEM_TENANT, LogArchived, encode_data
+from domain.ports.event_log import LogDamaged, NewEvent
+
+STREAM = "system"
+"""The stream of the installation's own events."""
+REFUSED = "EL005"
+TRIES = 5
+PAUSE_SECONDS = 2.0
+"""Between two tries to let go of a partition that readers hold."""
+_LOCK = 4993438714461021456
+_SEALS_A_CALL = 100
+
+
+class ArchiveRefused(Exception):
+    """A partition cannot be archived now; the message says why. Nothing was changed."""
+
+
+class Step(StrEnum):
+    """How far a partition is. After each of them the process may die: the next run does what is left."""
+
+    WRITTEN = "written"
+    """A member of the file is written."""
+    NAMED = "named"
+    """The file is on disk under its name."""
+    CHECKED = "checked"
+    """The file was read back and holds what the table holds."""
+    DROPPED = "dropped"
+    """The table is dropped in a transaction that is not committed."""
+    MOVED = "moved"
+    """The transaction is committed: the events are read from the file."""
+
+
+class Partition(msgspec.Struct, frozen=True):
+    """A partition that may be archived. `recorded_at` is the time of its newest event."""
+
+    first_position: int
+    last_position: int
+    name: str
+    recorded_at: datetime
+
+
+OnStep = Callable[[Partition, Step, int], Awaitable[None]]
+"""Told of each step, with the position that it has reached."""
+
+
+async def _quiet(partition: Partition, step: Step, position: int) -> None:
+    """Tell nobody."""
+
+
+class Archiver:
+    """One run over the partitions of a log. Made by `Archiver.open`; only the database's owner may do this."""
+
+    def __init__(self, connection: Connection, folder: Path) -> None:
+        self._connection = connection
+        self._folder = folder
+
+    @classmethod
+    async def open(cls, owner_dsn: str, folder: Path) -> Archiver:
+        """Connect, and seal what is due. Raises what connecting raises, `ArchiveRefused` while another archives this log."""
+        never = {"idle_in_transaction_session_timeout": "0"}  # a slow disk must not cost a long run its transaction
+        connection = await connect(owner_dsn, "archive", role=False, statement_timeout=0, settings=never)
+        archiver = cls(connection, folder)
+        try:
+            if not await connection.fetchval("SELECT has_schema_privilege('emberlog', 'CREATE')"):
+                raise ArchiveRefused(
+                    "only the owner of the schema may archive: set EMBERLOG_DATABASE_OWNER_URL to the owner's login"
+                )
+            await connection.execute(log_statement("durable"))
+            if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
+                raise ArchiveRefused("another process archives this log: wait for it to end")
+        except BaseException:
+            await archiver.close()
+            raise
+        return archiver
+
+    async def close(self) -> None:
+        """Disconnect; what is not committed never was."""
+        await self._connection.close()
+
+    async def candidates(self, before: datetime) -> list[Partition]:
+        """The partitions whose events are all older than `before`, oldest first."""
+        return [Partition(*row) for row in await self._connection.fetch(statement("candidates"), before)]
+
+    async def archive(self, partition: Partition, on_step: OnStep = _quiet) -> Segment:
+        """Move one partition, the oldest. Raises `ArchiveRefused`, `LogDamaged`, OSError; nothing has changed then but for a file."""
+        first, last = partition.first_position, partition.last_position
+        while await self._connection.fetchval("SELECT emberlog.seal()") == _SEALS_A_CALL:
+            pass
+        if reason := await self._connection.fetchval("SELECT emberlog.archive_refusal($1, $2)", first, last):
+            raise ArchiveRefused(f"the events {first} to {last} cannot be archived: {reason}")
+        try:
+            async with self._connection.transaction():
+                # From before the first read to the drop nobody changes a row, though readers go on.
+                await self._connection.execute(f"LOCK TABLE emberlog.{partition.name} IN SHARE MODE")
+                segment = await self._write(partition, on_step)
+                await on_step(partition, Step.NAMED, segment.last_position)
+                await asyncio.to_thread(check_segment, self._folder, segment)
+                await on_step(partition, Step.CHECKED, segment.last_position)
+                await self._let_go(partition, segment, on_step)
+        except asyncpg.PostgresError as error:
+            if error.sqlstate == REFUSED:
+                raise ArchiveRefused(str(error.args[0])) from None
+            raise
+        await on_step(partition, Step.MOVED, segment.last_position)
+        return segment
+
+    async def _write(self, partition: Partition, on_step: OnStep) -> Segment:
+        incarnation = await self._connection.fetchval("SELECT incarnation FROM emberlog.log_identity")
+        scratch = (
+            f".{incarnation}-{partition.first_position}.writing"  # of a run that was killed, the next takes it over
+        )
+        writer = await asyncio.to_thread(SegmentWriter, self._folder, scratch)
+        try:
+            after = partition.first_position - 1
+            while after < partition.last_position:
+                count = min(MEMBER_EVENTS, partition.last_position - after)
+                events = stored_events(await self._connection.fetch(log_statement("read"), after, count))
+                if len(events) < count:
+                    raise LogDamaged(
+                        after + 1,
+                        f"of the events {after + 1} to {after + count} only {len(events)} are there: nothing was archived; see `emberlog log verify`",
+                    )
+                await asyncio.to_thread(writer.add, events)
+                after += count
+                await on_step(partition, Step.WRITTEN, after)
+            return await asyncio.to_thread(writer.finish)
+        finally:
+            await asyncio.to_thread(writer.discard)
+
+    async def _let_go(self, partition: Partition, segment: Segment, on_step: OnStep) -> None:
+        members = segment.members
+        arguments = (
+            segment.first_position,
+            segment.last_position,
+            segment.file,
+            segment.size,
+            segment.sha256,
+            [member.position for member in members],
+            [member.offset for member in members],
+            [member.sha256 for member in members],
+        )
+        for left in reversed(range(TRIES)):
+            try:
+                async with self._connection.transaction():
+                    await self._connection.execute(statement("archive_partition"), *arguments)
+                    await self._tell(segment)
+                    await on_step(partition, Step.DROPPED, segment.last_position)
+            except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+                if not left:
+                    raise ArchiveRefused(
+                        f"the events {segment.first_position} to {segment.last_position} are being read by a statement that takes long: "
+                        "nothing was changed; run it again when that has ended"
+                    ) from None
+            else:
+                return
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _tell(self, segment: Segment) -> None:
+        """Append `log.archived` in the same transaction, as an instance that lives no longer than it."""
+        key = uuid4().bytes
+        data = LogArchived(
+            first_position=segment.first_position,
+            last_position=segment.last_position,
+            file=segment.file,
+            sha256=segment.sha256.hex(),
+            at=time.time_ns() // 1000,
+        )
+        event = NewEvent(key, key, SYSTEM_TENANT, STREAM, data.TYPE, encode_data(data), data.SCHEMA)
+        instance = await self._connection.fetchval("SELECT emberlog.register_instance('archive', '1 minute')")
+        await self._connection.fetchrow(log_statement("append"), *encode(instance, [event]))
+        await self._connection.fetchval("SELECT emberlog.fence_instance($1)", instance)
+
+
+async def archive_due(owner_dsn: str, folder: Path, older_than: timedelta) -> dict[str, int]:
+    """Archive every partition whose events are all older than that; returns how many segments and events moved.
+
+    For the periodic maintenance. Raises `ArchiveRefused`, `LogDamaged`, OSError and what the database raises; what moved before stays.
+    """
+    archiver = await Archiver.open(owner_dsn, folder)
+    try:
+        moved = [await archiver.archive(p) for p in await archiver.candidates(datetime.now(UTC) - older_than)]
+    finally:
+        await archiver.close()
+    return {"segments": len(moved), "events": sum(s.last_position - s.first_position + 1 for s in moved)}
