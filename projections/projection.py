@@ -1,25 +1,35 @@
-"""What a projection is: a name, the events it reads and the statements that fold them."""
+"""What a projection is: a name, the events it reads, its table and the statements that fold them."""
 
 from __future__ import annotations
+
+from hashlib import blake2b
 
 import msgspec
 
 from domain.events import EVENT_TYPES, EventData
 
+EVENTS = "emberlog.events"
+"""What a fold reads unless events have to be brought from elsewhere."""
+
 
 class Projection(msgspec.Struct, frozen=True):
     """A read model of the log.
 
-    `apply` are statements run in order, each with ($1, $2): the events with $1 < position <= $2, folded set-wise into the view; every
-    cut of the log into batches must give the same view. `prune`, with ($1) the time of the newest event folded, forgets what is too
-    old to be kept; it must depend on the log alone. `reads` names the event types that `apply` understands.
+    `table` makes the table of one generation, named {table}. `delta` selects what the events of {events} with $1 < position <= $2 mean
+    for the view, under the names of the table's columns; `merge` brings {delta} into {table}. Every cut of the log into batches must
+    give the same view, and so must an event folded later than its neighbours. `kept` is the condition on a row for being kept, with
+    {time} for the time of the newest event folded; it must depend on the log alone. `reads` names the event types that `delta`
+    understands, `key` the columns of the primary key. An event that cannot be folded halts a view that `halts`, and is parked by others.
     """
 
     name: str
     reads: tuple[type[EventData], ...]
-    apply: tuple[str, ...]
-    prune: str | None = None
-    generation: int = 1
+    key: tuple[str, ...]
+    table: str
+    delta: str
+    merge: str
+    kept: str | None = None
+    halts: bool = True
 
     @property
     def types(self) -> list[str]:
@@ -28,8 +38,41 @@ class Projection(msgspec.Struct, frozen=True):
 
     @property
     def schemas(self) -> list[int]:
-        """The schema version that `apply` understands of each type, in the order of `types`."""
+        """The schema version that `delta` understands of each type, in the order of `types`."""
         return [EVENT_TYPES[t.TYPE].SCHEMA for t in self.reads]
+
+    @property
+    def fold(self) -> bytes:
+        """16 bytes that stand for how this build folds: what was begun by other statements cannot be gone on with."""
+        text = "\0".join((self.table, self.delta, self.merge, self.kept or "", repr(self.schemas)))
+        return blake2b(text.encode(), digest_size=16).digest()
+
+    def table_of(self, generation: int) -> str:
+        """The table of a generation."""
+        return f"projections.{self.name}_{generation}"
+
+    def create_sql(self, table: str) -> str:
+        """Makes `table`."""
+        return self.table.replace("{table}", table)
+
+    def delta_sql(self, events: str = EVENTS) -> str:
+        """Selects what the events in ($1, $2] mean for the view."""
+        return self.delta.replace("{events}", events)
+
+    def merge_sql(self, table: str, delta: str) -> str:
+        """Brings `delta`, a table or a selection in parentheses, into `table`."""
+        return self.merge.replace("{table}", table).replace("{delta}", delta)
+
+    def prune_sql(self, table: str) -> str | None:
+        """Forgets what is not kept as of the time $1; None where everything is."""
+        if self.kept is None:
+            return None
+        return f"DELETE FROM {table} WHERE NOT ({self.kept.replace('{time}', '$1::timestamptz')})"  # noqa: S608
+
+    def rows_sql(self, table: str) -> str:
+        """The view's rows in `table` as of the time $1 of the newest event folded: what pruning would remove is left out."""
+        kept = "$1::timestamptz IS NOT DISTINCT FROM $1" if self.kept is None else self.kept
+        return f"SELECT * FROM {table} WHERE {kept.replace('{time}', '$1::timestamptz')}"  # noqa: S608
 
 
 class ProjectionHalted(Exception):
@@ -40,9 +83,9 @@ class GapInLog(Exception):
     """Fewer events than positions were read: the log is not what it promises, so nothing was folded."""
 
 
-class UnknownSchema(Exception):
-    """An event has a schema version that this build cannot fold: run the build that wrote it, or a newer one."""
-
-
 class Ousted(Exception):
     """Another owner has taken the projection, or moved its cursor: nothing was changed."""
+
+
+class Refused(Exception):
+    """What was asked of a projection cannot be done now; the message says why and what to do. Nothing was changed."""

@@ -9,8 +9,9 @@ from uuid import uuid4
 from projections.cursor import Standing
 from projections.projection import Projection, ProjectionHalted
 from projections.requests import REQUESTS
+from projections.source import Read
 from projections.usage import USAGE
-from projections.worker import BATCH, POLL_SECONDS, Worker
+from projections.worker import BATCH, POLL_SECONDS, Trouble, Worker
 
 ALL: tuple[Projection, ...] = (USAGE, REQUESTS)
 LEASE_SECONDS = 5.0
@@ -20,7 +21,8 @@ class Runner:
     """Keeps projections up with the log. Run one in each process: they share the work by fenced leases on the database's clock.
 
     `start` and `stop`, or `run` within a task. `wake` whenever the log may have grown; polling stands behind it. `dsn` logs in as a
-    member of the application's role.
+    member of the application's role. `read` (`EventLog.read`) brings archived events, and old ones in today's shape; `on_trouble` is
+    told of events that a view cannot fold.
     """
 
     def __init__(
@@ -31,10 +33,21 @@ class Runner:
         batch: int = BATCH,
         lease_seconds: float = LEASE_SECONDS,
         poll_seconds: float = POLL_SECONDS,
+        read: Read | None = None,
+        on_trouble: Trouble | None = None,
     ) -> None:
         owner = uuid4()
         self._workers = {
-            p.name: Worker(dsn, p, owner, batch=batch, lease_seconds=lease_seconds, poll_seconds=poll_seconds)
+            p.name: Worker(
+                dsn,
+                p,
+                owner,
+                batch=batch,
+                lease_seconds=lease_seconds,
+                poll_seconds=poll_seconds,
+                read=read,
+                on_trouble=on_trouble,
+            )
             for p in projections
         }
         self._tasks: list[asyncio.Task[None]] = []
@@ -70,6 +83,10 @@ class Runner:
     def lag(self) -> dict[str, tuple[int, float]]:
         """Of each projection: events not folded yet, and the age of the oldest in seconds."""
         return {name: worker.lag() for name, worker in self._workers.items()}
+
+    def standings(self) -> dict[str, Standing]:
+        """Where each projection stood when it was last looked at; those never looked at are missing."""
+        return {name: worker.standing for name, worker in self._workers.items() if worker.standing is not None}
 
     def standing(self, name: str) -> Standing | None:
         """Where a projection stood when it was last looked at; None before the first look."""

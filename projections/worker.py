@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
@@ -11,9 +12,13 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from domain.events import EventData, ProjectionHalted, ProjectionParked
+from domain.upcasters import UnknownSchema
 from projections import cursor
-from projections.cursor import Connection, Standing
-from projections.projection import GapInLog, Ousted, Projection, UnknownSchema
+from projections.connect import connect
+from projections.cursor import Standing
+from projections.projection import GapInLog, Ousted, Projection
+from projections.source import Connection, Read
 
 _log = structlog.get_logger("emberlog.projections")
 
@@ -25,6 +30,9 @@ PRUNE_SECONDS = 600.0
 RETRY_SECONDS = (0.1, 30.0)
 """The first pause after a failure and the longest; each is twice the one before."""
 
+Trouble = Callable[[EventData], None]
+"""Told once a process of an event that a view cannot fold: that the view halted before it, or went on without it."""
+
 # Classes of SQLSTATE that say nothing about the events: lost connections, conflicts between transactions, locks, exhausted
 # resources, an operator's doing; and a session ended because its process was stopped in a transaction.
 _PASSING = ("08", "25P", "40", "53", "55", "57", "58")
@@ -34,19 +42,32 @@ class Worker:
     """Folds `projection` over connections to `dsn`. `run` until `stop`; the rest says where it stands."""
 
     def __init__(
-        self, dsn: str, projection: Projection, owner: UUID, *, batch: int, lease_seconds: float, poll_seconds: float
+        self,
+        dsn: str,
+        projection: Projection,
+        owner: UUID,
+        *,
+        batch: int,
+        lease_seconds: float,
+        poll_seconds: float,
+        read: Read | None = None,
+        on_trouble: Trouble | None = None,
     ) -> None:
         self.projection = projection
         self.standing: Standing | None = None
         self.changed = asyncio.Event()
         self._dsn = dsn
         self._owner = owner
+        self._read = read
+        self._on_trouble = on_trouble
+        self._told: ProjectionHalted | None = None
         self._max_batch = self._batch = batch
         self._lease_seconds = lease_seconds
         self._lease = timedelta(seconds=lease_seconds)
         self._poll_seconds = poll_seconds
         self._connection: Connection | None = None
         self._fence: int | None = None
+        self._generation = 0
         self._renewed_at = self._folded_at = 0.0
         self._looked_at = time.monotonic()
         self._pruned_at = 0.0
@@ -105,44 +126,76 @@ class Worker:
         """Look, and do what is due. Returns whether there may be more to do at once."""
         connection = await self._connect()
         seen = await self._look(connection)
-        if self._fence is not None and seen.fence != self._fence:
+        if self._fence is not None and (seen.generation, seen.fence) != (self._generation, self._fence):
             raise Ousted(self.projection.name)
         if self._fence is None:
             if not seen.free:
                 return False
-            self._fence = await cursor.acquire(connection, self.projection, self._owner, self._lease)
+            self._generation = seen.generation
+            self._fence = await cursor.acquire(connection, self.projection, seen.generation, self._owner, self._lease)
             self._renewed_at = time.monotonic()
             return self._fence is not None
         if seen.head > seen.position and time.monotonic() >= self._resume_at:
             return await self._step(connection, self._fence, seen)
         if time.monotonic() - self._renewed_at > self._lease_seconds / 3:
-            await cursor.renew(connection, self.projection, self._fence, self._lease)
+            await cursor.renew(connection, self.projection, self._generation, self._fence, self._lease)
             self._renewed_at = time.monotonic()
-        if self.projection.prune and time.monotonic() - self._pruned_at > PRUNE_SECONDS:
+        if self.projection.kept and time.monotonic() - self._pruned_at > PRUNE_SECONDS:
             await cursor.prune(connection, self.projection, self._fence, seen)
             self._pruned_at = time.monotonic()
         return False
 
     async def _step(self, connection: Connection, fence: int, seen: Standing) -> bool:
-        """Fold the next batch. One that fails is tried in halves, until the event at fault stands alone: there the view halts."""
+        """Fold the next batch. One that fails is tried in halves, until the event at fault stands alone: the view halts, or parks it."""
         upto = min(seen.head, seen.position + self._batch)
         try:
-            await cursor.fold(connection, self.projection, fence, seen.position, upto, self._lease)
+            await cursor.fold(
+                connection, self.projection, self._generation, fence, seen.position, upto, self._lease, self._read
+            )
         except (GapInLog, UnknownSchema, asyncpg.PostgresError) as error:
-            if isinstance(error, asyncpg.PostgresError) and str(error.sqlstate).startswith(_PASSING):
+            if passing(error):
                 raise
             if upto - seen.position > 1:
                 self._batch = (upto - seen.position) // 2
                 return True
-            self._failed(error)
-            await cursor.halt(connection, self.projection, fence, upto, _reason(error))
-            await self._look(connection)
-            return False
+            if self.projection.halts or isinstance(error, GapInLog):
+                await self._halt(connection, fence, upto, error)
+                return False
+            await self._park(connection, fence, upto, error)
         self._batch = min(self._max_batch, self._batch * 2)
         self._pause = self._resume_at = 0.0
         self._renewed_at = self._folded_at = time.monotonic()
         await self._look(connection)
         return upto < seen.head
+
+    async def _halt(self, connection: Connection, fence: int, position: int, error: Exception) -> None:
+        self._failed(error)
+        await cursor.halt(connection, self.projection, self._generation, fence, position, reason(error))
+        halted = ProjectionHalted(
+            projection=self.projection.name,
+            generation=self._generation,
+            failed_position=position,
+            error=reason(error),
+        )
+        if halted != self._told:
+            self._told = halted
+            _log.critical("projection_halted", projection=self.projection.name, position=position, reason=halted.error)
+            self._tell(halted)
+        await self._look(connection)
+
+    async def _park(self, connection: Connection, fence: int, position: int, error: Exception) -> None:
+        why = reason(error)
+        await cursor.park(connection, self.projection, self._generation, fence, position, why, self._lease)
+        _log.error("event_parked", projection=self.projection.name, position=position, reason=why)
+        self._tell(
+            ProjectionParked(
+                projection=self.projection.name, generation=self._generation, failed_position=position, error=why
+            )
+        )
+
+    def _tell(self, trouble: EventData) -> None:
+        if self._on_trouble is not None:
+            self._on_trouble(trouble)
 
     async def _look(self, connection: Connection) -> Standing:
         self.standing = seen = await cursor.look(connection, self.projection)
@@ -155,7 +208,7 @@ class Worker:
         self._pause = min(RETRY_SECONDS[1], self._pause * 2 or RETRY_SECONDS[0])
         self._resume_at = time.monotonic() + self._pause
         _log.error(
-            "projection_failed", projection=self.projection.name, reason=_reason(error), retry_in_seconds=self._pause
+            "projection_failed", projection=self.projection.name, reason=reason(error), retry_in_seconds=self._pause
         )  # fmt: skip
 
     async def _sleep(self) -> None:
@@ -172,20 +225,11 @@ class Worker:
 
     async def _connect(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await asyncpg.connect(
+            self._connection = await connect(
                 self._dsn,
-                timeout=10,
-                command_timeout=300,
-                server_settings={
-                    "application_name": f"emberlog projection {self.projection.name}",
-                    "role": "emberlog_app",
-                    "timezone": "UTC",
-                    # A process stopped within a transaction must not keep the next owner waiting.
-                    "idle_in_transaction_session_timeout": str(int(self._lease_seconds * 1000)),
-                    "lock_timeout": "5000",
-                    "plan_cache_mode": "force_custom_plan",
-                    "jit": "off",
-                },
+                f"projection {self.projection.name}",
+                # A process stopped within a transaction must not keep the next owner waiting.
+                {"idle_in_transaction_session_timeout": str(int(self._lease_seconds * 1000))},
             )
         return self._connection
 
@@ -202,14 +246,19 @@ class Worker:
         try:
             async with asyncio.timeout(2):
                 if self._fence is not None and not connection.is_closed():
-                    await cursor.release(connection, self.projection, self._fence)
+                    await cursor.release(connection, self.projection, self._generation, self._fence)
                 await connection.close()
         except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError):
             connection.terminate()
         self._connection = None
 
 
-def _reason(error: Exception) -> str:
+def passing(error: Exception) -> bool:
+    """Whether an error says nothing about the events: it is tried again as it was."""
+    return isinstance(error, asyncpg.PostgresError) and str(error.sqlstate).startswith(_PASSING)
+
+
+def reason(error: Exception) -> str:
     """What went wrong, for operators. Of Postgres's errors the message without the values it quotes: its detail holds whole rows."""
     text = str(error.args[0]) if error.args else ""
     if isinstance(error, asyncpg.PostgresError):

@@ -3,7 +3,7 @@ UPDATE projections.cursors c
 SET owner = $3, fence = c.fence + 1, lease_until = clock_timestamp() + $4::interval
 FROM (
     SELECT name, generation FROM projections.cursors
-    WHERE name = $1 AND generation = $2 AND (owner IS NULL OR lease_until < clock_timestamp())
+    WHERE name = $1 AND generation = $2 AND state <> 'retired' AND (owner IS NULL OR lease_until < clock_timestamp())
     FOR UPDATE SKIP LOCKED
 ) free
 WHERE c.name = free.name AND c.generation = free.generation

@@ -7,5 +7,8 @@ from projections.statements import statement
 USAGE = Projection(
     name="usage",
     reads=(EmbeddingGenerated, EmbeddingFailed, EmbeddingAbandoned, EmbeddingReembedded),
-    apply=(statement("projections.usage", "apply"),),
+    key=("grain", "bucket", "tenant", "agent", "model", "provider"),
+    table=statement("projections.usage", "table"),
+    delta=statement("projections.usage", "delta"),
+    merge=statement("projections.usage", "merge"),
 )

@@ -7,5 +7,5 @@ LEFT JOIN projections.usage u
     AND ($2::text IS NULL OR u.tenant = $2)
     AND ($3::timestamptz IS NULL OR u.bucket >= date_bin(make_interval(secs => $1), $3, 'epoch'))
     AND ($4::timestamptz IS NULL OR u.bucket < $4)
-WHERE c.name = 'usage' AND c.generation = 1
+WHERE c.name = 'usage' AND c.state = 'live'
 ORDER BY u.bucket, u.tenant COLLATE "C", u.agent COLLATE "C", u.model COLLATE "C", u.provider COLLATE "C"

@@ -68,7 +68,8 @@ async def assert_equals_plain_folds(owner: Connection, history: list[Any]) -> No
 
 def then(projection: Projection, function: str) -> Projection:
     """The projection, with a call of a test's SQL function between the view and the cursor."""
-    return msgspec.structs.replace(projection, apply=(*projection.apply, f"SELECT {function}($1::bigint, $2::bigint)"))
+    merge = f"WITH merged AS ({projection.merge} RETURNING 1) SELECT {function}($1::bigint, $2::bigint) FROM (SELECT count(*) FROM merged) m"
+    return msgspec.structs.replace(projection, merge=merge)
 
 
 async def make_function(owner: Connection, name: str, body: str) -> None:
@@ -147,12 +148,12 @@ async def test_with_the_cursor_in_a_transaction_of_its_own_a_crash_counts_twice(
     """Negative control: the same events, the same statements, but the view is committed before the cursor."""
     head = await write_log(owner, HISTORY)
     await cursor.look(owner, USAGE)
-    fence = await cursor.acquire(owner, USAGE, UUID(int=1), LEASE)
+    fence = await cursor.acquire(owner, USAGE, 1, UUID(int=1), LEASE)
     assert fence is not None
     await owner.execute(
-        USAGE.apply[0], 0, head
+        USAGE.merge_sql("projections.usage_1", f"({USAGE.delta_sql()})"), 0, head
     )  # commits; here the process would die, and the next one starts from the cursor
-    await cursor.fold(owner, USAGE, fence, 0, head, LEASE)
+    await cursor.fold(owner, USAGE, 1, fence, 0, head, LEASE)
     assert await usage_rows(owner) != plain_usage(HISTORY)
 
 
@@ -176,29 +177,29 @@ async def test_two_runners_at_once_fold_each_event_once(owner: Connection, app_d
 async def test_an_owner_that_returns_late_changes_nothing(owner: Connection) -> None:
     head = await write_log(owner, HISTORY)
     await cursor.look(owner, USAGE)
-    late = await cursor.acquire(owner, USAGE, UUID(int=1), timedelta(0))
-    taken = await cursor.acquire(owner, USAGE, UUID(int=2), LEASE)
+    late = await cursor.acquire(owner, USAGE, 1, UUID(int=1), timedelta(0))
+    taken = await cursor.acquire(owner, USAGE, 1, UUID(int=2), LEASE)
     assert late is not None
     assert taken is not None
     with pytest.raises(Ousted):
-        await cursor.fold(owner, USAGE, late, 0, head, LEASE)
+        await cursor.fold(owner, USAGE, 1, late, 0, head, LEASE)
     with pytest.raises(Ousted):
-        await cursor.renew(owner, USAGE, late, LEASE)
-    await cursor.release(owner, USAGE, late)
+        await cursor.renew(owner, USAGE, 1, late, LEASE)
+    await cursor.release(owner, USAGE, 1, late)
     assert await usage_rows(owner) == []
-    assert await cursor.acquire(owner, USAGE, UUID(int=3), LEASE) is None
-    await cursor.fold(owner, USAGE, taken, 0, head, LEASE)
+    assert await cursor.acquire(owner, USAGE, 1, UUID(int=3), LEASE) is None
+    await cursor.fold(owner, USAGE, 1, taken, 0, head, LEASE)
     assert await usage_rows(owner) == plain_usage(HISTORY)
 
 
 async def test_a_cursor_that_was_moved_meanwhile_refuses_the_batch(owner: Connection) -> None:
     head = await write_log(owner, HISTORY)
     await cursor.look(owner, USAGE)
-    fence = await cursor.acquire(owner, USAGE, UUID(int=1), LEASE)
+    fence = await cursor.acquire(owner, USAGE, 1, UUID(int=1), LEASE)
     assert fence is not None
-    await cursor.fold(owner, USAGE, fence, 0, 10, LEASE)
+    await cursor.fold(owner, USAGE, 1, fence, 0, 10, LEASE)
     with pytest.raises(Ousted):
-        await cursor.fold(owner, USAGE, fence, 0, head, LEASE)
+        await cursor.fold(owner, USAGE, 1, fence, 0, head, LEASE)
     assert await usage_rows(owner) == plain_usage(HISTORY[:10])
 
 

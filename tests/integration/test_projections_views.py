@@ -53,12 +53,12 @@ async def fold_all(owner: Connection, upto: int, cuts: Sequence[int], after: int
     for projection in (USAGE, REQUESTS):
         await cursor.look(owner, projection)
         await owner.execute("UPDATE projections.cursors SET position = $2 WHERE name = $1", projection.name, after)
-        fence = await cursor.acquire(owner, projection, OWNER, LEASE)
+        fence = await cursor.acquire(owner, projection, 1, OWNER, LEASE)
         assert fence is not None
         done = after
         for end in ends:
             if end > done:
-                await cursor.fold(owner, projection, fence, done, end, LEASE)
+                await cursor.fold(owner, projection, 1, fence, done, end, LEASE)
                 done = end
         seen = await cursor.look(owner, projection)
         await cursor.prune(owner, projection, fence, seen)

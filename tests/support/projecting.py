@@ -202,7 +202,7 @@ async def request_rows(connection: Connection) -> list[Row]:
 
 async def start_over(owner: Connection) -> None:
     """Forget the views and begin again at the start of the log."""
-    await owner.execute("TRUNCATE projections.usage, projections.requests")
+    await owner.execute("TRUNCATE projections.usage_1, projections.requests_1, projections.parked")
     await owner.execute("DELETE FROM projections.cursors")
 
 

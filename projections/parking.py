@@ -1,0 +1,92 @@
+"""Events that a view went on without: listed, folded after all, or given up; and letting a halted view go on."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import asyncpg
+import msgspec
+
+from domain.upcasters import UnknownSchema
+from projections import cursor
+from projections.fold import fold_range
+from projections.projection import GapInLog, Projection, Refused
+from projections.source import Connection, Read
+from projections.statements import statement
+from projections.worker import reason
+
+_PARKED, _UNPARK, _HOLD_LIVE, _SKIP, _PARK = (
+    statement("projections.sql", name) for name in ("parked", "unpark", "hold_live", "skip", "park")
+)
+
+
+class Parked(msgspec.Struct, frozen=True):
+    """An event that the live generation of a view lacks. `error` says why; `discarded_at` is set once it was given up."""
+
+    projection: str
+    generation: int
+    position: int
+    error: str
+    parked_at: datetime
+    discarded_at: datetime | None = None
+
+
+async def list_parked(connection: Connection, name: str | None = None) -> list[Parked]:
+    """What the live generations lack, in the order of the log."""
+    return [msgspec.convert(dict(row), Parked) for row in await connection.fetch(_PARKED, name)]
+
+
+async def park(connection: Connection, projection: Projection) -> int:
+    """Let a halted view go on without the event it halts before; returns that event's position. Raises `Refused` if it is not halted."""
+    seen = await cursor.look(connection, projection)
+    async with connection.transaction():
+        position = await connection.fetchval(_HOLD_LIVE, projection.name, seen.generation)
+        row = await connection.fetchrow(_SKIP, projection.name, seen.generation, position)
+        if row is None:
+            raise Refused(f"{projection.name!r} is not halted: there is no event to park")
+        await connection.execute(_PARK, projection.name, seen.generation, position + 1, row["error"], None)
+    return int(position) + 1
+
+
+async def retry(connection: Connection, projection: Projection, position: int, read: Read | None = None) -> None:
+    """Fold a parked event into the live view. Raises `Refused` where it still cannot be folded, or is not parked."""
+    generation = (await cursor.look(connection, projection)).generation
+    try:
+        async with connection.transaction():
+            await connection.fetchval(_HOLD_LIVE, projection.name, generation)
+            await _unpark(connection, projection, generation, position)
+            table = projection.table_of(generation)
+            await fold_range(connection, projection, table, position - 1, position, read)
+    except (
+        GapInLog,
+        UnknownSchema,
+        asyncpg.DataError,
+        asyncpg.IntegrityConstraintViolationError,
+        asyncpg.RaiseError,
+    ) as error:
+        raise Refused(
+            f"the event at position {position} still cannot be folded: {reason(error)}. It stays parked"
+        ) from None
+
+
+async def discard(connection: Connection, projection: Projection, position: int) -> None:
+    """Give a parked event up: the view stays without it, and so do rebuilds that cannot fold it. Raises `Refused` if it is not parked."""
+    generation = (await cursor.look(connection, projection)).generation
+    done = await connection.execute(
+        "UPDATE projections.parked SET discarded_at = clock_timestamp() "
+        "WHERE name = $1 AND generation = $2 AND position = $3 AND discarded_at IS NULL",
+        projection.name, generation, position,
+    )  # fmt: skip
+    if done == "UPDATE 0":
+        raise _not_parked(projection, position)
+
+
+async def _unpark(connection: Connection, projection: Projection, generation: int, position: int) -> None:
+    if await connection.fetchval(_UNPARK, projection.name, generation, position) is None:
+        raise _not_parked(projection, position)
+
+
+def _not_parked(projection: Projection, position: int) -> Refused:
+    return Refused(
+        f"no event at position {position} is parked by {projection.name!r}: see `emberlog projections parked list`"
+    )

@@ -1,0 +1,27 @@
+-- One generation of the usage view; its columns are described in migrations/0022_usage.sql.
+CREATE TABLE {table} (
+    grain integer NOT NULL CHECK (grain IN (60, 3600, 86400)),
+    bucket timestamptz NOT NULL,
+    tenant text NOT NULL,
+    agent text NOT NULL,
+    model text NOT NULL,
+    provider text NOT NULL,
+    requests bigint NOT NULL,
+    failed bigint NOT NULL,
+    cancelled bigint NOT NULL,
+    late bigint NOT NULL,
+    abandoned bigint NOT NULL,
+    reembedded bigint NOT NULL,
+    inputs bigint NOT NULL,
+    cached_inputs bigint NOT NULL,
+    tokens bigint NOT NULL,
+    billed_tokens bigint NOT NULL,
+    nano_usd bigint NOT NULL,
+    unpriced bigint NOT NULL,
+    provider_nano_usd bigint NOT NULL,
+    provider_unpriced bigint NOT NULL,
+    latency_ms_sum bigint NOT NULL,
+    latency_ms_max bigint NOT NULL,
+    latency_bins bigint[] NOT NULL CHECK (cardinality(latency_bins) = 20),
+    PRIMARY KEY (grain, bucket, tenant, agent, model, provider)
+) WITH (fillfactor = 70)
