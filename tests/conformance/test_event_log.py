@@ -221,6 +221,32 @@ async def test_a_decision_stream_numbers_its_events_from_one(log: EventLog, inst
     assert [event.version for event in await log.read(0, 10)] == [1, None, 1, 2, 3]
 
 
+@pytest.mark.parametrize("events_before", [0, 2], ids=["on a new stream", "on a stream of two"])
+@pytest.mark.parametrize(
+    ("expected", "fits"),
+    [(None, (0, 2)), (ANY_VERSION, (0, 2)), (0, (0,)), (1, ()), (2, (2,)), (3, ())],
+    ids=["none", "any", "0", "1", "2", "3"],
+)
+async def test_an_expected_version_is_none_of_facts_any_or_exactly_the_number_of_events_before(
+    log: EventLog, instance: UUID, expected: int | None, fits: tuple[int, ...], events_before: int
+) -> None:
+    for _ in range(events_before):
+        await log.append(instance, [new_event(stream="tenant/a", expected_version=ANY_VERSION)])
+    [outcome] = await log.append(instance, [new_event(stream="tenant/a", expected_version=expected)])
+    if events_before not in fits:
+        assert (outcome.status, outcome.position, outcome.version) == (CONFLICT, None, events_before)
+        assert await log.head() == events_before
+    else:
+        assert (outcome.status, outcome.position) == (APPENDED, events_before + 1)
+        assert outcome.version == (None if expected is None else events_before + 1)
+        [stored] = await log.read(events_before, 1)
+        assert stored.version == outcome.version
+    # A fact on the stream is not counted, a refused decision neither.
+    [next_one] = await log.append(instance, [new_event(stream="tenant/a", expected_version=ANY_VERSION)])
+    counted = events_before + (events_before in fits and expected is not None)
+    assert next_one.version == counted + 1
+
+
 async def test_a_conflict_fails_alone_says_the_version_and_leaves_no_hole(log: EventLog, instance: UUID) -> None:
     await log.append(instance, [new_event(stream="tenant/a", expected_version=0)])
     outcomes = await log.append(
@@ -253,6 +279,16 @@ async def test_a_key_whose_first_copy_conflicts_is_free_for_the_second(log: Even
     second = new_event(key=first.key, stream="tenant/a", expected_version=0)
     third = new_event(key=first.key, stream="tenant/a", expected_version=1)
     assert await statuses(log, instance, [first, second, third]) == [(CONFLICT, None), (APPENDED, 1), (DUPLICATE, 1)]
+
+
+async def test_a_key_whose_first_copy_is_refused_for_its_data_is_free_for_the_second(
+    log: EventLog, instance: UUID
+) -> None:
+    bad = new_event(data=b'{"a": "\\u0000"}', fingerprint=b"one")
+    good = new_event(key=bad.key, fingerprint=b"two")
+    outcomes = await statuses(log, instance, [new_event(), bad, good, bad, new_event()])
+    # The second copy of the bad one is not looked into any more: its key is taken.
+    assert outcomes == [(APPENDED, 1), (REJECTED, None), (APPENDED, 2), (MISMATCH, 2), (APPENDED, 3)]
 
 
 async def test_of_many_that_expect_the_same_version_one_wins(world: LogWorld) -> None:
