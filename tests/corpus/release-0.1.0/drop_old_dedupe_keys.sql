@@ -1,0 +1,1 @@
+SELECT emberlog.drop_old_dedupe_keys()

@@ -1,0 +1,1 @@
+SELECT emberlog.ensure_partitions()

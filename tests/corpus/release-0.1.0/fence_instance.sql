@@ -1,0 +1,1 @@
+SELECT emberlog.fence_instance($1)

@@ -1,0 +1,1 @@
+SELECT installation, incarnation FROM emberlog.log_identity

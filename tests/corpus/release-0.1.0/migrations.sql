@@ -1,0 +1,1 @@
+SELECT name, checksum FROM emberlog.schema_migrations ORDER BY name

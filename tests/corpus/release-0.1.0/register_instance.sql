@@ -1,0 +1,1 @@
+SELECT emberlog.register_instance($1, $2)

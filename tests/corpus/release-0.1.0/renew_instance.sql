@@ -1,0 +1,1 @@
+SELECT emberlog.renew_instance($1, $2)

@@ -1,0 +1,1 @@
+SELECT wrapped FROM emberlog.tenant_keys WHERE tenant = $1

@@ -1,0 +1,1 @@
+SELECT tenant, wrapped FROM emberlog.tenant_keys
