@@ -85,7 +85,7 @@ class _Reader:
         opened = False
         async for event in self._events(installation, incarnation, forever=False):
             typer.echo(comma if opened else '{"events":[', nl=False)
-            typer.echo(encode(_document(event)), nl=False)
+            typer.echo(encode(document(event)), nl=False)
             comma, opened = ",\n", True
         assert self._after is not None
         cursor = encode({"cursor": encode_cursor(incarnation, self._after)})[1:]
@@ -97,7 +97,7 @@ class _Reader:
         incarnation = (await installation.log.identity()).incarnation
         async for event in self._events(installation, incarnation, forever=forever):
             if self._json:
-                typer.echo(encode(_document(event) | {"cursor": encode_cursor(incarnation, event.position)}))
+                typer.echo(encode(document(event) | {"cursor": encode_cursor(incarnation, event.position)}))
             else:
                 typer.echo(_line(event))
 
@@ -105,6 +105,7 @@ class _Reader:
         self, installation: Installation, incarnation: UUID, *, forever: bool
     ) -> AsyncIterator[StoredEvent]:
         from domain.cursor import START, decode_cursor
+        from domain.ports.event_log import LogDamaged
 
         log = installation.log
         head = await log.head()
@@ -112,7 +113,14 @@ class _Reader:
             self._after = 0 if self._start == START else decode_cursor(self._start, incarnation, head)
         while True:
             while self._after < head:
-                for event in await log.read(self._after, min(_BATCH, head - self._after)):
+                page = await log.read(self._after, min(_BATCH, head - self._after))
+                if not page:
+                    raise LogDamaged(
+                        self._after + 1,
+                        f"the log has no event at position {self._after + 1}, though its newest is at {head}, which no append leaves: "
+                        "see `emberlog log verify`, and restore it from a backup",
+                    )
+                for event in page:
                     self._after = event.position
                     if (self._tenant is None or event.tenant == self._tenant) and (
                         self._types is None or event.type in self._types
@@ -124,7 +132,8 @@ class _Reader:
             head = await log.head()
 
 
-def _document(event: StoredEvent) -> dict[str, Any]:
+def document(event: StoredEvent) -> dict[str, Any]:
+    """An event as JSON."""
     from uuid import UUID
 
     import msgspec
