@@ -9,6 +9,7 @@ import typer
 from gateway.cli.common import ConfigOption, JsonOption, execute, tell
 
 if TYPE_CHECKING:
+    from adapters.postgres.migrator import SchemaState
     from gateway.settings import Settings
 
 AfterOption = Annotated[
@@ -25,7 +26,7 @@ def migrate(after: AfterOption = False, json: JsonOption = False, config: Config
     Gateways of the previous release go on working, unless --after is given.
     """
 
-    async def work(settings: Settings) -> tuple[list[str], tuple[str, ...]]:
+    async def work(settings: Settings) -> tuple[list[str], SchemaState]:
         from adapters.postgres.migrator import migrate as apply
         from adapters.postgres.migrator import schema_state
         from gateway.manage import open_places
@@ -33,10 +34,11 @@ def migrate(after: AfterOption = False, json: JsonOption = False, config: Config
         async with open_places(settings, migrated=False) as (places, temporary):
             # A database that runs for this command only has no gateway.
             applied = await apply(places.owner_dsn, after=after or temporary)
-            return applied, (await schema_state(places.owner_dsn)).after_deploy_pending
+            return applied, await schema_state(places.owner_dsn)
 
-    applied, pending = execute(config, work)
-    lines = [f"applied {name}" for name in applied] or ["nothing to do: the schema is current"]
+    applied, state = execute(config, work)
+    pending = state.after_deploy_pending
+    lines = [f"applied {name}" for name in applied] or [f"nothing to do: {state.message}"]
     if pending:
         lines.append(
             f"left for the end of the upgrade: {', '.join(pending)}. When no gateway of the previous release runs any more, run "

@@ -20,7 +20,7 @@ from gateway.maintenance.task import Task, ran_event, reason
 _log = structlog.get_logger("emberlog.maintenance")
 LEASE_SECONDS = 60.0
 """A run whose process has died is taken over this long after its last sign of life."""
-POLL_SECONDS = 10.0
+POLL_SECONDS = 5.0
 
 
 class Scheduler:
