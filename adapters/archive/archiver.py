@@ -59,6 +59,11 @@ class Partition(msgspec.Struct, frozen=True):
     name: str
     recorded_at: datetime
 
+    @property
+    def events(self) -> int:
+        """How many there are."""
+        return self.last_position - self.first_position + 1
+
 
 OnStep = Callable[[Partition, Step, int], Awaitable[None]]
 """Told of each step, with the position that it has reached."""

@@ -8,6 +8,8 @@ import typer
 
 from gateway.cli import events
 from gateway.cli.common import ConfigOption, JsonOption, encode, show, with_installation
+from gateway.cli.log_archive import archive
+from gateway.cli.log_copy import export, import_
 from gateway.cli.log_show import show_event
 from gateway.cli.log_verify import verify
 
@@ -18,6 +20,9 @@ app = typer.Typer(help="The event log as a whole.", no_args_is_help=True)
 app.command("tail")(events.tail)
 app.command("show")(show_event)
 app.command()(verify)
+app.command()(archive)
+app.command()(export)
+app.command("import")(import_)
 
 
 @app.command()
