@@ -14,7 +14,9 @@ from projections.statements import statement
 SHOWN = 20
 """Differing rows that are named."""
 
-_DIGEST, _DIFFERENCES = (statement("projections.sql", name) for name in ("digest", "differences"))
+_DIGEST, _DIFFERENCES, _FIRST_ROWS = (
+    statement("projections.sql", name) for name in ("digest", "differences", "first_rows")
+)
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -62,3 +64,11 @@ def _difference(projection: Projection, view: str | None, truth: str | None) -> 
             if column not in projection.key and here.get(column) != there.get(column)
         },
     )
+
+
+async def first_rows(
+    connection: Connection, projection: Projection, table: str, time: datetime | None, limit: int
+) -> list[dict[str, Any]]:
+    """The first rows of the view in `table`, in the order of their keys, as plain data."""
+    sql = _FIRST_ROWS.replace("{rows}", projection.rows_sql(table)).replace("{key}", ", ".join(projection.key))
+    return [msgspec.json.decode(row["row"]) for row in await connection.fetch(sql, time, limit)]

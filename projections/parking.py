@@ -36,8 +36,16 @@ async def list_parked(connection: Connection, name: str | None = None) -> list[P
     return [msgspec.convert(dict(row), Parked) for row in await connection.fetch(_PARKED, name)]
 
 
-async def park(connection: Connection, projection: Projection) -> int:
-    """Let a halted view go on without the event it halts before; returns that event's position. Raises `Refused` if it is not halted."""
+class Skipped(msgspec.Struct, frozen=True):
+    """An event that a view goes on without from now on."""
+
+    generation: int
+    position: int
+    error: str
+
+
+async def park(connection: Connection, projection: Projection) -> Skipped:
+    """Let a halted view go on without the event it halts before. Raises `Refused` if it is not halted."""
     seen = await cursor.look(connection, projection)
     async with connection.transaction():
         position = await connection.fetchval(_HOLD_LIVE, projection.name, seen.generation)
@@ -45,11 +53,11 @@ async def park(connection: Connection, projection: Projection) -> int:
         if row is None:
             raise Refused(f"{projection.name!r} is not halted: there is no event to park")
         await connection.execute(_PARK, projection.name, seen.generation, position + 1, row["error"], None)
-    return int(position) + 1
+    return Skipped(seen.generation, position + 1, row["error"])
 
 
-async def retry(connection: Connection, projection: Projection, position: int, read: Read | None = None) -> None:
-    """Fold a parked event into the live view. Raises `Refused` where it still cannot be folded, or is not parked."""
+async def retry(connection: Connection, projection: Projection, position: int, read: Read | None = None) -> int:
+    """Fold a parked event into the live view; returns its generation. Raises `Refused` where it still cannot be folded, or is not parked."""
     generation = (await cursor.look(connection, projection)).generation
     try:
         async with connection.transaction():
@@ -67,10 +75,14 @@ async def retry(connection: Connection, projection: Projection, position: int, r
         raise Refused(
             f"the event at position {position} still cannot be folded: {reason(error)}. It stays parked"
         ) from None
+    return generation
 
 
-async def discard(connection: Connection, projection: Projection, position: int) -> None:
-    """Give a parked event up: the view stays without it, and so do rebuilds that cannot fold it. Raises `Refused` if it is not parked."""
+async def discard(connection: Connection, projection: Projection, position: int) -> int:
+    """Give a parked event up: the view stays without it, and so do rebuilds that cannot fold it. Returns the view's generation.
+
+    Raises `Refused` if it is not parked.
+    """
     generation = (await cursor.look(connection, projection)).generation
     done = await connection.execute(
         "UPDATE projections.parked SET discarded_at = clock_timestamp() "
@@ -79,6 +91,7 @@ async def discard(connection: Connection, projection: Projection, position: int)
     )  # fmt: skip
     if done == "UPDATE 0":
         raise _not_parked(projection, position)
+    return generation
 
 
 async def _unpark(connection: Connection, projection: Projection, generation: int, position: int) -> None:

@@ -50,7 +50,7 @@ def execute(config: Path | None, work: Callable[[Settings], Awaitable[T]]) -> T:
     from gateway.house import NotReady
     from gateway.settings import InvalidSettings, load_settings
     from gateway.telemetry.logs import configure_logs
-    from projections.projection import ProjectionHalted
+    from projections.projection import ProjectionHalted, Refused
 
     async def supervised(settings: Settings) -> T:
         task = asyncio.current_task()
@@ -75,6 +75,7 @@ def execute(config: Path | None, work: Callable[[Settings], Awaitable[T]]) -> T:
         MigrationError,
         NotReady,
         ProjectionHalted,
+        Refused,
         RoleMissing,
     ) as error:
         raise _exit(str(error), 1) from None
@@ -152,6 +153,17 @@ def parse_time(text: str | None, option: str) -> datetime | None:
             param_hint=option,
         ) from None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def parse_place(text: str, option: str) -> int | datetime:
+    """A place in the log: a position (digits alone, so 20260131 is one), or a point in time. Wrong usage otherwise."""
+    if text.isdecimal():
+        if len(text) > 18:
+            raise typer.BadParameter("expected a position of the log, at most 18 digits", param_hint=option)
+        return int(text)
+    time = parse_time(text, option)
+    assert time is not None
+    return time
 
 
 def parse_duration(text: str, option: str) -> timedelta:

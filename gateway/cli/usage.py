@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.common import ConfigOption, Failed, JsonOption, parse_time, show, with_installation
+from gateway.cli.common import ConfigOption, Failed, JsonOption, parse_place, parse_time, show, with_installation
+from gateway.cli.progress import progress
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from gateway.manage import Installation
     from projections.usage.query import UsageReport
 
@@ -44,14 +47,18 @@ def usage(
         str | None, typer.Option("--from", help="From the bucket that holds this time on, ISO 8601.")
     ] = None,
     until: Annotated[str | None, typer.Option("--to", help="Buckets that begin before this time, ISO 8601.")] = None,
+    as_of: Annotated[
+        str | None, typer.Option(help="A position, or a time (ISO 8601): usage as it stood then, folded anew.")
+    ] = None,
     wait: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the view to reach the log's head.")] = 60.0,
     json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Usage and cost, complete up to the log's head as of the call."""
+    """Usage and cost, complete up to the log's head as of the call, or as of a place in the past."""
     first, last = parse_time(since, "--from"), parse_time(until, "--to")
     if first is not None and last is not None and last <= first:
         raise typer.BadParameter("--to must be later than --from", param_hint="--to")
+    place = None if as_of is None else parse_place(as_of, "--as-of")
 
     async def work(installation: Installation) -> UsageReport:
         from projections.runner import Runner
@@ -60,9 +67,11 @@ def usage(
 
         if tenant is not None:
             await installation.require_tenant(tenant)
+        if place is not None:
+            return await past(installation, place)
         head = await installation.log.head()
         # Where a gateway runs it owns the view and is only waited for; where none does, the view is folded here.
-        runner = Runner(installation.places.app_dsn, [USAGE])
+        runner = Runner(installation.places.app_dsn, [USAGE], read=installation.log.read)
         await runner.start()
         try:
             await runner.wait_for(USAGE.name, head, wait)
@@ -74,6 +83,23 @@ def usage(
         finally:
             await runner.stop()
         return await read_usage(installation.log.pool, grain=grain.value, tenant=tenant, since=first, until=last)
+
+    async def past(installation: Installation, place: int | datetime) -> UsageReport:
+        from gateway.cli.past import fold_past
+        from projections.connect import connect
+        from projections.fold import BULK_SETTINGS
+        from projections.usage import USAGE
+        from projections.usage.query import read_usage_as_of
+
+        connection = await connect(installation.places.app_dsn, "usage as of", BULK_SETTINGS)
+        try:
+            with progress("folding usage", quiet=json) as advance:
+                seen = await fold_past(installation, connection, USAGE, place, advance)
+            return await read_usage_as_of(
+                connection, seen.table, seen.position, seen.time, grain=grain.value, tenant=tenant, since=first, until=last
+            )  # fmt: skip
+        finally:
+            connection.terminate()
 
     report = with_installation(config, work)
     document = {"usage": report.rows, "complete_to": {"time": report.time, "position": report.position}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +20,11 @@ COUNTS = (
 )  # fmt: skip
 """The columns of a row that add up."""
 
+_ROWS_AT_ONCE = 100
+"""Rows made ready between two turns of the loop."""
 _QUERY = statement("projections.usage", "query")
+_LIVE = "SELECT position, recorded_at FROM projections.cursors WHERE name = 'usage' AND state = 'live'"
+_LIVE = "SELECT position, recorded_at FROM projections.cursors WHERE name = 'usage' AND state = 'live'"
 
 
 class UsageReport(msgspec.Struct, frozen=True):
@@ -41,12 +46,42 @@ async def read_usage(
     tenant: str | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
+    agent: str | None = None,
+    limit: int | None = None,
 ) -> UsageReport:
-    """The usage per bucket, tenant, agent, model and provider, from the bucket that holds `since`, before `until`."""
-    rows = await connection.fetch(_QUERY, GRAINS[grain], tenant, since, until)
+    """The usage per bucket, tenant, agent, model and provider, from the bucket that holds `since`, before `until`; `limit` rows at most."""
+    sql = _QUERY.replace("{table}", "projections.usage").replace("{standing}", _LIVE)
+    return await _report(await connection.fetch(sql, GRAINS[grain], tenant, since, until, agent, limit), grain)
+
+
+async def read_usage_as_of(
+    connection: asyncpg.Connection[asyncpg.Record],
+    table: str,
+    position: int,
+    recorded_at: datetime | None,
+    *,
+    grain: str = "day",
+    tenant: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> UsageReport:
+    """The same of a view folded up to `position`, which stands in `table` (see `projections.fresh.fold_fresh`)."""
+    sql = _QUERY.replace("{table}", table).replace(
+        "{standing}", "SELECT $7::bigint AS position, $8::timestamptz AS recorded_at"
+    )
+    where = (GRAINS[grain], tenant, since, until, None, None, position, recorded_at)
+    return await _report(await connection.fetch(sql, *where), grain)
+
+
+async def _report(rows: list[asyncpg.Record], grain: str) -> UsageReport:
     if not rows:
         return UsageReport([], 0, None)
-    found = [_row(r, grain) for r in rows if r["bucket"] is not None]
+    found = []
+    for number, row in enumerate(rows, 1):
+        if row["bucket"] is not None:
+            found.append(_row(row, grain))
+        if number % _ROWS_AT_ONCE == 0:
+            await asyncio.sleep(0)
     return UsageReport(found, rows[0]["position"], utc_text(rows[0]["recorded_at"]))
 
 

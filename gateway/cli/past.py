@@ -1,0 +1,42 @@
+"""A view as it was: folded anew from the log up to a position or a time of the past."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from domain.errors import GatewayError
+
+if TYPE_CHECKING:
+    from gateway.cli.progress import Advance
+    from gateway.manage import Installation
+    from projections.projection import Projection
+    from projections.source import Connection
+
+
+class Past(msgspec.Struct, frozen=True):
+    """A view as of `position`, whose event was recorded at `time`, in a temporary `table` of the connection that folded it."""
+
+    table: str
+    position: int
+    time: datetime | None
+
+
+async def fold_past(
+    installation: Installation, connection: Connection, projection: Projection, place: int | datetime, advance: Advance
+) -> Past:
+    """Fold the view up to `place`. Raises `invalid_request` for a position ahead of the log."""
+    from projections import cursor, fresh
+
+    head = await installation.log.head()
+    position = await fresh.position_at(installation.log, place) if isinstance(place, datetime) else place
+    if position > head:
+        raise GatewayError("invalid_request", f"the log ends at position {head}: expected a position up to there")
+    seen = await cursor.look(connection, projection)
+    skip = await fresh.parked_positions(connection, projection, seen.generation)
+    table, time = await fresh.fold_fresh(
+        connection, projection, position, installation.log.read, skip=skip, progress=advance
+    )
+    return Past(table, position, time)

@@ -1,0 +1,25 @@
+"""Facts about the installation itself, on the stream `system` of the tenant `_system`: maintenance, archive, rebuilds."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from domain.events import SYSTEM_TENANT, EventData, encode_data
+from domain.keys import event_id
+from domain.ports.event_log import NewEvent
+
+SYSTEM_STREAM = "system"
+
+
+def system_fact(data: EventData, identity: str, at: int) -> NewEvent:
+    """The event of a fact that happened `at` (microseconds since the epoch): however often it is sent, one `identity` is logged once."""
+    key = blake2b(f"{data.TYPE}\0{identity}".encode(), digest_size=16, person=b"system fact").digest()
+    return NewEvent(
+        key=key,
+        event_id=event_id(key, at),
+        tenant=SYSTEM_TENANT,
+        stream=SYSTEM_STREAM,
+        type=data.TYPE,
+        data=encode_data(data),
+        schema_version=data.SCHEMA,
+    )
