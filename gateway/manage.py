@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -22,6 +21,7 @@ from domain.decoding import decode_decision
 from domain.errors import GatewayError
 from domain.events import KeyCreated, KeyRevoked, TenantCreated
 from domain.ports.event_log import StoredEvent
+from gateway.event_document import time_text
 from gateway.house import NotReady, master_key
 from gateway.instance import describe
 from gateway.places import Places
@@ -29,7 +29,6 @@ from gateway.secrets import MasterKey
 from gateway.settings import Settings
 from gateway.turn import PATIENCE_SECONDS, turn
 from projections.cursor import evict_owners
-from projections.usage.query import utc_text
 
 COMMAND_LEASE_SECONDS = 60.0
 _BATCH = 1000
@@ -114,11 +113,6 @@ class Installation:
             raise GatewayError(
                 "not_found", f"there is no tenant {name[:63]!r}: make it with `emberlog tenants create`, or see `emberlog tenants list`"
             )  # fmt: skip
-
-
-def time_text(micros: int) -> str:
-    """Microseconds since the epoch as ISO 8601, UTC."""
-    return str(utc_text(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)))
 
 
 @asynccontextmanager

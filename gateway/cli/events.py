@@ -134,26 +134,14 @@ class _Reader:
 
 def document(event: StoredEvent) -> dict[str, Any]:
     """An event as JSON."""
-    from uuid import UUID
-
     import msgspec
 
-    from gateway.manage import time_text
+    from gateway.event_document import event_document
 
-    return {
-        "position": event.position,
-        "id": str(UUID(bytes=event.event_id)),
-        "tenant": event.tenant,
-        "stream": event.stream,
-        "version": event.version,
-        "type": event.type,
-        "schema_version": event.schema_version,
-        "recorded_at": time_text(event.recorded_at),
-        "data": msgspec.Raw(event.data),
-    }
+    return msgspec.structs.asdict(event_document(event, for_tenant=False))
 
 
 def _line(event: StoredEvent) -> str:
-    from gateway.manage import time_text
+    from gateway.event_document import time_text
 
     return f"{event.position:>10}  {time_text(event.recorded_at)}  {event.type:<22} {event.tenant}  {event.stream}"

@@ -35,7 +35,7 @@ def head(json: JsonOption = False, config: ConfigOption = None) -> None:
     async def work(installation: Installation) -> dict[str, Any]:
         from adapters.postgres.seals import newest_seal
         from domain.cursor import encode_cursor
-        from gateway.manage import time_text
+        from gateway.event_document import time_text
 
         identity = await installation.log.identity()
         position = await installation.log.head()
