@@ -26,7 +26,7 @@ from adapters.redis.vector_cache import RedisVectorCache
 from adapters.tokenizers.registry import tokenizer
 from domain.catalogue import Catalogue
 from domain.errors import GatewayError
-from domain.events import AgentRegistered, EventData, Preferences, TenantCreated
+from domain.events import AgentRegistered, EventData, Preferences, ProjectionHalted, ProjectionParked, TenantCreated
 from domain.ports.event_log import Appended, AppendStatus, InstanceFenced, LogUnavailable, StoredEvent
 from domain.ports.provider import Provider, ProviderError, Text
 from domain.ports.tokenizer import Tokenizer
@@ -34,6 +34,7 @@ from domain.tenancy import Directory, Principal
 from gateway.decisions import check_appended, decision_event
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.dispatch.limits import DispatchLimits
+from gateway.facts import system_fact
 from gateway.instance import Lease, Reconciler, describe
 from gateway.maintenance.scheduler import Scheduler
 from gateway.maintenance.sealing import keep_sealed
@@ -54,6 +55,7 @@ from gateway.telemetry.watch import watch_maintenance, watch_parts
 from gateway.version import server_version
 from gateway.wire import checks
 from gateway.wire.messages import AgentInfo, EmbeddingGenerate, Limits
+from projections.cursor import State
 from projections.runner import Runner
 
 _log = structlog.get_logger("emberlog.gateway")
@@ -159,7 +161,7 @@ class Gateway:
         )
         self._wakeups = Wakeups(places.app_dsn)
         self._wakeups.on_wake(self._tail.wake)
-        self._runner = Runner(places.app_dsn)
+        self._runner = Runner(places.app_dsn, read=self._log.read, on_trouble=self._view_troubled)
         self._wakeups.on_wake(self._runner.wake)
         await self._wakeups.start()
         self._stack.push_async_callback(self._wakeups.close)
@@ -171,7 +173,7 @@ class Gateway:
         self._start(Reconciler(self._log, self._abandon_open, settings.instance_lease_seconds).run())
         self._scheduler = Scheduler(
             self._log.pool,
-            gateway_tasks(self._log, self._abandon_open),
+            gateway_tasks(self._log, settings, places, self._abandon_open),
             lambda event: self._appender.append(event),
             lambda: UUID(self._service.instance),
         )
@@ -288,6 +290,13 @@ class Gateway:
         self._hold(instance)
         _log.warning("instance_started_anew", instance=str(instance))
 
+    def _view_troubled(self, trouble: EventData) -> None:
+        """A view cannot fold an event: that is an event itself, logged once whichever process finds it."""
+        if isinstance(trouble, ProjectionHalted | ProjectionParked):
+            identity = f"{trouble.projection}/{trouble.generation}/{trouble.failed_position}"
+            with suppress(QueueFull):
+                self._appender.submit(system_fact(trouble, identity, trouble.failed_position), lambda _: None)
+
     async def _abandon_open(self) -> int:
         """Write the outcome of what fenced instances left open; returns how many this process wrote."""
         left = await open_of_fenced(self._log.pool, RECONCILE_BATCH)
@@ -383,12 +392,19 @@ class Gateway:
         """Whether requests can be served now, and the state of each part."""
         schema = await self._schema.state()
         lag = self._runner.lag()
-        behind = {name: seconds for name, (_, seconds) in lag.items() if seconds > MAX_LAG_SECONDS}
+        states = {name: seen.state for name, seen in self._runner.standings().items()}
+        # One that has halted waits for a person, as it does in every other gateway: taking them all out of service would help nobody.
+        behind = {
+            name
+            for name, (_, seconds) in lag.items()
+            if seconds > MAX_LAG_SECONDS and states.get(name) is not State.HALTED
+        }
         parts: dict[str, object] = {
             "log": "ok" if self._appender.healthy else "unreachable",
             "migrations": "unknown" if schema is None else schema.status.value,
             "projections": {
-                name: {"events": events, "seconds": round(seconds, 3)} for name, (events, seconds) in lag.items()
+                name: {"state": states.get(name, "unknown"), "events": events, "seconds": round(seconds, 3)}
+                for name, (events, seconds) in lag.items()
             },
             "draining": self.draining,
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from uuid import uuid4
@@ -204,7 +204,9 @@ async def archive_due(owner_dsn: str, folder: Path, older_than: timedelta) -> di
     """
     archiver = await Archiver.open(owner_dsn, folder)
     try:
-        moved = [await archiver.archive(p) for p in await archiver.candidates(datetime.now(UTC) - older_than)]
+        # By the clock that dated the events, whatever this process's says.
+        before = await archiver._connection.fetchval("SELECT clock_timestamp() - $1::interval", older_than)
+        moved = [await archiver.archive(partition) for partition in await archiver.candidates(before)]
     finally:
         await archiver.close()
     return {"segments": len(moved), "events": sum(s.last_position - s.first_position + 1 for s in moved)}

@@ -1,6 +1,6 @@
 """The periodic tasks of a gateway.
 
-Each run is an event, so periods are long: an idle installation logs some fifty runs a day. What must be done at once or all the
+Each run is an event, so periods are long: an idle installation logs some seventy runs a day. What must be done at once or all the
 time is done elsewhere: `append` makes partitions that are missing, the reconciler looks every two seconds.
 """
 
@@ -9,18 +9,28 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
+from adapters.archive.archiver import archive_due
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.instances import open_of_fenced
 from adapters.postgres.maintenance import sweep_instances
+from adapters.postgres.pool import connect
 from gateway.maintenance.task import Task
+from gateway.places import Places
+from gateway.settings import Settings
+from projections.generations import drop_retired
+from projections.runner import ALL
 
 HOUR = timedelta(hours=1)
 INSTANCE_AGE = timedelta(days=30)
 """Fenced instances are remembered this long."""
+GENERATION_AGE = timedelta(days=7)
+"""Generations of views that a rebuild has replaced are kept this long to go back to."""
 _COUNTED = 1_000
 
 
-def gateway_tasks(log: PostgresEventLog, abandon_open: Callable[[], Awaitable[int]]) -> list[Task]:
+def gateway_tasks(
+    log: PostgresEventLog, settings: Settings, places: Places, abandon_open: Callable[[], Awaitable[int]]
+) -> list[Task]:
     """What every gateway of the installation may be asked to do. `abandon_open` gives up attempts and says how many."""
 
     async def partitions() -> dict[str, int]:
@@ -34,11 +44,25 @@ def gateway_tasks(log: PostgresEventLog, abandon_open: Callable[[], Awaitable[in
         return {"open": left, "abandoned": await abandon_open() if left else 0}
 
     async def sweep() -> dict[str, int]:
-        return {"instances": await sweep_instances(log.pool, INSTANCE_AGE)}
+        connection = await connect(places.app_dsn, "sweep")
+        try:
+            generations = sum([await drop_retired(connection, view, GENERATION_AGE) for view in ALL])
+        finally:
+            await connection.close()
+        return {"instances": await sweep_instances(log.pool, INSTANCE_AGE), "generations": generations}
 
-    return [
+    tasks = [
         Task("partitions", HOUR, partitions),
         Task("dedupe_keys", 6 * HOUR, dedupe_keys),
         Task("reconciliation", HOUR, reconciliation),
         Task("sweep", 24 * HOUR, sweep),
     ]
+    days, folder = settings.archive_after_days, settings.archive_folder
+    if days is not None and folder is not None:
+        age = timedelta(days=days)
+
+        async def archive() -> dict[str, int]:
+            return await archive_due(places.owner_dsn, folder, age)
+
+        tasks.append(Task("archive", HOUR, archive))
+    return tasks

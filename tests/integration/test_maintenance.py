@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,15 +19,19 @@ import pytest
 from structlog.testing import capture_logs
 
 from adapters.appender import Appender
+from adapters.embedded import EmbeddedServices
 from adapters.postgres import maintenance
 from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.migrator import load_migrations
+from adapters.postgres.migrator import load_migrations, migrate
 from adapters.postgres.pool import Connection, connect
 from domain.events import SYSTEM_TENANT, MaintenanceRan
 from domain.ports.event_log import Appended, NewEvent
 from gateway.maintenance.scheduler import Scheduler
 from gateway.maintenance.task import Task, reason
 from gateway.maintenance.tasks import gateway_tasks
+from gateway.places import Places
+from gateway.settings import Settings
+from tests.support.archiving import age, fill
 from tests.support.databases import with_user
 from tests.support.projecting import Recorded, generated, requested, write_log
 from tests.support.waiting import until
@@ -45,7 +50,8 @@ async def owner(migrated_dsn: str) -> AsyncIterator[Connection]:
 class Gatewayish:
     """What a gateway gives its scheduler: a log, an instance and an appender."""
 
-    def __init__(self, log: PostgresEventLog, instance: UUID, appender: Appender) -> None:
+    def __init__(self, dsn: str, log: PostgresEventLog, instance: UUID, appender: Appender) -> None:
+        self.dsn = dsn
         self.log = log
         self.instance = instance
         self.appender = appender
@@ -70,7 +76,7 @@ async def gatewayish(dsn: str) -> AsyncIterator[Gatewayish]:
     instance = await log.register_instance("test", 3600)
     appender = Appender(log, instance)
     try:
-        yield Gatewayish(log, instance, appender)
+        yield Gatewayish(dsn, log, instance, appender)
     finally:
         await appender.close()
         await log.close()
@@ -227,6 +233,7 @@ from datetime import timedelta
 from uuid import uuid4
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.appender import Appender
+from adapters.embedded import EmbeddedServices
 from gateway.maintenance.scheduler import Scheduler
 from gateway.maintenance.task import Task
 from gateway.telemetry.logs import configure_logs
@@ -475,11 +482,18 @@ async def test_the_application_cannot_write_the_table_of_tasks(one: Gatewayish) 
 # -- the tasks of a gateway ---------------------------------------------------------------------------------------------
 
 
-async def _run(name: str, one: Gatewayish, abandon: Callable[[], Awaitable[int]] | None = None) -> dict[str, int]:
+async def _run(
+    name: str,
+    one: Gatewayish,
+    abandon: Callable[[], Awaitable[int]] | None = None,
+    settings: Settings | None = None,
+) -> dict[str, int]:
     async def nothing() -> int:
         return 0
 
-    [task] = [t for t in gateway_tasks(one.log, abandon or nothing) if t.name == name]
+    places = Places(one.dsn, one.dsn, None)
+    tasks = gateway_tasks(one.log, settings or Settings(), places, abandon or nothing)
+    [task] = [t for t in tasks if t.name == name]
     return await task.run()
 
 
@@ -498,7 +512,7 @@ async def test_the_sweep_forgets_instances_fenced_long_ago_but_those_that_an_ope
 
     old, young, named, unread = await fenced(31), await fenced(29), await fenced(31), await fenced(31)
     known = "SELECT array_agg(id) FROM emberlog.instances"
-    assert await _run("sweep", one) == {"instances": 0}, "no view says that nothing of theirs is open"
+    assert await _run("sweep", one) == {"instances": 0, "generations": 0}, "no view says that nothing of theirs is open"
     await owner.execute("INSERT INTO projections.cursors (name, position) VALUES ('requests', 5)")
     await owner.execute(
         "INSERT INTO projections.requests (tenant, request_id, attempt, state, agent, model, instance, requested_position) "
@@ -506,7 +520,7 @@ async def test_the_sweep_forgets_instances_fenced_long_ago_but_those_that_an_ope
         str(named),
     )
     await owner.execute("UPDATE emberlog.instances SET fenced_head = 6 WHERE id = $1", unread)
-    assert await _run("sweep", one) == {"instances": 1}
+    assert await _run("sweep", one) == {"instances": 1, "generations": 0}
     left = await owner.fetchval(known)
     assert old not in left
     assert {young, named, unread, one.instance} <= set(left)
@@ -546,9 +560,52 @@ async def test_partitions_are_made_and_old_dedupe_keys_dropped_by_their_tasks(
     assert await _run("dedupe_keys", one) == {"dropped": 1}
 
 
-async def test_an_idle_installation_logs_some_fifty_runs_a_day(one: Gatewayish) -> None:
+async def test_the_sweep_drops_generations_retired_more_than_a_week_ago(one: Gatewayish, owner: Connection) -> None:
+    await owner.execute(
+        "INSERT INTO projections.cursors (name, generation, state, state_since) VALUES "
+        "('usage', 1, 'live', now() - interval '90 days'), ('usage', 7, 'retired', now() - interval '8 days'), "
+        "('requests', 1, 'live', now()), ('requests', 7, 'retired', now() - interval '6 days')"
+    )
+    await owner.execute("CREATE TABLE projections.usage_7 (); ALTER TABLE projections.usage_7 OWNER TO emberlog_app")
+    assert await _run("sweep", one) == {"instances": 0, "generations": 1}
+    left = await owner.fetch("SELECT name, generation FROM projections.cursors ORDER BY name, generation")
+    assert [tuple(row) for row in left] == [("requests", 1), ("requests", 7), ("usage", 1)]
+    assert await owner.fetchval("SELECT to_regclass('projections.usage_7')") is None
+
+
+async def test_the_archive_moves_what_is_older_than_its_setting(
+    services: EmbeddedServices, postgres_dsn: str, tmp_path: Path
+) -> None:
+    await migrate(postgres_dsn, partition_width=10)
+    await services.grant_app_role()
+    settings = Settings(archive_dir=tmp_path, archive_after_days=30)
+    async with gatewayish(postgres_dsn) as one:
+        await fill(one.log, one.instance, 35)
+        assert await _run("archive", one, settings=settings) == {"segments": 0, "events": 0}
+        await age(postgres_dsn, 20)
+        owner = await connect(postgres_dsn, "owner", role=False)
+        await owner.execute(
+            "INSERT INTO projections.cursors (name, position) VALUES ('usage', 35), ('requests', 35); "
+            "UPDATE emberlog.instances SET lease_until = clock_timestamp()"
+        )
+        await owner.close()
+        assert await _run("archive", one, settings=settings) == {"segments": 2, "events": 20}
+        assert list(tmp_path.iterdir())
+
+
+async def test_the_archive_is_no_task_without_its_setting(one: Gatewayish) -> None:
     async def nothing() -> int:
         return 0
 
-    day = timedelta(days=1)
-    assert sum(day / task.period for task in gateway_tasks(one.log, nothing)) <= 60
+    def names(settings: Settings) -> set[str]:
+        return {task.name for task in gateway_tasks(one.log, settings, Places(one.dsn, one.dsn, None), nothing)}
+
+    assert names(Settings(archive_after_days=3)) - names(Settings()) == {"archive"}
+
+
+async def test_an_idle_installation_logs_fewer_than_a_hundred_runs_a_day(one: Gatewayish) -> None:
+    async def nothing() -> int:
+        return 0
+
+    tasks = gateway_tasks(one.log, Settings(archive_after_days=3), Places(one.dsn, one.dsn, None), nothing)
+    assert sum(timedelta(days=1) / task.period for task in tasks) < 100
