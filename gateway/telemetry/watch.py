@@ -44,6 +44,18 @@ def watch_parts(
         lambda: {name: seconds for name, (_, seconds) in runner.lag().items()},
     )
     gauges.labelled(
+        "emberlog_projection_halted",
+        "1 while a projection stands before an event that it cannot fold.",
+        "projection",
+        lambda: {name: float(seen.error is not None) for name, seen in runner.standings().items()},
+    )
+    gauges.labelled(
+        "emberlog_projection_parked_events",
+        "Events that a projection went on without, and that wait to be retried or discarded.",
+        "projection",
+        lambda: {name: float(seen.parked) for name, seen in runner.standings().items()},
+    )
+    gauges.labelled(
         "health_check_status",
         "1 while a part works.",
         "component",
