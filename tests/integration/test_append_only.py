@@ -105,10 +105,15 @@ async def test_partitions_made_later_are_guarded_too(owner: Connection) -> None:
             await owner.execute(f"TRUNCATE emberlog.{name}")
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
+ATTACKS = {
+    "writing rows": [
         "INSERT INTO emberlog.events SELECT * FROM emberlog.events",
+        "INSERT INTO emberlog.events_000000000001 SELECT * FROM emberlog.events",
+        "COPY emberlog.events FROM STDIN",
+        "COPY emberlog.events_000000000001 FROM STDIN",
+        "MERGE INTO emberlog.events e USING (VALUES (1)) v (n) ON e.position = v.n WHEN MATCHED THEN DELETE",
+        "SELECT FROM emberlog.events FOR UPDATE",
+        "WITH gone AS (DELETE FROM emberlog.events_000000000001 RETURNING 1) SELECT count(*) FROM gone",
         "INSERT INTO emberlog.dedupe_keys VALUES (0, gen_random_uuid(), 1)",
         "DELETE FROM emberlog.dedupe_keys",
         "UPDATE emberlog.decision_streams SET version = 0",
@@ -116,15 +121,106 @@ async def test_partitions_made_later_are_guarded_too(owner: Connection) -> None:
         "UPDATE emberlog.instances SET fenced_at = NULL, fenced_head = NULL",
         "INSERT INTO emberlog.schema_migrations VALUES ('x', 'x')",
         "DELETE FROM emberlog.event_partitions",
+        "TRUNCATE emberlog.events, emberlog.dedupe_keys, emberlog.decision_streams",
+    ],
+    "changing the tables": [
         "CREATE TABLE emberlog.mine ()",
         "DROP TABLE emberlog.events",
+        "DROP TABLE emberlog.events_000000000001",
+        "DROP SCHEMA emberlog CASCADE",
         "ALTER TABLE emberlog.events DISABLE TRIGGER append_only",
-        "SELECT emberlog.guard_events('emberlog.instances')",
+        "ALTER TABLE emberlog.events_000000000001 DISABLE TRIGGER ALL",
+        "DROP TRIGGER append_only ON emberlog.events_000000000001",
+        "ALTER TABLE emberlog.events DETACH PARTITION emberlog.events_000000000001",
+        "ALTER TABLE emberlog.events RENAME COLUMN data TO other",
+        "ALTER TABLE emberlog.events ALTER COLUMN data TYPE text",
+        "ALTER TABLE emberlog.events OWNER TO emberlog_app",
+        "CREATE RULE quiet AS ON INSERT TO emberlog.events DO INSTEAD NOTHING",
+        "CREATE TRIGGER mine BEFORE INSERT ON emberlog.events FOR EACH ROW EXECUTE FUNCTION emberlog.refuse_change()",
+        "CREATE POLICY mine ON emberlog.events USING (false)",
+        "ALTER TABLE emberlog.events ENABLE ROW LEVEL SECURITY",
+        "CREATE INDEX ON emberlog.events (tenant)",
+        "CREATE TABLE projections.mine PARTITION OF emberlog.events FOR VALUES FROM (900000000000) TO (900000000001)",
     ],
-)
-async def test_the_application_role_cannot_go_around_the_functions(application: Connection, statement: str) -> None:
-    with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await application.execute(statement)
+    "getting other rights": [
+        "SET session_replication_role = replica",
+        "SET ROLE {owner}",
+        "SET SESSION AUTHORIZATION {owner}",
+        "SET ROLE pg_write_all_data",
+        "GRANT {owner} TO emberlog_app",
+        "GRANT EXECUTE ON FUNCTION emberlog.lock_log TO PUBLIC",
+        "ALTER ROLE emberlog_app SUPERUSER",
+        "REASSIGN OWNED BY {owner} TO emberlog_app",
+        "DROP OWNED BY {owner}",
+        "UPDATE pg_catalog.pg_trigger SET tgenabled = 'D'",
+        "CREATE OR REPLACE FUNCTION emberlog.refuse_change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+        "ALTER FUNCTION emberlog.append SECURITY INVOKER",
+        "DROP FUNCTION emberlog.lock_log",
+        "ALTER DATABASE {database} SET session_replication_role = replica",
+    ],
+    "calling what is internal": [
+        "SELECT emberlog.lock_log()",
+        "SELECT emberlog.guard_events('emberlog.instances')",
+        "SELECT emberlog.refuse_change()",
+    ],
+    "the server's files": [
+        "COPY emberlog.events TO '/tmp/emberlog-stolen'",
+        "COPY emberlog.events TO PROGRAM 'cat'",
+        "SELECT pg_read_file('postgresql.conf')",
+        "SELECT lo_import('/etc/hostname')",
+        "SELECT pg_ls_waldir()",
+    ],
+}
+
+
+async def _attack(connection: Connection, owner: Connection, attacks: list[str]) -> dict[str, str | None]:
+    """Try each in a transaction that is rolled back; the SQLSTATE that each was answered with, None where it was done."""
+    owner_name = await owner.fetchval("SELECT current_user")
+    database = await owner.fetchval("SELECT current_database()")
+    answers: dict[str, str | None] = {}
+    for attack in attacks:
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            await connection.execute(attack.format(owner=owner_name, database=database))
+            answers[attack] = None
+        except asyncpg.PostgresError as error:
+            answers[attack] = error.sqlstate
+        finally:
+            await transaction.rollback()
+    return answers
+
+
+REFUSED = asyncpg.InsufficientPrivilegeError.sqlstate
+
+
+@pytest.mark.parametrize("login", [False, True], ids=["as the role", "as the login behind it"])
+@pytest.mark.parametrize("way", ATTACKS)
+async def test_the_application_cannot_go_around_the_functions(
+    application: Connection, owner: Connection, way: str, login: bool
+) -> None:
+    if login:
+        await application.execute("RESET ROLE")
+    answers = await _attack(application, owner, ATTACKS[way])
+    assert answers == dict.fromkeys(ATTACKS[way], REFUSED)
+
+
+@pytest.mark.parametrize("way", ATTACKS)
+async def test_the_owner_has_the_rights_that_the_application_lacks(owner: Connection, way: str) -> None:
+    """Negative control: it is the missing right that stops the application, not a mistake in the statement."""
+    # COPY would wait for rows, or write to this machine.
+    answers = await _attack(owner, owner, [attack for attack in ATTACKS[way] if not attack.startswith("COPY")])
+    assert [attack for attack, answer in answers.items() if answer in (REFUSED, "42601")] == []
+
+
+async def test_the_application_cannot_grant_itself_a_right(application: Connection, owner: Connection) -> None:
+    # Postgres answers with a warning, so what counts is the effect.
+    await application.execute("GRANT ALL ON emberlog.events, emberlog.events_000000000001 TO emberlog_app")
+    assert not await owner.fetchval(
+        "SELECT bool_or(has_table_privilege('emberlog_app', oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')) "
+        "FROM pg_class WHERE relnamespace = 'emberlog'::regnamespace AND relkind IN ('r', 'p') "
+        "AND relname ~ '^(event|dedupe|decision|instances|log_identity|schema_migrations)'"
+    )
 
 
 async def test_a_login_without_the_role_may_not_even_look(migrated_dsn: str, owner: Connection) -> None:
