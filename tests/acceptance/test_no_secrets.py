@@ -56,11 +56,14 @@ def test_the_search_reads_the_tables_and_finds_what_was_planted(day: Day) -> Non
     read = {table for table, text in day.content.items() if AGENT in text}
     assert any(table.startswith("emberlog.events") for table in read), read
     assert "projections.planted" not in day.content
-    assert leaks(day.planted, day.needles()) == [
+    found = leaks(day.planted, day.needles())
+    # The simulator's vectors have parts in common: others than the one that was planted may be named beside it.
+    assert {leak.partition(" is in ")[2].partition(" ")[0] for leak in found} == {"projections.planted"}
+    assert set(found) >= {
         "default is in projections.planted (hexadecimal)",
         "first is in projections.planted (text)",
         "vector of second is in projections.planted (decimal)",
-    ]
+    }
 
 
 def test_every_event_stands_in_a_stream_of_its_type_and_has_a_version_where_it_is_a_decision(day: Day) -> None:
