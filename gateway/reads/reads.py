@@ -12,7 +12,7 @@ import msgspec
 from adapters.postgres.event_scan import EventFilter, EventScan
 from adapters.postgres.pool import UNREACHABLE, Pool, open_pool
 from domain.cursor import START, decode_cursor, encode_cursor
-from domain.errors import GatewayError
+from domain.errors import GatewayError, invalid_request
 from domain.events import SYSTEM_TENANT
 from domain.ports.event_log import EventLog, LogUnavailable, StoredEvent
 from domain.tenancy import Directory, Principal
@@ -25,6 +25,8 @@ from projections.usage.query import UsageReport, read_usage
 
 WAIT_SECONDS = 10.0
 """How long a read waits for its view to reach `after_position`."""
+MAX_ROWS = 10_000
+"""Rows of usage in one answer."""
 _STATEMENT_SECONDS = 10.0
 
 
@@ -36,7 +38,7 @@ class EventsPage(msgspec.Struct, frozen=True):
 
 
 class UsageQuery(msgspec.Struct, frozen=True):
-    """Which usage: see `read_usage`. `after_position` is a cursor that the view must have reached first; `agent` picks its rows."""
+    """Which usage: see `read_usage`. `after_position` is a cursor that the view must have reached first."""
 
     grain: str = "day"
     tenant: str | None = None
@@ -83,14 +85,20 @@ class Reads:
         return EventsPage(page.events, encode_cursor(incarnation, page.reached))
 
     async def usage(self, asker: Principal, query: UsageQuery) -> UsageReport:
-        """The usage view, once it has reached `after_position`."""
+        """The usage view, once it has reached `after_position`. Raises `invalid_request` for more than `MAX_ROWS` rows."""
         self._require_known(() if query.tenant is None else (query.tenant,), "tenant")
         with self._turns.take(asker.tenant):
             if query.after_position is not None:
                 await self._usage_reaches(query.after_position)
             try:
                 report = await read_usage(
-                    self._views, grain=query.grain, tenant=query.tenant, since=query.since, until=query.until
+                    self._views,
+                    grain=query.grain,
+                    tenant=query.tenant,
+                    since=query.since,
+                    until=query.until,
+                    agent=query.agent,
+                    limit=MAX_ROWS + 1,
                 )
             except asyncpg.QueryCanceledError:
                 raise GatewayError(
@@ -101,9 +109,11 @@ class Reads:
                 raise GatewayError(
                     "unavailable", "the usage view cannot be reached: try again shortly", retry_after_ms=1000
                 ) from None
-        if query.agent is None:
-            return report
-        return msgspec.structs.replace(report, rows=[row for row in report.rows if row["agent"] == query.agent])
+        if len(report.rows) > MAX_ROWS:
+            raise invalid_request(
+                f"that is more than {MAX_ROWS} rows: ask for a shorter time, a longer grain or one tenant", "from"
+            )
+        return report
 
     def _require_known(self, tenants: Iterable[str], field: str) -> None:
         for tenant in tenants:

@@ -230,3 +230,11 @@ async def test_a_read_that_takes_too_long_says_how_to_ask_for_less(site: Site, m
     answer = await site.get(USAGE, BILLING_KEY)
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
     assert "shorter time" in answer.json()["error"]["message"]
+
+
+async def test_an_answer_with_too_many_rows_is_refused_not_cut(folded: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reads, "MAX_ROWS", 6)
+    assert len(await rows(folded, BILLING_KEY)) == 6
+    refused = await folded.get(USAGE, OPERATOR_KEY)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_request")
+    assert "more than 6 rows" in refused.json()["error"]["message"]
