@@ -109,7 +109,7 @@ class _Import:
         except asyncpg.PostgresError as error:
             if (error.sqlstate or "")[:2] not in _REFUSED_CLASSES:
                 raise
-            found = re.search(r"line (\d+)", error.context or "")
+            found = re.search(r"COPY \w+, line (\d+)", error.context or "")
             raise self._reader.refused(
                 f"Postgres does not take the event: {str(error.args[0]).partition(': ')[0]}",
                 line + int(found[1]) - 1 if found else line,
