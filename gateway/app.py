@@ -19,6 +19,7 @@ from gateway.http.headers import header
 from gateway.http.health import HealthRoutes
 from gateway.http.models import ModelRoutes
 from gateway.http.openapi import OpenApiRoute
+from gateway.http.projections import ProjectionRoutes
 from gateway.http.usage import UsageRoutes
 from gateway.trace import new_trace_id, trace_id_of, traceparent
 from gateway.wire import checks
@@ -43,6 +44,7 @@ def build_app(
             Route("/v1/models/{model:path}", models.one, methods=["GET"]),
             Route("/api/v1/events", EventRoutes(service).list, methods=["GET"]),
             Route("/api/v1/usage", UsageRoutes(service).list, methods=["GET"]),
+            Route("/api/v1/projections", ProjectionRoutes(service).list, methods=["GET"]),
             Route("/healthz", health.healthz, methods=["GET"]),
             Route("/readyz", health.readyz, methods=["GET"]),
             Route("/metrics", health.metrics, methods=["GET"]),

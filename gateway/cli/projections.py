@@ -50,19 +50,11 @@ def list_(json: JsonOption = False, config: ConfigOption = None) -> None:
 
 def document(name: str, seen: Standing) -> dict[str, Any]:
     """A view's standing, as it is shown."""
-    return {
-        "id": name,
-        "state": seen.state.value,
-        "generation": seen.generation,
-        "position": seen.position,
-        "head": seen.head,
-        "behind": max(0, seen.head - seen.position),
-        "lag_seconds": round(seen.lag_seconds, 3),
-        "owner": None if seen.free or seen.owner is None else str(seen.owner),
-        "parked": seen.parked,
-        "failed_position": seen.failed_position,
-        "error": seen.error,
-    }
+    import msgspec
+
+    from gateway.projection_document import projection_document
+
+    return msgspec.structs.asdict(projection_document(name, seen))
 
 
 @app.command()

@@ -15,7 +15,8 @@ from gateway.http.events import EventsAnswer
 from gateway.http.health import Health, Readiness
 from gateway.http.models import ModelInfo, ModelList
 from gateway.http.openapi_parts import ANSWER_HEADERS, Json, answers_with, header_of, header_refs, route
-from gateway.http.openapi_reads import events, usage
+from gateway.http.openapi_reads import events, projections, usage
+from gateway.http.projections import ProjectionsAnswer
 from gateway.http.usage import UsageAnswer
 
 
@@ -67,6 +68,7 @@ def document(version: str) -> Json:
             ModelInfo,
             EventsAnswer,
             UsageAnswer,
+            ProjectionsAnswer,
             Health,
             Readiness,
             ErrorBody,
@@ -135,6 +137,7 @@ def _paths() -> Json:
         },
         "/api/v1/events": {"get": events()},
         "/api/v1/usage": {"get": usage()},
+        "/api/v1/projections": {"get": projections()},
         "/healthz": {
             "get": route(
                 "healthz",

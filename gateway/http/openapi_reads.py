@@ -73,3 +73,14 @@ def usage() -> Json:
             },
         ],
     )
+
+
+def projections() -> Json:
+    """`GET /api/v1/projections`."""
+    return route(
+        "listProjections",
+        "Where each view of the log stands (operator)",
+        {"200": answers_with("Every view.", "ProjectionsAnswer")},
+        (400, 401, 403, 429, 503),
+        "reads",
+    )

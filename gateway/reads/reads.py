@@ -1,25 +1,28 @@
-"""The reads themselves: pages of events, and the usage view once it has come far enough."""
+"""The reads themselves: pages of events, the usage view once it has come far enough, and where the views stand."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import cast
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
 from adapters.postgres.event_scan import EventFilter, EventScan
-from adapters.postgres.pool import UNREACHABLE, Pool, open_pool
+from adapters.postgres.pool import UNREACHABLE, Connection, Pool, open_pool
 from domain.cursor import START, decode_cursor, encode_cursor
 from domain.errors import GatewayError, invalid_request
 from domain.events import SYSTEM_TENANT
 from domain.ports.event_log import EventLog, LogUnavailable, StoredEvent
 from domain.tenancy import Directory, Principal
+from gateway.projection_document import ProjectionDocument, projection_document
 from gateway.reads.turns import Turns
 from gateway.service.refusals import log_error
+from projections.cursor import look
 from projections.projection import ProjectionHalted
-from projections.runner import Runner
+from projections.runner import ALL, Runner
 from projections.usage import USAGE
 from projections.usage.query import UsageReport, read_usage
 
@@ -106,14 +109,22 @@ class Reads:
                     f"reading the usage took over {_STATEMENT_SECONDS:.0f} s: ask for a shorter time or a longer grain",
                 ) from None
             except UNREACHABLE:
-                raise GatewayError(
-                    "unavailable", "the usage view cannot be reached: try again shortly", retry_after_ms=1000
-                ) from None
+                raise _views_unavailable() from None
         if len(report.rows) > MAX_ROWS:
             raise invalid_request(
                 f"that is more than {MAX_ROWS} rows: ask for a shorter time, a longer grain or one tenant", "from"
             )
         return report
+
+    async def projections(self, asker: Principal) -> list[ProjectionDocument]:
+        """Where each view stands by the database, whichever process folds it."""
+        with self._turns.take(asker.tenant):
+            try:
+                async with self._views.acquire() as pooled:
+                    connection = cast("Connection", pooled)  # it is one for as long as it is held
+                    return [projection_document(p.name, await look(connection, p)) for p in ALL]
+            except UNREACHABLE:
+                raise _views_unavailable() from None
 
     def _require_known(self, tenants: Iterable[str], field: str) -> None:
         for tenant in tenants:
@@ -141,6 +152,10 @@ class Reads:
                 "read it as it stands (`complete_to` says how far that is)",
                 retry_after_ms=30_000,
             ) from None
+
+
+def _views_unavailable() -> GatewayError:
+    return GatewayError("unavailable", "the views cannot be reached: try again shortly", retry_after_ms=1000)
 
 
 def _decode(cursor: str, incarnation: UUID, head: int, field: str) -> int:
