@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
+import json
+import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from uuid import UUID
 
+import asyncpg
 import pytest
 
+from adapters.archive import archiver as archiver_module
+from adapters.archive import segment as segment_module
+from adapters.archive.archiver import Archiver, ArchiveRefused, Partition, Step, archive_due
 from adapters.embedded import EmbeddedServices
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.pool import Connection, connect
+from domain.ports.event_log import LogDamaged, StoredEvent
+from tests.conformance.conftest import new_event
 from tests.support.archiving import WIDTH, age, archive_all, fill, migrate_narrow, read_all
 from tests.support.databases import with_user
 
@@ -65,3 +77,372 @@ async def test_an_archived_log_reads_as_before_byte_for_byte(
     assert await log.read_decisions(0, 1000) == decisions
     archived = [event for event in await read_all(log) if event.type == "log.archived"]
     assert len(archived) == 10
+
+
+async def filled(log: PostgresEventLog, instance: UUID, owner_dsn: str) -> list[StoredEvent]:
+    """The events of a log whose first ten partitions are old."""
+    await fill(log, instance, COUNT)
+    await age(owner_dsn, OLD)
+    return await read_all(log)
+
+
+# -- reading ------------------------------------------------------------------------------------------------------------
+
+
+async def test_appending_goes_on_where_it_was_right_after_the_archiving(
+    log: PostgresEventLog, instance: UUID, owner_dsn: str, folder: Path
+) -> None:
+    await filled(log, instance, owner_dsn)
+    await archive_all(owner_dsn, folder)
+    head = await log.head()
+    assert head == COUNT + 10  # each segment is told by an event
+    [appended] = await log.append(instance, [new_event()])
+    assert appended.position == head + 1
+    assert [event.position for event in await read_all(log)] == list(range(1, head + 2))
+
+
+async def test_a_log_whose_newest_partition_is_full_keeps_it_and_its_head(
+    log: PostgresEventLog, instance: UUID, owner_dsn: str, owner: Connection, folder: Path
+) -> None:
+    await fill(log, instance, 3 * WIDTH)
+    await age(owner_dsn, 3 * WIDTH)
+    # By the clock alone all of it is old; by the log's own time the newest event is now.
+    assert await archive_all(owner_dsn, folder) == []
+    await log.append(instance, [new_event()])
+    assert len(await archive_all(owner_dsn, folder)) == 3
+    assert await log.head() == 3 * WIDTH + 4
+    assert await owner.fetchval("SELECT min(position) FROM emberlog.events") == 3 * WIDTH + 1
+
+
+async def test_a_reader_from_another_process_finds_what_was_archived_meanwhile(
+    log: PostgresEventLog, instance: UUID, owner_dsn: str, folder: Path
+) -> None:
+    before = await filled(log, instance, owner_dsn)
+    assert await log.read(0, WIDTH) == before[:WIDTH]
+    await archive_all(owner_dsn, folder)
+    assert await log.read(WIDTH, WIDTH) == before[WIDTH : 2 * WIDTH]
+    assert await log.read(OLD - 3, 6) == before[OLD - 3 : OLD + 3]
+    assert await log.read(await log.head(), 5) == []
+
+
+async def test_paging_forward_unpacks_each_member_once(
+    log: PostgresEventLog, instance: UUID, owner_dsn: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archiver_module, "MEMBER_EVENTS", 4)
+    before = await filled(log, instance, owner_dsn)
+    segments = await archive_all(owner_dsn, folder)
+    assert {len(segment.members) for segment in segments} == {3}
+    unpacked = []
+    unpack = gzip.decompress
+    monkeypatch.setattr(segment_module.gzip, "decompress", lambda data: unpacked.append(1) or unpack(data))  # type: ignore[attr-defined]
+    assert (await read_all(log, 1))[:COUNT] == before
+    assert len(unpacked) == 30
+
+
+async def test_zcat_shows_the_lines_and_their_hashes_can_be_recomputed(
+    log: PostgresEventLog, instance: UUID, owner_dsn: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archiver_module, "MEMBER_EVENTS", 4)
+    before = await filled(log, instance, owner_dsn)
+    segment = (await archive_all(owner_dsn, folder))[1]
+    path = folder / segment.file
+    assert sha256(path.read_bytes()).digest() == segment.sha256
+    lines = gzip.decompress(path.read_bytes()).splitlines()
+    for line, event in zip(lines, before[WIDTH : 2 * WIDTH], strict=True):
+        shown = json.loads(line)
+        assert shown["position"] == event.position
+        hashed = " ".join(
+            str(part)
+            for part in (
+                shown["position"], shown["event_id"], shown["version"] or "-", shown["schema_version"], shown["recorded_at"],
+                *(len(shown[name].encode()) for name in ("tenant", "stream", "type")), "",
+            )
+        ).encode()  # fmt: skip
+        text = (shown["tenant"] + shown["stream"] + shown["type"]).encode() + line.partition(b',"data":')[2][:-1]
+        assert sha256(hashed + text).hexdigest() == shown["content_hash"]
+
+
+# -- damage -------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_flipped_byte_is_found_and_located_and_the_rest_stays_readable(
+    log: PostgresEventLog, instance: UUID, owner_dsn: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archiver_module, "MEMBER_EVENTS", 4)
+    before = await filled(log, instance, owner_dsn)
+    segment = (await archive_all(owner_dsn, folder))[2]
+    path = folder / segment.file
+    good = path.read_bytes()
+    at = segment.members[1].offset + 20
+    path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+    assert await log.read(0, 24) == before[:24]
+    with pytest.raises(
+        LogDamaged, match=f"{segment.file} is damaged between bytes .* positions 25 to 28. Put the file back"
+    ) as found:
+        await log.read(24, 1)
+    assert found.value.position == 25
+    assert await log.read(28, 20) == before[28:48]
+    path.write_bytes(good)
+    assert await log.read(24, 1) == before[24:25]
+
+
+async def test_a_missing_file_is_named_and_so_is_what_belongs_there(
+    log: PostgresEventLog, instance: UUID, owner_dsn: str, folder: Path
+) -> None:
+    before = await filled(log, instance, owner_dsn)
+    segment = (await archive_all(owner_dsn, folder))[0]
+    (folder / segment.file).rename(folder / "elsewhere")
+    with pytest.raises(LogDamaged, match=f"{segment.file} is not there. Put the file back .*{segment.sha256.hex()}"):
+        await log.read(0, 1)
+    (folder / "elsewhere").rename(folder / segment.file)
+    assert await log.read(0, 1) == before[:1]
+
+
+async def test_without_an_archive_folder_the_error_says_which_setting_is_missing(
+    log: PostgresEventLog, instance: UUID, owner_dsn: str, folder: Path
+) -> None:
+    await filled(log, instance, owner_dsn)
+    await archive_all(owner_dsn, folder)
+    other = await PostgresEventLog.connect(with_user(owner_dsn, "emberlog_gateway"))
+    with pytest.raises(LogDamaged, match="set EMBERLOG_ARCHIVE_DIR"):
+        await other.read(0, 1)
+    assert (await other.read(OLD, 1))[0].position == OLD + 1
+    await other.close()
+
+
+async def test_a_changed_event_is_not_archived(
+    log: PostgresEventLog, instance: UUID, owner_dsn: str, owner: Connection, folder: Path
+) -> None:
+    await filled(log, instance, owner_dsn)
+    await owner.execute("ALTER TABLE emberlog.events_000000000001 DISABLE TRIGGER append_only")
+    await owner.execute("UPDATE emberlog.events_000000000001 SET tenant = 'evil' WHERE position = 7")
+    with pytest.raises(LogDamaged, match="position 7 is not as it was written") as found:
+        await archive_all(owner_dsn, folder)
+    assert found.value.position == 7
+    assert await owner.fetchval("SELECT count(*) FROM emberlog.segments") == 0
+    assert list(folder.iterdir()) == []
+
+
+# -- crashes ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", Step)
+async def test_a_run_that_is_killed_at_any_step_loses_nothing_and_the_next_completes_it(
+    log: PostgresEventLog, instance: UUID, owner_dsn: str, owner: Connection, folder: Path, step: Step
+) -> None:
+    before = await filled(log, instance, owner_dsn)
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.support.archive_and_die", owner_dsn, str(folder), step
+    )
+    assert await child.wait() == -9
+    assert (await read_all(log))[:COUNT] == before
+    await until_alone(owner)
+    moved = await owner.fetchval("SELECT count(*) FROM emberlog.segments")
+    assert moved == (1 if step is Step.MOVED else 0)
+    assert len(await archive_all(owner_dsn, folder)) == 10 - moved
+    assert (await read_all(log))[:COUNT] == before
+    files = [row[0] for row in await owner.fetch("SELECT file FROM emberlog.segments ORDER BY file")]
+    assert sorted(path.name for path in folder.iterdir()) == files
+
+
+async def until_alone(owner: Connection) -> None:
+    """Postgres has noticed that the killed process is gone."""
+    alone = "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'emberlog archive'"
+    async with asyncio.timeout(30):
+        while not await owner.fetchval(alone):
+            await asyncio.sleep(0.02)
+
+
+async def test_a_full_disk_leaves_everything_as_it_was(
+    log: PostgresEventLog,
+    instance: UUID,
+    owner_dsn: str,
+    owner: Connection,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = await filled(log, instance, owner_dsn)
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(segment_module.os, "fsync", full)  # type: ignore[attr-defined]
+    with pytest.raises(OSError, match="No space left"):
+        await archive_all(owner_dsn, folder)
+    monkeypatch.undo()
+    assert list(folder.iterdir()) == []
+    assert await owner.fetchval("SELECT count(*) FROM emberlog.event_partitions") >= 11
+    assert await read_all(log) == before
+    assert len(await archive_all(owner_dsn, folder)) == 10
+
+
+async def test_what_the_disk_gives_back_is_what_is_believed(
+    log: PostgresEventLog, instance: UUID, owner_dsn: str, owner: Connection, folder: Path
+) -> None:
+    before = await filled(log, instance, owner_dsn)
+    archiver = await Archiver.open(owner_dsn, folder)
+
+    async def spoil(partition: Partition, step: Step, position: int) -> None:
+        if step is Step.NAMED:
+            [path] = folder.iterdir()
+            path.write_bytes(path.read_bytes()[:-9] + b"\0" + path.read_bytes()[-8:])
+
+    [oldest, *_] = await archiver.candidates(datetime.now(UTC))
+    with pytest.raises(LogDamaged, match="does not hold what was written"):
+        await archiver.archive(oldest, spoil)
+    await archiver.close()
+    assert await owner.fetchval("SELECT count(*) FROM emberlog.segments") == 0
+    assert await read_all(log) == before
+    assert len(await archive_all(owner_dsn, folder)) == 10
+
+
+# -- beside others ------------------------------------------------------------------------------------------------------
+
+
+async def test_appenders_and_readers_go_on_while_partitions_leave(
+    log: PostgresEventLog, instance: UUID, owner_dsn: str, folder: Path
+) -> None:
+    before = await filled(log, instance, owner_dsn)
+    done = asyncio.Event()
+
+    async def write() -> int:
+        count = 0
+        while not done.is_set():
+            outcomes = await log.append(instance, [new_event(), new_event(expected_version=-1)])
+            count += len(outcomes)
+        return count
+
+    async def follow() -> int:
+        rounds = 0
+        while not done.is_set() or not rounds:
+            seen = await read_all(log, 17)
+            assert [event.position for event in seen] == list(range(1, len(seen) + 1))
+            assert seen[:COUNT] == before
+            decisions = [event.position for event in seen if event.version is not None]
+            assert [event.position for event in await log.read_decisions(0, 100_000)][: len(decisions)] == decisions
+            rounds += 1
+        return rounds
+
+    async def archive() -> int:
+        try:
+            return len(await archive_all(owner_dsn, folder))
+        finally:
+            done.set()
+
+    written, *_, moved = await asyncio.gather(write(), follow(), follow(), archive())
+    assert moved == 10
+    assert await log.head() == COUNT + written + 10
+    assert written > 0
+
+
+async def test_a_reader_that_takes_long_makes_it_give_up_with_nothing_changed(
+    log: PostgresEventLog,
+    instance: UUID,
+    owner_dsn: str,
+    owner: Connection,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(archiver_module, "TRIES", 2)
+    monkeypatch.setattr(archiver_module, "PAUSE_SECONDS", 0.01)
+    before = await filled(log, instance, owner_dsn)
+    async with owner.transaction():
+        await owner.fetch("SELECT position FROM emberlog.events")
+        with pytest.raises(
+            ArchiveRefused, match="1 to 10 are being read by a statement that takes long: nothing was changed"
+        ):
+            await archive_all(owner_dsn, folder)
+        assert [outcome.position for outcome in await log.append(instance, [new_event()])] == [COUNT + 1]
+    assert (await read_all(log))[:COUNT] == before
+    assert await owner.fetchval("SELECT count(*) FROM emberlog.segments") == 0
+    assert len(await archive_all(owner_dsn, folder)) == 10
+
+
+async def test_two_at_once_are_refused(log: PostgresEventLog, owner_dsn: str, folder: Path) -> None:
+    one = await Archiver.open(owner_dsn, folder)
+    with pytest.raises(ArchiveRefused, match="another process archives this log"):
+        await Archiver.open(owner_dsn, folder)
+    await one.close()
+    await (await Archiver.open(owner_dsn, folder)).close()
+
+
+# -- what may be archived ------------------------------------------------------------------------------------------------
+
+
+async def test_the_gateways_role_may_not_archive(
+    log: PostgresEventLog, instance: UUID, owner_dsn: str, folder: Path
+) -> None:
+    await filled(log, instance, owner_dsn)
+    with pytest.raises(ArchiveRefused, match="only the owner"):
+        await Archiver.open(with_user(owner_dsn, "emberlog_gateway"), folder)
+    for statement in (
+        "SELECT emberlog.archive_partition(1, 10, 'x', 1, sha256(''), '{1}', '{0}', ARRAY[sha256('')])",
+        "INSERT INTO emberlog.segments SELECT * FROM emberlog.segments",
+        "INSERT INTO emberlog.archived_decisions SELECT * FROM emberlog.archived_decisions",
+        "DROP TABLE emberlog.events_000000000001",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await log.pool.execute(statement)
+
+
+@pytest.mark.parametrize("table", ["segments", "archived_decisions"])
+async def test_what_was_archived_is_recorded_for_good(owner: Connection, table: str) -> None:
+    for change in ("UPDATE emberlog.{} SET first_position = 0", "DELETE FROM emberlog.{}", "TRUNCATE emberlog.{}"):
+        with pytest.raises(asyncpg.PostgresError, match="append-only") as refused:
+            await owner.execute(
+                change.format(table).replace(
+                    "SET first_position", "SET " + ("first_position" if table == "segments" else "position")
+                )
+            )
+        assert refused.value.sqlstate == "EL002"
+
+
+async def test_three_days_stay_whatever_is_asked_for(
+    log: PostgresEventLog, instance: UUID, owner_dsn: str, folder: Path
+) -> None:
+    await fill(log, instance, COUNT)
+    await age(owner_dsn, OLD, days=2)
+    assert await archive_due(owner_dsn, folder, timedelta(seconds=1)) == {"segments": 0, "events": 0}
+    archiver = await Archiver.open(owner_dsn, folder)
+    with pytest.raises(ArchiveRefused, match="younger than 3 days"):
+        await archiver.archive(Partition(1, WIDTH, "events_000000000001", datetime.now(UTC)))
+    await archiver.close()
+    await age(owner_dsn, OLD, days=2)
+    assert await archive_due(owner_dsn, folder, timedelta(days=3)) == {"segments": 10, "events": OLD}
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        (
+            (
+                "INSERT INTO projections.requests (tenant, request_id, attempt, state, agent, model, requested_position) "
+                "VALUES ('acme', 'r', 1, 'open', 'a', 'm', 3)"
+            ),
+            "a request among them has no outcome yet",
+        ),
+        (
+            "INSERT INTO projections.cursors (name, position) VALUES ('usage', 3)",
+            "the view usage has not folded them all",
+        ),
+    ],
+)
+async def test_what_somebody_still_needs_from_the_table_stays_there(
+    log: PostgresEventLog, instance: UUID, owner_dsn: str, owner: Connection, folder: Path, statement: str, reason: str
+) -> None:
+    await filled(log, instance, owner_dsn)
+    await owner.execute(statement)
+    with pytest.raises(ArchiveRefused, match=f"the events 1 to 10 cannot be archived: {reason}"):
+        await archive_all(owner_dsn, folder)
+    assert not folder.exists()
+
+
+async def test_only_the_oldest_partition_may_go(
+    log: PostgresEventLog, instance: UUID, owner_dsn: str, folder: Path
+) -> None:
+    await filled(log, instance, owner_dsn)
+    archiver = await Archiver.open(owner_dsn, folder)
+    _, second, *_ = await archiver.candidates(datetime.now(UTC))
+    with pytest.raises(ArchiveRefused, match="older ones come first"):
+        await archiver.archive(second)
+    await archiver.close()
