@@ -15,7 +15,8 @@ from adapters.postgres.maintenance import TaskState
 from adapters.postgres.pool import Pool
 from domain.events import MaintenanceRan
 from domain.ports.event_log import Appended, AppendStatus, NewEvent
-from gateway.maintenance.task import Task, ran_event, reason
+from gateway.facts import system_fact
+from gateway.maintenance.task import Task, reason
 
 _log = structlog.get_logger("emberlog.maintenance")
 LEASE_SECONDS = 60.0
@@ -99,7 +100,8 @@ class Scheduler:
         )
         if failure is not None:
             _log.error("maintenance_failed", task=task.name, reason=failure)
-        if (appended := await self._append(ran_event(ran, fence))).status is AppendStatus.REJECTED:
+        event = system_fact(ran, f"{task.name}/{fence}", at)  # however often it is sent, the run is logged once
+        if (appended := await self._append(event)).status is AppendStatus.REJECTED:
             _log.error("maintenance_not_logged", task=task.name, reason=appended.detail)
         return await maintenance.finish(self._pool, task.name, fence, period=task.period, error=failure)
 

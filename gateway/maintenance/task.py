@@ -1,18 +1,12 @@
-"""What a periodic task is, and the event that says it ran."""
+"""What a periodic task is, and how its errors are told."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from hashlib import blake2b
 
 import asyncpg
 import msgspec
-
-from domain.events import SYSTEM_TENANT, MaintenanceRan, encode_data
-from domain.keys import event_id
-from domain.ports.event_log import NewEvent
-from gateway.decisions import KEYS_STREAM
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -23,20 +17,6 @@ class Task(msgspec.Struct, frozen=True):
     name: str
     period: timedelta
     run: Callable[[], Awaitable[dict[str, int]]]
-
-
-def ran_event(data: MaintenanceRan, fence: int) -> NewEvent:
-    """The event of the run with this fence: however often it is sent, it is logged once."""
-    key = blake2b(f"{data.task}\0{fence}".encode(), digest_size=16, person=b"maintenance").digest()
-    return NewEvent(
-        key=key,
-        event_id=event_id(key, data.at),
-        tenant=SYSTEM_TENANT,
-        stream=KEYS_STREAM,
-        type=data.TYPE,
-        data=encode_data(data),
-        schema_version=data.SCHEMA,
-    )
 
 
 def reason(error: BaseException) -> str:

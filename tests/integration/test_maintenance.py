@@ -208,15 +208,15 @@ async def test_without_the_lock_of_the_claim_two_would_own_it(one: Gatewayish, o
 
 async def test_a_long_run_keeps_its_lease(one: Gatewayish, other: Gatewayish, owner: Connection) -> None:
     work, rival = Counted(), Counted()
-    mine, theirs = one.scheduler(work.task, lease=0.6), other.scheduler(rival.task, lease=0.6)
+    mine, theirs = one.scheduler(work.task, lease=2.0), other.scheduler(rival.task, lease=2.0)
     await due(owner, mine)
     work.go.clear()
     run = asyncio.create_task(mine.once(work.task))
     await work.begun.wait()
-    until_ = (await row(owner))["lease_until"]
+    first = (await row(owner))["lease_until"]
 
     async def renewed_twice() -> bool:
-        return bool((await row(owner))["lease_until"] > until_ + timedelta(seconds=0.7))
+        return bool((await row(owner))["lease_until"] > first + timedelta(seconds=2.1))
 
     async with running(theirs):
         await until(renewed_twice, what="the lease outlasts its first length")
@@ -278,7 +278,7 @@ async def test_the_task_of_a_killed_owner_is_taken_over_when_its_lease_has_run_o
     work = Counted()
     scheduler = one.scheduler(work.task)
     await due(owner, scheduler)
-    async with owner_process(with_user(migrated_dsn, "emberlog_gateway"), 2.0) as process:
+    async with owner_process(with_user(migrated_dsn, "emberlog_gateway"), 4.0) as process:
         process.kill()
         await process.wait()
         assert not await scheduler.once(work.task), "its lease still runs"
