@@ -8,18 +8,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
-import asyncpg
 import pytest
 
-from adapters.postgres.event_log import READER_SETTINGS
 from adapters.postgres.event_scan import EventFilter, EventScan
-from adapters.postgres.pool import connect
-from adapters.postgres.statements import statement
 from domain.cursor import decode_cursor, encode_cursor
 from domain.events import EVENT_TYPES, encode_data
-from domain.ports.event_log import LogDamaged, NewEvent, StoredEvent
+from domain.ports.event_log import NewEvent, StoredEvent
 from gateway.event_document import event_document
-from tests.support.databases import execute, with_user
+from tests.support.databases import execute
 from tests.support.projecting import generated
 from tests.support.reading import Site, reading_site
 from tests.unit.wire.fake_service import ADMIN_KEY, BILLING_KEY, INSTALLATION_KEY, KEY, OPERATOR_KEY
@@ -313,59 +309,3 @@ async def test_without_the_database_a_read_is_unavailable_and_may_be_tried_again
     answer = await site.get(EVENTS, BILLING_KEY)
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
     assert answer.headers["x-should-retry"] == "true"
-
-
-# -- the scan -----------------------------------------------------------------------------------------------------------
-
-
-class OtherLog:
-    """What `EventLog.read` gives where the table no longer has the events: `events`, all of the log."""
-
-    def __init__(self, events: list[StoredEvent]) -> None:
-        self.events = events
-
-    async def read(self, after: int, limit: int) -> list[StoredEvent]:
-        return self.events[after : after + limit]
-
-
-async def test_events_that_have_left_the_table_are_read_from_the_log_not_skipped(site: Site, migrated_dsn: str) -> None:
-    await append(site, *(event("acme" if n % 3 == 0 else "other") for n in range(30)))
-    whole = await site.log.read(0, 100)
-    mine = [e for e in whole if e.tenant == "acme"]
-    wanted = EventFilter(tenants=frozenset({"acme"}))
-    dsn = with_user(migrated_dsn, "emberlog_gateway")
-    sound = await EventScan.open(site.log, dsn)
-    try:
-        assert (await sound.page(0, 30, 100, wanted)).events == mine
-        owner = await asyncpg.connect(migrated_dsn)
-        await owner.execute("ALTER TABLE emberlog.events DISABLE TRIGGER ALL")
-        await owner.execute("SET session_replication_role = replica; DELETE FROM emberlog.events WHERE position <= 20")
-        await owner.close()
-        elsewhere = EventScan(OtherLog(whole), sound._pool)  # type: ignore[arg-type]  # only `read` is asked
-        page = await elsewhere.page(0, 30, 100, wanted)
-        assert (page.events, page.reached) == (mine, 30)
-        few = await elsewhere.page(0, 30, 4, wanted)
-        assert (few.events, few.reached) == (mine[:4], mine[3].position)
-        with pytest.raises(
-            LogDamaged
-        ):  # the log without an archive has lost them: that must not look like an empty page
-            await sound.page(0, 30, 100, wanted)
-    finally:
-        await sound.close()
-
-
-async def test_a_scan_looks_at_a_range_of_the_index_only(site: Site, migrated_dsn: str) -> None:
-    await append(site, *(event() for _ in range(50)))
-    connection = await connect(with_user(migrated_dsn, "emberlog_gateway"), "test", settings=READER_SETTINGS)
-    try:
-        await connection.execute(
-            f"PREPARE scan (bigint, bigint, text[], text[], text[], bigint) AS {statement('scan')}"
-        )
-        for _ in range(7):  # beyond the fifth Postgres may go on with a plan for whatever arguments
-            plan = await connection.fetch("EXPLAIN EXECUTE scan (10, 20, '{acme}', NULL, NULL, 100)")
-        text = "\n".join(row[0] for row in plan)
-        assert "Index Scan" in text
-        assert "Seq Scan" not in text
-        assert "Sort" not in text
-    finally:
-        await connection.close()
