@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from domain.events import SYSTEM_TENANT, EventData, encode_data
+from domain.events import SYSTEM_STREAM, SYSTEM_TENANT, EventData, encode_data
 from domain.keys import event_id
 from domain.ports.event_log import NewEvent
-
-SYSTEM_STREAM = "system"
 
 
 def system_fact(data: EventData, identity: str, at: int) -> NewEvent:

@@ -181,6 +181,10 @@ async def _over_http(day: Day, url: str, key: str) -> None:
     for _ in range(2):
         answer = await request(f"{url}/v1/embeddings", body, key=key, headers={"idempotency-key": "http"})
         assert answer.status == 200
+    tokens = [51234, 61234, 71234, 81234, 91234]
+    answer = await request(f"{url}/v1/embeddings", body | {"input": [tokens]}, key=key)
+    assert answer.status == 200
+    day.words["tokens"] = ", ".join(map(str, tokens))
     wrong = {
         "a key that never was": f"em_{'0' * 16}_{day.word('a token that never was')}{'x' * 19}",
         "no key of ours": day.word("foreign token"),
