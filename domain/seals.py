@@ -10,6 +10,8 @@ from uuid import UUID
 
 import msgspec
 
+SEAL_EVENTS = 10_000
+"""The most events of one seal."""
 MARK_BYTES = 4
 """How much of each event's content hash a seal keeps, to tell which of its events was rewritten."""
 

@@ -7,13 +7,10 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 import msgspec
-import numpy as np
 
 from domain.content_hash import content_hash
 from domain.ports.event_log import StoredEvent
-from domain.seals import MARK_BYTES, Seal, SealedRange
-
-HASH_BYTES = 32
+from domain.seals import MARK_BYTES, SEAL_EVENTS, Seal, SealedRange
 
 
 class Damage(StrEnum):
@@ -57,44 +54,6 @@ class Verdict(msgspec.Struct, frozen=True):
     newest_seal: SealedRange | None
 
 
-class Digest(msgspec.Struct, frozen=True):
-    """What the checks need to know of the events of a range. Positions are those of the first event at fault.
-
-    `hashes` are the stored content hashes back to back, in the order of positions; times are microseconds since 1970 UTC.
-    """
-
-    count: int
-    missing: int | None
-    changed: int | None
-    earlier: int | None
-    hashes: bytes
-    first_at: int | None
-    last_at: int | None
-
-
-def digest(events: Sequence[StoredEvent], first: int) -> Digest:
-    """The digest of events read from `first` on, in the order of their positions."""
-    missing = changed = earlier = None
-    before: int | None = None
-    for at, event in enumerate(events, first):
-        if missing is None and event.position != at:
-            missing = at
-        if changed is None and content_hash(event) != event.content_hash:
-            changed = event.position
-        if earlier is None and before is not None and event.recorded_at < before:
-            earlier = event.position
-        before = event.recorded_at
-    return Digest(
-        count=len(events),
-        missing=missing,
-        changed=changed,
-        earlier=earlier,
-        hashes=b"".join([event.content_hash for event in events]),
-        first_at=events[0].recorded_at if events else None,
-        last_at=before,
-    )
-
-
 def check_seal(seal: Seal, before: Seal | None, start: bytes) -> Finding | None:
     """Whether a seal is whole and follows from `before`, or from the chain's `start` where it is the first."""
     number = 1 if before is None else before.number + 1
@@ -102,10 +61,10 @@ def check_seal(seal: Seal, before: Seal | None, start: bytes) -> Finding | None:
         return Finding(
             Damage.CHAIN_BROKEN, f"seal {number} is missing: the next one is seal {seal.number}", seal=number
         )
-    if seal.computed_hash() != seal.hash:
+    if seal.computed_hash() != seal.hash or seal.last_position - seal.first_position >= SEAL_EVENTS:
         return Finding(
             Damage.SEAL_CHANGED,
-            f"seal {number} does not agree with its own hash: it was changed",
+            f"seal {number} does not agree with its own hash, or covers more than any seal does: it was changed",
             seal.first_position,
             seal.last_position,
             number,
@@ -130,73 +89,51 @@ def check_seal(seal: Seal, before: Seal | None, start: bytes) -> Finding | None:
     return None
 
 
-def check_events(found: Digest, first: int, last: int, at_least: int | None, seal: Seal | None) -> Finding | None:
-    """The first thing wrong with the events `first` to `last`, none of which may be older than `at_least`.
+def check_events(
+    events: Sequence[StoredEvent], first: int, last: int, at_least: int | None, seal: Seal | None
+) -> Finding | None:
+    """The first thing wrong with the events read from `first` to `last`, none of which may be older than `at_least`.
 
-    With `seal`, they are exactly the events of that seal, which itself is whole.
+    With `seal`, which itself is whole, they must be exactly its events.
     """
-    missing = found.missing
-    if missing is None and found.count < last - first + 1:
-        missing = first + found.count
-    earlier = found.earlier
-    if at_least is not None and found.first_at is not None and found.first_at < at_least:
-        earlier = first
-    # Up to the first event that is missing or changed, hashes lie where they belong.
-    sound = min([last + 1, *(p for p in (missing, found.changed) if p is not None)]) - first
-    replaced = None if seal is None else _first_other(found.hashes, seal.marks, sound)
-    whole = seal is not None and hashlib.sha256(found.hashes).digest() == seal.events_hash
-    findings: list[Finding] = []
-    if found.changed is not None:
-        findings.append(
-            Finding(
-                Damage.EVENT_CHANGED,
-                f"the event at position {found.changed} does not agree with its content hash: it was changed",
-                found.changed,
-            )
-        )
-    if missing is not None:
-        findings.append(Finding(Damage.EVENT_MISSING, f"there is no event at position {missing}", missing))
-    if seal is not None and replaced is not None and not whole:
-        position = first + replaced
-        findings.append(
-            Finding(
-                Damage.EVENT_REPLACED,
-                f"the event at position {position} is not the one that was sealed: it was rewritten together with its content hash",
-                position,
-                seal=seal.number,
-            )
-        )
-    if earlier is not None:
-        findings.append(
-            Finding(
-                Damage.TIME_BACKWARDS,
-                f"the event at position {earlier} has an earlier time than the one before it: one of the two was rewritten",
-                earlier,
-            )
-        )
-    if findings:
-        return min(findings, key=_position)
-    if seal is None or (whole and replaced is None):
+    hashes = b"".join([event.content_hash for event in events])
+    other = seal is not None and hashlib.sha256(hashes).digest() != seal.events_hash
+    before = at_least
+    for position, event in enumerate(events, first):
+        if event.position != position:
+            return _missing(position)
+        if content_hash(event) != event.content_hash:
+            message = f"the event at position {position} does not agree with its content hash: it was changed"
+            return Finding(Damage.EVENT_CHANGED, message, position)
+        if seal is not None and other and _differs(event, seal):
+            message = f"the event at position {position} is not the one that was sealed: it was rewritten together with its content hash"
+            return Finding(Damage.EVENT_REPLACED, message, position, seal=seal.number)
+        if before is not None and event.recorded_at < before:
+            message = f"the event at position {position} has an earlier time than the one before it: one of the two was rewritten"
+            return Finding(Damage.TIME_BACKWARDS, message, position)
+        before = event.recorded_at
+    if len(events) < last - first + 1:
+        return _missing(first + len(events))
+    if seal is None:
         return None
-    if replaced is not None:
-        message = (
-            f"the marks of seal {seal.number} do not fit the event at position {first + replaced}: they were changed, or that event "
-            "was rewritten and the seal after it"
-        )
-        return Finding(Damage.SEAL_CHANGED, message, first + replaced, seal=seal.number)
-    message = f"the events {first} to {last} are not those of seal {seal.number}: it was replaced, or one of them was and its mark too"
-    return Finding(Damage.SEAL_CHANGED, message, first, last, seal.number)
+    if other:
+        message = f"the events {first} to {last} are not those of seal {seal.number}: it was replaced, or one of them was and its mark too"
+        return Finding(Damage.SEAL_CHANGED, message, first, last, seal.number)
+    for event in events:
+        if _differs(event, seal):
+            message = (
+                f"the mark of seal {seal.number} does not fit the event at position {event.position}: the mark was changed, or that event "
+                "was rewritten and the seal made anew"
+            )
+            return Finding(Damage.SEAL_CHANGED, message, event.position, seal=seal.number)
+    return None
 
 
-def _first_other(hashes: bytes, marks: bytes, count: int) -> int | None:
-    """The index of the first of `count` hashes that does not begin with its mark."""
-    own = np.frombuffer(hashes, np.uint8, count * HASH_BYTES).reshape(-1, HASH_BYTES)[:, :MARK_BYTES]
-    if len(marks) < count * MARK_BYTES:
-        return len(marks) // MARK_BYTES
-    differs = (own != np.frombuffer(marks, np.uint8, count * MARK_BYTES).reshape(-1, MARK_BYTES)).any(axis=1)
-    return int(differs.argmax()) if differs.any() else None
+def _differs(event: StoredEvent, seal: Seal) -> bool:
+    """Whether the event is not the one that the seal has marked at its position."""
+    at = (event.position - seal.first_position) * MARK_BYTES
+    return event.content_hash[:MARK_BYTES] != seal.marks[at : at + MARK_BYTES]
 
 
-def _position(finding: Finding) -> int:
-    assert finding.position is not None
-    return finding.position
+def _missing(position: int) -> Finding:
+    return Finding(Damage.EVENT_MISSING, f"there is no event at position {position}", position)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -122,6 +122,13 @@ def tell(value: Any, as_json: bool, *lines: str) -> None:
     """Print `value` as JSON, or the lines for a person."""
     for line in (encode(value),) if as_json else lines:
         typer.echo(line)
+
+
+def fields(value: Mapping[str, Any]) -> list[str]:
+    """The lines for a person of one object: a field each, whole however long; objects within it as JSON."""
+    width = max(map(len, value))
+    texts = ((n, "" if v is None else v if isinstance(v, str) else encode(v)) for n, v in value.items())
+    return [f"{name:<{width}}  {text}".rstrip() for name, text in texts]
 
 
 def show(value: Any, as_json: bool, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

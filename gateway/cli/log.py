@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from gateway.cli import events
-from gateway.cli.common import ConfigOption, JsonOption, encode, show, with_installation
+from gateway.cli.common import ConfigOption, JsonOption, fields, tell, with_installation
 from gateway.cli.log_archive import archive
 from gateway.cli.log_copy import export, import_
 from gateway.cli.log_show import show_event
@@ -51,5 +51,4 @@ def head(json: JsonOption = False, config: ConfigOption = None) -> None:
         }
 
     found = with_installation(config, work)
-    rows = ((name, encode(value) if isinstance(value, dict) else value) for name, value in found.items())
-    show(found, json, ["", ""], rows)
+    tell(found, json, *fields(found))

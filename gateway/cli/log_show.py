@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.common import ConfigOption, Failed, JsonOption, encode, show, with_installation
+from gateway.cli.common import ConfigOption, Failed, JsonOption, fields, tell, with_installation
 from gateway.cli.events import document
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def show_event(
         }
 
     found = with_installation(config, work)
-    show(found, json, ["", ""], ((n, v if v is None or isinstance(v, str) else encode(v)) for n, v in found.items()))
+    tell(found, json, *fields(found))
     if not found["content_hash_valid"]:
         typer.echo("emberlog: the event does not agree with its content hash: it was changed", err=True)
         raise typer.Exit(1)

@@ -47,9 +47,7 @@ def verify(
         if start > max(head, 1):
             raise Failed(f"position {start} is past the log's newest event, at {head}")
         with _progress(start, quiet=json) as progress:
-            return await verify(
-                installation.places.app_dsn, installation.log, start=start, noted=noted, progress=progress
-            )
+            return await verify(installation.log.pool, installation.log, start=start, noted=noted, progress=progress)
 
     verdict = with_installation(config, work)
     finding, newest = verdict.finding, verdict.newest_seal

@@ -64,8 +64,8 @@ async def old_log(log: PostgresEventLog, owner_dsn: str) -> PostgresEventLog:
     return log
 
 
-async def check(owner_dsn: str, log: PostgresEventLog) -> Verdict:
-    return await verify(with_user(owner_dsn, "emberlog_gateway"), log)
+async def check(log: PostgresEventLog) -> Verdict:
+    return await verify(log.pool, log)
 
 
 async def archive(owner_dsn: str, folder: Path) -> None:
@@ -81,7 +81,7 @@ async def test_a_log_of_which_a_part_is_archived_is_intact(
     old_log: PostgresEventLog, owner_dsn: str, folder: Path
 ) -> None:
     await archive(owner_dsn, folder)
-    verdict = await check(owner_dsn, old_log)
+    verdict = await check(old_log)
     assert verdict.intact, verdict.finding
     assert (verdict.head, verdict.events, verdict.seals) == (
         COUNT + 2,
@@ -96,14 +96,11 @@ async def test_what_is_archived_during_the_walk_is_read_from_the_archive(
     sealed = module._Walk._sealed
 
     async def archived_first(walk: module._Walk, newest: int) -> Finding | None:
-        assert walk._floor == 1
         await archive(owner_dsn, folder)
-        found = await sealed(walk, newest)
-        assert walk._floor == 2 * WIDTH + 1
-        return found
+        return await sealed(walk, newest)
 
     monkeypatch.setattr(module._Walk, "_sealed", archived_first)
-    verdict = await check(owner_dsn, old_log)
+    verdict = await check(old_log)
     assert verdict.intact, verdict.finding
     assert verdict.events == verdict.head == COUNT
 
@@ -115,12 +112,12 @@ async def test_a_segment_file_that_was_changed_or_lost_is_named(
     file = sorted(folder.iterdir())[1]
     whole = file.read_bytes()
     file.write_bytes(whole[:-9] + bytes(9))
-    finding = (await check(owner_dsn, old_log)).finding
+    finding = (await check(old_log)).finding
     assert finding is not None
     assert (finding.damage, finding.position) == (Damage.EVENT_MISSING, WIDTH + 1)
     assert file.name in finding.message
     file.unlink()
-    finding = (await check(owner_dsn, old_log)).finding
+    finding = (await check(old_log)).finding
     assert finding is not None
     assert "is not there" in finding.message
 
@@ -152,7 +149,7 @@ async def test_an_archived_event_rewritten_with_its_segments_digests_is_named(
 ) -> None:
     await archive(owner_dsn, folder)
     await rewrite(owner, folder, 14, rehashed=rehashed)
-    finding = (await check(owner_dsn, old_log)).finding
+    finding = (await check(old_log)).finding
     assert finding is not None
     assert (finding.damage, finding.position) == (damage, 14)
 

@@ -217,7 +217,7 @@ async def test_what_is_sealed_while_others_append_is_whole(
     await asyncio.gather(write(), write(), write())
     done.set()
     made = sum(await asyncio.gather(*sealers)) + await seal(log.pool, rest_seconds=0)
-    verdict = await verify(dsn, log)
+    verdict = await verify(log.pool, log)
     assert verdict.intact, verdict.finding
     assert (verdict.head, verdict.events, verdict.unsealed) == (23_208, 23_208, 0)
     assert verdict.seals == made > 3
