@@ -54,7 +54,7 @@ async def run(
     `say` is told what is going on. Raises `BenchFailed` and `gateway.demo.process.GatewayFailed`.
     """
     cores = Cores()
-    folder = _temporary_folder()
+    folder = temporary_folder()
     count = count_events or _head_of_log
     figures: list[dict[str, Any]] = []
     try:
@@ -150,7 +150,8 @@ async def _head_of_log(gateway: GatewayProcess) -> int | None:
     return position
 
 
-def _temporary_folder() -> Path:
+def temporary_folder() -> Path:
+    """A new folder for a bench's data."""
     folder = Path(tempfile.mkdtemp(prefix="emberlog-bench-"))
     folder.chmod(0o711)  # Postgres may have to run as another user, who must be able to reach its folder
     return folder

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import events, keys, log, projections, tenants
+from gateway.cli import bench, events, keys, log, projections, tenants
 from gateway.cli.migrate import migrate
-from gateway.cli.run import bench, demo, serve
+from gateway.cli.run import demo, serve
 from gateway.cli.usage import usage
 from gateway.version import server_version
 
@@ -38,7 +38,7 @@ def _options(
 
 app.command()(serve)
 app.command()(demo)
-app.command()(bench)
+app.add_typer(bench.app, name="bench")
 app.command()(migrate)
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(keys.app, name="keys")

@@ -1,4 +1,4 @@
-"""`emberlog serve`, `emberlog demo` and `emberlog bench`: the commands that run something rather than manage it."""
+"""`emberlog serve` and `emberlog demo`: the commands that run something rather than manage it."""
 
 from __future__ import annotations
 
@@ -79,21 +79,3 @@ def demo(
     from gateway.demo.run import demo as run
 
     asyncio.run(run(texts, Console()))
-
-
-def bench(
-    seconds: Annotated[float, typer.Option(min=1, help="How long each scenario is measured.")] = 10.0,
-    agents: Annotated[int, typer.Option(min=1, help="Agents of the closed loops, one connection each.")] = 64,
-    provider_ms: Annotated[float, typer.Option(min=0, help="How long the simulated provider takes.")] = 5.0,
-    rate: Annotated[float, typer.Option(min=1, help="Requests a second offered in the open loop.")] = 2000.0,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
-) -> None:
-    """Measure this machine: requests/s, latency, CPU per request, texts per provider call, events/s."""
-    from gateway.bench.run import BenchFailed
-    from gateway.bench.run import bench as run
-    from gateway.demo.process import GatewayFailed
-
-    try:
-        run(seconds, agents, provider_ms, rate, json)
-    except (BenchFailed, GatewayFailed) as error:
-        raise fail(str(error)) from None
