@@ -238,3 +238,9 @@ async def test_an_answer_with_too_many_rows_is_refused_not_cut(folded: Site, mon
     refused = await folded.get(USAGE, OPERATOR_KEY)
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_request")
     assert "more than 6 rows" in refused.json()["error"]["message"]
+
+
+async def test_no_more_rows_leave_the_database_than_an_answer_may_have(folded: Site, owner: Connection) -> None:
+    assert len((await read_usage(owner)).rows) == 12
+    assert len((await read_usage(owner, limit=7)).rows) == 7
+    assert {row["agent"] for row in (await read_usage(owner, tenant="acme", agent="crawler")).rows} == {"crawler"}
