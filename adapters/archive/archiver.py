@@ -16,7 +16,7 @@ import msgspec
 from adapters.archive.segment import MEMBER_EVENTS, Segment, SegmentWriter, check_segment
 from adapters.archive.statements import statement
 from adapters.postgres.batch import encode
-from adapters.postgres.event_log import stored_events
+from adapters.postgres.event_log import READER_SETTINGS, stored_events
 from adapters.postgres.pool import Connection, connect
 from adapters.postgres.statements import statement as log_statement
 from domain.events import SYSTEM_TENANT, LogArchived, encode_data
@@ -83,8 +83,9 @@ class Archiver:
     @classmethod
     async def open(cls, owner_dsn: str, folder: Path) -> Archiver:
         """Connect, and seal what is due. Raises what connecting raises, `ArchiveRefused` while another archives this log."""
-        never = {"idle_in_transaction_session_timeout": "0"}  # a slow disk must not cost a long run its transaction
-        connection = await connect(owner_dsn, "archive", role=False, statement_timeout=0, settings=never)
+        # A slow disk must not cost a long run its transaction.
+        settings = READER_SETTINGS | {"idle_in_transaction_session_timeout": "0"}
+        connection = await connect(owner_dsn, "archive", role=False, statement_timeout=0, settings=settings)
         archiver = cls(connection, folder)
         try:
             if not await connection.fetchval("SELECT has_schema_privilege('emberlog', 'CREATE')"):

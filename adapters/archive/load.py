@@ -15,6 +15,7 @@ import msgspec
 from adapters.archive.dedupe import dedupe_key
 from adapters.archive.import_lines import ExportReader, ImportRefused
 from adapters.archive.statements import statement
+from adapters.postgres.event_log import READER_SETTINGS
 from adapters.postgres.pool import Connection, connect
 from adapters.postgres.statements import statement as log_statement
 from domain.ports.event_log import StoredEvent
@@ -46,8 +47,8 @@ async def import_log(
     imported, and what the database raises.
     """
     reader = await asyncio.to_thread(ExportReader, source)
-    never = {"idle_in_transaction_session_timeout": "0"}  # the source may be slow
-    connection = await connect(owner_dsn, "import", role=False, statement_timeout=0, settings=never)
+    settings = READER_SETTINGS | {"idle_in_transaction_session_timeout": "0"}  # the source may be slow
+    connection = await connect(owner_dsn, "import", role=False, statement_timeout=0, settings=settings)
     try:
         await connection.execute(log_statement("durable"))
         async with connection.transaction():

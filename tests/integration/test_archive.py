@@ -132,9 +132,14 @@ async def test_paging_forward_unpacks_each_member_once(
     before = await filled(log, instance, owner_dsn)
     segments = await archive_all(owner_dsn, folder)
     assert {len(segment.members) for segment in segments} == {3}
-    unpacked = []
+    unpacked: list[bytes] = []
     unpack = gzip.decompress
-    monkeypatch.setattr(segment_module.gzip, "decompress", lambda data: unpacked.append(1) or unpack(data))  # type: ignore[attr-defined]
+
+    def counted(data: bytes) -> bytes:
+        unpacked.append(data)
+        return unpack(data)
+
+    monkeypatch.setattr(segment_module.gzip, "decompress", counted)  # type: ignore[attr-defined]
     assert (await read_all(log, 1))[:COUNT] == before
     assert len(unpacked) == 30
 

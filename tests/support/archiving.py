@@ -34,7 +34,7 @@ def _event(n: int, decisions: int) -> NewEvent:
         % n
     )
     if n % decisions == 0:
-        return new_event(data=data, stream=f"tenant/{n % 3}", type="agent.registered", expected_version=-1)
+        return new_event(data=data, stream=f"tenant/{n % 3}", type="test.decided", expected_version=-1)
     return new_event(data=data)
 
 
