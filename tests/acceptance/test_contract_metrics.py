@@ -37,6 +37,8 @@ LABELS: dict[str, set[str]] = {
     "emberlog_database_connections": set(),
     "emberlog_database_connections_idle": set(),
     "emberlog_projection_lag_seconds": {"projection"},
+    "emberlog_projection_halted": {"projection"},
+    "emberlog_projection_parked_events": {"projection"},
     "emberlog_cache_failures_total": set(),
     "emberlog_maintenance_failures": {"task"},
     "emberlog_maintenance_last_success_timestamp_seconds": {"task"},
