@@ -19,7 +19,7 @@ from tests.support.databases import with_user
 
 OLD = 4 * WIDTH
 COUNT = OLD + 5
-DECISIONS = EventFilter(types=frozenset({"agent.registered"}), tenants=frozenset({"acme"}))
+DECISIONS = EventFilter(streams=frozenset({"tenant/0", "tenant/1"}), tenants=frozenset({"acme"}))
 
 
 @pytest.fixture
