@@ -11,6 +11,7 @@ from projections.source import Connection
 _SETTINGS = {
     "role": "emberlog_app",
     "timezone": "UTC",
+    "datestyle": "ISO, YMD",  # digests are of rows as text
     "idle_in_transaction_session_timeout": "60000",
     "lock_timeout": "5000",
     "plan_cache_mode": "force_custom_plan",

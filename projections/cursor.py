@@ -169,9 +169,12 @@ async def park(
 
 
 async def prune(connection: Connection, projection: Projection, fence: int, at: Standing) -> None:
-    """Forget what the view no longer keeps as of `at`. Raises `Ousted`."""
+    """Forget what the view no longer keeps as of `at`. Raises `Ousted`.
+
+    Nothing while events are parked: one folded late must find the rows that it would have found.
+    """
     sql = projection.prune_sql(projection.table_of(at.generation))
-    if sql is None or at.recorded_at is None:
+    if sql is None or at.recorded_at is None or at.parked:
         return
     async with connection.transaction():
         await hold(connection, projection, at.generation, fence, at.position)

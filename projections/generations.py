@@ -14,8 +14,9 @@ from projections.projection import Projection, Refused
 from projections.source import Connection, Read
 from projections.statements import statement
 
-_ACQUIRE, _BUILDING, _BEGIN, _RETIRED, _SET_STATE, _HOLD_LIVE = (
-    statement("projections.sql", name) for name in ("acquire", "building", "begin", "retired", "set_state", "hold_live")
+_ACQUIRE, _BUILDING, _BEGIN, _RETIRED, _SET_STATE, _HOLD_LIVE, _DROP = (
+    statement("projections.sql", name)
+    for name in ("acquire", "building", "begin", "retired", "set_state", "hold_live", "drop")
 )
 LEASE = timedelta(seconds=30)
 """Of whoever builds a generation."""
@@ -34,15 +35,13 @@ async def take_building(connection: Connection, projection: Projection, owner: U
 
     One that other statements began, or that a rollback did, is dropped and begun anew. Raises `Refused` while another process is at it.
     """
-    found = await connection.fetchrow(_BUILDING, projection.name)
-    if found is not None and found["free"] and found["fold"] != projection.fold:
-        await drop(connection, projection, found["generation"])
-        found = None
-    if found is not None:
-        return await _take(connection, projection, found["generation"], owner), True
     try:
         async with connection.transaction():
-            generation = await connection.fetchval(_BEGIN, projection.name, projection.fold)
+            found = await connection.fetchrow(_BUILDING, projection.name)
+            if found is not None and found["fold"] == projection.fold:
+                return await _take(connection, projection, found["generation"], owner), True
+            floor = await _drop_unfinished(connection, projection, found)
+            generation = await connection.fetchval(_BEGIN, projection.name, projection.fold, floor)
             await connection.execute(projection.create_sql(projection.table_of(generation)))
             return await _take(connection, projection, generation, owner), False
     except asyncpg.UniqueViolationError:
@@ -50,24 +49,43 @@ async def take_building(connection: Connection, projection: Projection, owner: U
 
 
 async def take_retired(connection: Connection, projection: Projection, owner: UUID) -> Building:
-    """The generation before the live one, to be caught up and read again. Raises `Refused` where there is none."""
-    building = await connection.fetchrow(_BUILDING, projection.name)
-    if building is not None and building["fold"] == _rollback(projection):
-        return await _take(connection, projection, building["generation"], owner)  # one that a crash left
-    found = await connection.fetchrow(_RETIRED, projection.name)
-    if found is None:
-        raise Refused(f"{projection.name!r} has no generation to go back to: only a rebuild leaves one, for a week")
-    generation = found["generation"]
-    if found["fold"] not in (None, projection.fold):
-        raise Refused(
-            f"generation {generation} of {projection.name!r} was folded by another release's statements: roll back with that release"
-        )
+    """The generation before the live one, to be caught up and read again; a rebuild that was left unfinished is dropped for it.
+
+    Raises `Refused` where there is none, and while another process is at it.
+    """
     try:
         async with connection.transaction():
+            building = await connection.fetchrow(_BUILDING, projection.name)
+            if building is not None and building["fold"] == _rollback(projection):
+                return await _take(connection, projection, building["generation"], owner)  # one that a crash left
+            found = await connection.fetchrow(_RETIRED, projection.name)
+            if found is None:
+                raise Refused(
+                    f"{projection.name!r} has no generation to go back to: only a rebuild leaves one, for a week"
+                )
+            generation = found["generation"]
+            if found["fold"] not in (None, projection.fold):
+                raise Refused(
+                    f"generation {generation} of {projection.name!r} was folded by another release's statements: roll back with that release"
+                )
+            await _drop_unfinished(connection, projection, building)
             await connection.execute(_SET_STATE, projection.name, generation, "building", _rollback(projection))
             return await _take(connection, projection, generation, owner)
     except asyncpg.UniqueViolationError:
         raise Refused(_taken(projection)) from None
+
+
+async def _drop_unfinished(connection: Connection, projection: Projection, found: asyncpg.Record | None) -> int:
+    """Drop what was being built, locked as `found`. Raises `Refused` while another process is at it.
+
+    Returns its number, which is not used again: a process that was stopped over it must not take another's work for its own.
+    """
+    if found is None:
+        return 0
+    if not found["free"]:
+        raise Refused(_taken(projection))
+    await drop(connection, projection, found["generation"], "building")
+    return int(found["generation"])
 
 
 async def _take(connection: Connection, projection: Projection, generation: int, owner: UUID) -> Building:
@@ -98,9 +116,10 @@ async def flip(connection: Connection, projection: Projection, live: int, buildi
     name = projection.name
     async with connection.transaction():
         await connection.execute("SET LOCAL lock_timeout = '500ms'")  # whoever reads the view meanwhile waits behind us
-        position = await connection.fetchval(_HOLD_LIVE, name, live)
-        if position is None:
+        now = await connection.fetchrow(_HOLD_LIVE, name)
+        if now is None or now["generation"] != live:
             raise Refused(f"generation {live} of {name!r} is not the live one any more: look at it and decide again")
+        position = now["position"]
         await cursor.hold(connection, projection, building.generation, building.fence, building.position)
         if position < building.position:
             raise Refused(f"generation {building.generation} of {name!r} is ahead of the live one: try again")
@@ -114,26 +133,36 @@ async def flip(connection: Connection, projection: Projection, live: int, buildi
             "SELECT generation FROM projections.cursors WHERE name = $1 AND state = 'retired'", name
         )
         for row in old:
-            await drop(connection, projection, row["generation"])
+            await drop(connection, projection, row["generation"], "retired")
         await connection.execute(_SET_STATE, name, live, "retired", projection.fold)
         await connection.execute(_SET_STATE, name, building.generation, "live", projection.fold)
-        # Dropped and made again, for a view cannot change its columns, and a later release's table may have others.
-        await connection.execute(f"DROP VIEW projections.{name}")
-        await connection.execute(f"CREATE VIEW projections.{name} AS TABLE {projection.table_of(building.generation)}")
+        await _point(connection, projection, building.generation)
     return int(position)
 
 
-async def drop(connection: Connection, projection: Projection, generation: int) -> None:
-    """Drop a generation that is not read: its table, its cursor and what it parked."""
+async def _point(connection: Connection, projection: Projection, generation: int) -> None:
+    """Let the view read a generation's table. It stays the same view, with what others were granted on it and have built on it."""
+    view, table = f"projections.{projection.name}", projection.table_of(generation)
+    try:
+        async with connection.transaction():
+            await connection.execute(f"CREATE OR REPLACE VIEW {view} AS TABLE {table}")
+    except (
+        asyncpg.InvalidTableDefinitionError
+    ):  # a later release's table has other columns, which a view cannot change to
+        await connection.execute(f"DROP VIEW {view}")
+        await connection.execute(f"CREATE VIEW {view} AS TABLE {table}")
+
+
+async def drop(connection: Connection, projection: Projection, generation: int, state: str) -> bool:
+    """Drop a generation that is in this state, and not read: its table, its cursor and what it parked. Returns whether it was there."""
     async with connection.transaction():
+        if await connection.fetchval(_DROP, projection.name, generation, state) is None:
+            return False
         await connection.execute(f"DROP TABLE IF EXISTS {projection.table_of(generation)}")
         await connection.execute(
             "DELETE FROM projections.parked WHERE name = $1 AND generation = $2", projection.name, generation
         )
-        await connection.execute(
-            "DELETE FROM projections.cursors WHERE name = $1 AND generation = $2 AND state <> 'live'",
-            projection.name, generation,
-        )  # fmt: skip
+    return True
 
 
 async def drop_retired(connection: Connection, projection: Projection, older_than: timedelta) -> int:
@@ -142,6 +171,4 @@ async def drop_retired(connection: Connection, projection: Projection, older_tha
         "SELECT generation FROM projections.cursors WHERE name = $1 AND state = 'retired' AND state_since < clock_timestamp() - $2::interval",
         projection.name, older_than,
     )  # fmt: skip
-    for row in rows:
-        await drop(connection, projection, row["generation"])
-    return len(rows)
+    return sum([await drop(connection, projection, row["generation"], "retired") for row in rows])

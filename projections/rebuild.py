@@ -19,9 +19,9 @@ from projections.fold import BULK_SETTINGS, fold_range
 from projections.fresh import Progress
 from projections.generations import LEASE, Building, flip, take_building, take_retired
 from projections.pace import Pace
-from projections.projection import GapInLog, Projection, Refused
+from projections.projection import GapInLog, Ousted, Projection, Refused
 from projections.source import Connection, Read
-from projections.worker import passing, reason
+from projections.worker import passing, poison, reason
 
 TRIES = 20
 """Attempts at comparing and at flipping: the lease's renewal, or readers of the view, may be in the way of one."""
@@ -70,13 +70,7 @@ class Rebuild:
         started = time.monotonic()
         connection = await connect(self._dsn, f"rebuild {self._projection.name}", BULK_SETTINGS)
         try:
-            live = await cursor.look(connection, self._projection)
-            if live.error is not None:
-                raise Refused(
-                    f"{self._projection.name!r} is halted before the event at position {live.failed_position} ({live.error}), and a "
-                    "rebuild would halt there too: run a release that can fold it, or let the view go on without it with "
-                    f"`emberlog projections park {self._projection.name}`"
-                )
+            self._must_not_be_halted(await cursor.look(connection, self._projection))
             building, resumed = await take_building(connection, self._projection, self._owner)
             begun = building.position
             async with _Renewal(self._dsn, self._projection, building):
@@ -85,8 +79,8 @@ class Rebuild:
                 position = building.position
                 if flipped:
                     building = await self._flip(connection, building, live)
-            if not flipped:
-                await cursor.release(connection, self._projection, building.generation, building.fence)
+        except Ousted:
+            raise self._ousted() from None
         finally:
             connection.terminate()
         return Rebuilt(
@@ -98,13 +92,30 @@ class Rebuild:
         """Read the generation before the last rebuild again, caught up; returns that generation and the one it replaces. Raises `Refused`."""
         connection = await connect(self._dsn, f"rollback {self._projection.name}", BULK_SETTINGS)
         try:
+            self._must_not_be_halted(await cursor.look(connection, self._projection))
             building = await take_retired(connection, self._projection, self._owner)
             async with _Renewal(self._dsn, self._projection, building):
                 live = await cursor.look(connection, self._projection)
                 await self._flip(connection, building, live)
+        except Ousted:
+            raise self._ousted() from None
         finally:
             connection.terminate()
         return building.generation, live.generation
+
+    def _must_not_be_halted(self, live: Standing) -> None:
+        if live.error is not None:
+            raise Refused(
+                f"{self._projection.name!r} is halted before the event at position {live.failed_position} ({live.error}), and another "
+                "generation would halt there too: run a release that can fold it, or let the view go on without it with "
+                f"`emberlog projections park {self._projection.name}`"
+            )
+
+    def _ousted(self) -> Refused:
+        return Refused(
+            f"another process has taken over what was being made of {self._projection.name!r}, for this one was stopped, or could not reach "
+            "the database, for too long: wait for it, or run this again"
+        )
 
     async def _catch_up(self, connection: Connection, building: Building) -> Building:
         """Fold up to where the live view stands."""
@@ -113,10 +124,7 @@ class Rebuild:
             live = await cursor.look(connection, self._projection)
             if self._progress is not None:
                 self._progress(building.position, live.position)
-            if live.error is not None:
-                raise Refused(
-                    f"{self._projection.name!r} halted meanwhile before the event at {live.failed_position}: {live.error}"
-                )
+            self._must_not_be_halted(live)
             if live.position <= building.position:
                 return building
             before = building.position
@@ -150,7 +158,7 @@ class Rebuild:
             "SELECT discarded_at FROM projections.parked WHERE name = $1 AND generation = $2 AND position = $3",
             self._projection.name, live.generation, position,
         )  # fmt: skip
-        if isinstance(error, GapInLog) or (self._projection.halts and before is None):
+        if isinstance(error, GapInLog) or (before is None and (self._projection.halts or not poison(error))):
             raise Refused(
                 f"the event at position {position} cannot be folded ({reason(error)}). The live view is unchanged: run a release that "
                 "can fold it, then run this again"
@@ -202,11 +210,17 @@ class Rebuild:
                         f"{self._projection.name!r} is read without a pause, so its new generation cannot take its place: run this again"
                     ) from None
                 await asyncio.sleep(_PAUSE_SECONDS)
+            except (asyncpg.PostgresError, UnknownSchema):
+                if not left:
+                    raise  # anything but an event that the live generation has parked meanwhile, and catching up will
         raise AssertionError("unreachable")
 
 
 class _Renewal:
-    """Keeps the lease of a generation being built, over a connection of its own, while batches and digests take their time."""
+    """Keeps the lease of a generation being built, over a connection of its own, while batches and digests take their time.
+
+    At the end it gives it back, so that whoever runs a rebuild again that failed or was interrupted need not wait.
+    """
 
     def __init__(self, dsn: str, projection: Projection, building: Building) -> None:
         self._dsn = dsn
@@ -221,7 +235,15 @@ class _Renewal:
     async def __aexit__(self, *_: object) -> None:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        self._connection.terminate()
+        try:
+            async with asyncio.timeout(2):
+                await cursor.release(
+                    self._connection, self._projection, self._building.generation, self._building.fence
+                )
+        except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError):
+            pass  # it runs out
+        finally:
+            self._connection.terminate()
 
     async def _renew(self) -> None:
         while True:

@@ -36,6 +36,8 @@ Trouble = Callable[[EventData], None]
 # Classes of SQLSTATE that say nothing about the events: lost connections, conflicts between transactions, locks, exhausted
 # resources, an operator's doing; and a session ended because its process was stopped in a transaction.
 _PASSING = ("08", "25P", "40", "53", "55", "57", "58")
+# Classes that speak of a value: data exceptions, constraints, and what a function of ours raises.
+_POISON = ("22", "23", "P0")
 
 
 class Worker:
@@ -82,9 +84,9 @@ class Worker:
 
     @property
     def halted(self) -> str | None:
-        """Why the view cannot go on, as far as its present owner has found; None while it can, or nobody has tried."""
+        """Why the view cannot go on, as far as its present owner has found, or this process; None while it can, or nobody has tried."""
         seen = self.standing
-        if seen is None or seen.free or (self._fence is not None and not self._pause):
+        if seen is None or ((seen.free or self._fence is not None) and not self._pause):
             return None
         return seen.error
 
@@ -125,11 +127,13 @@ class Worker:
     async def _round(self) -> bool:
         """Look, and do what is due. Returns whether there may be more to do at once."""
         connection = await self._connect()
-        seen = await self._look(connection)
+        before, seen = self.standing, await self._look(connection)
+        if before is not None and before.error is not None and seen.error is None:
+            self._pause = self._resume_at = 0.0  # an operator let the view go on
         if self._fence is not None and (seen.generation, seen.fence) != (self._generation, self._fence):
             raise Ousted(self.projection.name)
         if self._fence is None:
-            if not seen.free:
+            if not seen.free or time.monotonic() < self._resume_at:
                 return False
             self._generation = seen.generation
             self._fence = await cursor.acquire(connection, self.projection, seen.generation, self._owner, self._lease)
@@ -158,7 +162,13 @@ class Worker:
             if upto - seen.position > 1:
                 self._batch = (upto - seen.position) // 2
                 return True
-            if self.projection.halts or isinstance(error, GapInLog):
+            if isinstance(error, UnknownSchema):
+                # Not the event is at fault but this release: whoever knows more may have the view.
+                await self._halt(connection, fence, upto, error)
+                await cursor.release(connection, self.projection, self._generation, fence)
+                self._fence = None
+                return False
+            if self.projection.halts or not poison(error):
                 await self._halt(connection, fence, upto, error)
                 return False
             await self._park(connection, fence, upto, error)
@@ -256,6 +266,11 @@ class Worker:
 def passing(error: Exception) -> bool:
     """Whether an error says nothing about the events: it is tried again as it was."""
     return isinstance(error, asyncpg.PostgresError) and str(error.sqlstate).startswith(_PASSING)
+
+
+def poison(error: Exception) -> bool:
+    """Whether an error is an event's own: its data, a value out of bounds. A missing table or right, or a full disk, are not."""
+    return isinstance(error, asyncpg.PostgresError) and str(error.sqlstate).startswith(_POISON)
 
 
 def reason(error: Exception) -> str:

@@ -47,10 +47,11 @@ def execute(config: Path | None, work: Callable[[Settings], Awaitable[T]]) -> T:
     from adapters.postgres.pool import RoleMissing
     from domain.errors import GatewayError
     from domain.ports.event_log import InstanceFenced, LogDamaged, LogUnavailable
+    from domain.upcasters import UnknownSchema
     from gateway.house import NotReady
     from gateway.settings import InvalidSettings, load_settings
     from gateway.telemetry.logs import configure_logs
-    from projections.projection import ProjectionHalted, Refused
+    from projections.projection import GapInLog, ProjectionHalted, Refused
 
     async def supervised(settings: Settings) -> T:
         task = asyncio.current_task()
@@ -70,6 +71,7 @@ def execute(config: Path | None, work: Callable[[Settings], Awaitable[T]]) -> T:
         raise _exit(f"the settings are wrong: {error}", 1) from None
     except (
         EmbeddedError,
+        GapInLog,
         LogDamaged,
         LogUnavailable,
         MigrationError,
@@ -77,6 +79,7 @@ def execute(config: Path | None, work: Callable[[Settings], Awaitable[T]]) -> T:
         ProjectionHalted,
         Refused,
         RoleMissing,
+        UnknownSchema,
     ) as error:
         raise _exit(str(error), 1) from None
     except InstanceFenced:

@@ -5,7 +5,7 @@ SELECT
     c.owner IS NULL OR c.lease_until < clock_timestamp() AS free,
     h.position AS head,
     greatest(0, coalesce(extract(epoch FROM clock_timestamp() - CASE
-        WHEN c.position < h.position THEN coalesce(e.recorded_at, c.recorded_at) END), 0))::float8 AS lag_seconds,
+        WHEN c.position < h.position THEN coalesce(e.recorded_at, c.recorded_at, c.updated_at) END), 0))::float8 AS lag_seconds,
     extract(epoch FROM clock_timestamp() - c.updated_at)::float8 AS still_seconds,
     (SELECT count(*) FROM projections.parked p
      WHERE p.name = c.name AND p.generation = c.generation AND p.discarded_at IS NULL)::integer AS parked
