@@ -120,11 +120,10 @@ class PostgresEventLog:
 
     async def _send(self, arguments: tuple[Any, ...]) -> Any:
         try:
-            if self._statement is None or self._connection is None or self._connection.is_closed():
-                self._connection = await connect(self._dsn, "log appender", statement_timeout=_APPEND_SECONDS)
-                await self._connection.execute(statement("durable"))
-                self._statement = await self._connection.prepare(self._append_sql)
-            return await self._statement.fetchrow(*arguments, timeout=_APPEND_SECONDS + 2)
+            prepared = self._statement
+            if prepared is None or self._connection is None or self._connection.is_closed():
+                prepared = await self._prepare()
+            return await prepared.fetchrow(*arguments, timeout=_APPEND_SECONDS + 2)
         except asyncpg.PostgresConnectionError as error:
             self._disconnect()
             raise _unavailable(error) from error
@@ -133,6 +132,17 @@ class PostgresEventLog:
         except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError, RoleMissing) as error:
             self._disconnect()
             raise _unavailable(error) from error
+
+    async def _prepare(self) -> asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]:
+        """The append on a new connection. Whatever Postgres has against it is no fault of the events."""
+        try:
+            self._connection = await connect(self._dsn, "log appender", statement_timeout=_APPEND_SECONDS)
+            await self._connection.execute(statement("durable"))
+            self._statement = await self._connection.prepare(self._append_sql)
+        except asyncpg.PostgresError as error:
+            self._disconnect()
+            raise _unavailable(error) from error
+        return self._statement
 
     def _disconnect(self) -> None:
         if self._connection is not None:
