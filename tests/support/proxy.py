@@ -11,7 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 class CuttingProxy:
     """Listens on a loopback port and forwards to `target`: (host, port), or the path of a Unix socket.
 
-    `cut` drops every open connection by reset; `refuse` makes new ones fail; `pause` stops all bytes both ways, connections stay.
+    `cut` drops every open connection by reset, `cut_after` in the middle of what is being said; `refuse` makes new ones fail; `pause`
+    stops all bytes both ways, connections stay and new ones are taken.
     """
 
     def __init__(self, target: tuple[str, int] | str) -> None:
@@ -22,6 +23,9 @@ class CuttingProxy:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._refusing = False
+        self._left: dict[str, int] = {}
+        self.cuts = 0
+        """Times that `cut_after` has cut."""
         self.accepted = 0
         """Connections taken so far."""
 
@@ -56,6 +60,11 @@ class CuttingProxy:
         for pair in self._pairs:
             for writer in pair:
                 writer.transport.abort()
+
+    def cut_after(self, *, asked: int | None = None, answered: int | None = None) -> None:
+        """Cut once so many further bytes have gone to the server, or so many from it: the last of them still arrives, the next not."""
+        given = {"asked": asked, "answered": answered}
+        self._left = {way: count for way, count in given.items() if count is not None}
 
     def refuse(self, yes: bool = True) -> None:
         """Drop new connections at once (or take them again)."""
@@ -108,16 +117,31 @@ class CuttingProxy:
         pair = (writer, far_writer)
         self._pairs.add(pair)
         try:
-            await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
+            await asyncio.gather(self._pump("asked", reader, far_writer), self._pump("answered", far_reader, writer))
         finally:
             self._pairs.discard(pair)
             for end in pair:
                 end.transport.abort()
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _cut_within(self, sink: asyncio.StreamWriter, data: bytes) -> None:
+        """Send the beginning, end this direction in order so that it arrives, then cut everything."""
+        self._left = {}
+        self.cuts += 1
+        sink.write(data)
+        sink.write_eof()
+        await sink.drain()
+        self.cut()
+
+    async def _pump(self, way: str, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(65536):
                 await self._flowing.wait()
+                left = self._left.get(way)
+                if left is not None:
+                    self._left[way] = left - len(data)
+                    if left < len(data):
+                        await self._cut_within(sink, data[:left])
+                        return
                 sink.write(data)
                 await sink.drain()
         with contextlib.suppress(OSError, RuntimeError):
