@@ -10,10 +10,13 @@ import asyncpg
 import pytest
 
 from adapters.embedded import EmbeddedServices
+from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.migrator import Migration, load_migrations, migrate
 from domain.decoding import decode_data
 from domain.events import EventData
+from projections.rebuild import Rebuild
 from projections.runner import Runner
+from projections.usage import USAGE
 from tests.support.databases import create_database, drop_database, execute, with_database, with_user
 from tests.support.previous_release import MIGRATIONS, events, life, of_that_release, previous_gateway
 from tests.support.projecting import Recorded, plain_usage, usage_rows
@@ -112,6 +115,29 @@ async def test_a_view_that_both_releases_fold_in_turns_is_the_one_that_a_plain_f
         await connection.close()
     assert rows == plain_usage(log)
     assert [tuple(row) for row in states] == [("abandoned", 4), ("failed", 4), ("generated", 8), ("open", 4)]
+
+
+async def test_it_folds_nothing_twice_where_a_rebuild_replaces_the_generation_that_it_knows(
+    services: EmbeddedServices, postgres_dsn: str
+) -> None:
+    await _migrated(services, postgres_dsn, of_that_release(BEFORE), BEFORE)
+    login = with_user(postgres_dsn, "emberlog_gateway")
+    log = await PostgresEventLog.connect(login)
+    try:
+        async with previous_gateway(postgres_dsn) as gateway:
+            instance = await gateway.value("register_instance", "ours", timedelta(seconds=600))
+            await gateway.append(instance, events(instance, "first"))
+            await gateway.fold("usage", 10, uuid4())
+            fence = await gateway.own("usage", uuid4())
+            before = await gateway.usage(86400)
+            assert (await Rebuild(login, USAGE, log.read).run()).flipped
+            await gateway.append(instance, events(instance, "second"))
+            assert not await gateway.holds("usage", 10, fence), "it would fold on into the table of another generation"
+            with pytest.raises(asyncpg.CheckViolationError, match="retired_has_no_owner"):
+                await gateway.own("usage", uuid4())
+            assert await gateway.usage(86400) == before
+    finally:
+        await log.close()
 
 
 def _recorded(row: asyncpg.Record) -> Recorded:

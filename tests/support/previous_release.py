@@ -119,8 +119,11 @@ class PreviousGateway:
         )  # fmt: skip
         return tuple(row)
 
-    async def fold(self, name: str, upto: int, owner: UUID, *, step: int = 3) -> list[Any]:
-        """As its worker of a view does, from where the view stands up to a position: one look and one fold after another."""
+    async def fold(self, name: str, upto: int, owner: UUID, *, halt: bool = False) -> list[Any]:
+        """As its worker of a view does, from where the view stands up to a position: one look and one fold after another.
+
+        With `halt` it stands before the next event as if that could not be folded.
+        """
         fetchrow, fetchval, told = self._worker.fetchrow, self._worker.fetchval, []
         seen = await fetchrow(sql("cursor_look"), name, 1)
         if seen is None:
@@ -130,7 +133,7 @@ class PreviousGateway:
         acquired = await fetchrow(sql("cursor_acquire"), name, 1, owner, _LEASE)
         fence = acquired["fence"]
         while (after := seen["position"]) < upto:
-            to = min(upto, after + step)
+            to = min(upto, after + 3)
             async with self._worker.transaction():
                 assert await fetchval(sql("cursor_hold"), name, 1, after, fence) is True
                 found = await fetchrow(sql("cursor_check"), after, to, TYPES[name], [1] * 4)
@@ -142,13 +145,23 @@ class PreviousGateway:
             told.append(tuple(seen[c] for c in ("position", "head", "error", "failed_position", "free")))
         assert await fetchval(sql("cursor_renew"), name, 1, fence, _LEASE) == fence
         assert await fetchval(sql("cursor_renew"), name, 1, fence - 1, _LEASE) is None, "not with a fence of before"
-        await self._worker.execute(sql("cursor_halt"), name, 1, fence, upto + 1, "why")
+        if halt:
+            await self._worker.execute(sql("cursor_halt"), name, 1, fence, upto + 1, "why")
         seen = await fetchrow(sql("cursor_look"), name, 1)
         told.append((seen["error"], seen["failed_position"], seen["free"], seen["owner"] == owner))
         await self._worker.execute(sql("cursor_release"), name, 1, fence)
         seen = await fetchrow(sql("cursor_look"), name, 1)
         told.append((seen["free"], seen["owner"]))
         return told
+
+    async def own(self, name: str, owner: UUID) -> int:
+        """Become the owner of a view; returns the fence."""
+        acquired = await self._worker.fetchrow(sql("cursor_acquire"), name, 1, owner, _LEASE)
+        return int(acquired["fence"])
+
+    async def holds(self, name: str, position: int, fence: int) -> bool:
+        """Whether it would fold on, as the owner with this fence, from where it last saw the view."""
+        return await self._worker.fetchval(sql("cursor_hold"), name, 1, position, fence) is True
 
     async def prune(self, upto: int, owner: UUID, days: int) -> None:
         """Forget attempts as its worker would so many days later."""
@@ -221,7 +234,7 @@ async def life(gateway: PreviousGateway) -> list[Any]:
     # The views.
     for view in ("usage", "requests"):
         told.append(await gateway.fold(view, head, ours))
-        told.append(await gateway.fold(view, head, theirs))
+        told.append(await gateway.fold(view, head, theirs, halt=True))
     told.append([await gateway.usage(grain) for grain in (60, 3600, 86400)])
     told.append(await gateway.requests())
 
