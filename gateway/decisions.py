@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID, uuid4
 
 from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.tenant_keys import put_if_absent
+from adapters.postgres.tenant_keys import hold_writers, put_if_absent
 from domain.errors import GatewayError
 from domain.events import SYSTEM_STREAM, SYSTEM_TENANT, EventData, KeyRevoked, TenantCreated, encode_data
 from domain.ports.event_log import ANY_VERSION, Appended, AppendStatus, EventLog, NewEvent
@@ -49,15 +49,23 @@ async def append_decision(
 
 
 async def create_tenant(log: PostgresEventLog, instance: UUID, master: MasterKey, name: str) -> None:
-    """A tenant with a key of its own, which is stored (wrapped) before the tenant exists. Raises `version_conflict` if it does."""
+    """A tenant with a key of its own, which is stored (wrapped) before the tenant exists.
+
+    Raises `version_conflict` if it exists or was shredded, `SecretKeyError`.
+    """
     check_tenant_name(name)
-    await put_if_absent(log.pool, name, master.wrap(name, new_tenant_key()))
+    taken = GatewayError("version_conflict", f"tenant {name} already exists")
+    async with log.pool.acquire() as connection, connection.transaction():
+        await hold_writers(connection, alone=False)
+        # From here on the installation's key is not rotated: what it is by now is what every gateway will unwrap with.
+        if await put_if_absent(connection, name, master.reread().wrap(name, new_tenant_key())) is None:
+            raise taken
     try:
         await append_decision(log, instance, name, f"tenant/{name}", TenantCreated(tenant=name), expected_version=0)
     except GatewayError as error:
         if error.code != "version_conflict":
             raise
-        raise GatewayError("version_conflict", f"tenant {name} already exists") from None
+        raise taken from None
 
 
 async def create_key(

@@ -1,4 +1,4 @@
-"""Keys at rest: one installation key (a file) wraps one random key per tenant; a tenant's key seals its metadata and keys its fingerprints.
+"""Keys at rest: the installation's key (a file) wraps one random key per tenant; a tenant's key seals its metadata and keys its fingerprints.
 
 Destroying a tenant's key shreds whatever it sealed. Sealing is AES-256-GCM with a random 96-bit nonce in front (NIST SP 800-38D).
 """
@@ -9,10 +9,15 @@ import base64
 import binascii
 import os
 import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from hashlib import blake2b
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from adapters.embedded.files import write_atomically
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12
@@ -39,17 +44,34 @@ def unseal(key: bytes, sealed: bytes, context: bytes) -> bytes:
 
 
 class MasterKey:
-    """The installation's key. It never leaves this object; `repr` masks it."""
+    """The installation's keys: the first one wraps, each of them unwraps. They never leave this object; `repr` masks them.
 
-    def __init__(self, key: bytes) -> None:
-        self._key = key
+    `path` is the file that they were read from.
+    """
+
+    def __init__(self, key: bytes, *older: bytes, path: Path | None = None) -> None:
+        self._keys = (key, *older)
+        self._path = path
 
     def __repr__(self) -> str:
         return "MasterKey(***)"
 
+    @property
+    def count(self) -> int:
+        """How many keys there are."""
+        return len(self._keys)
+
+    @property
+    def id(self) -> str:
+        """Tells the first key from others, and nothing about it: 16 hexadecimal digits."""
+        return blake2b(self._keys[0], digest_size=8, person=b"master key id").hexdigest()
+
     @classmethod
     def load(cls, path: Path, *, create: bool) -> MasterKey:
-        """Read the key file (32 bytes in base64). With `create`, make it (mode 0600) when it is missing; else `SecretKeyError`."""
+        """Read the key file: a line each of 32 bytes in base64. With `create`, make it (mode 0600) when it is missing.
+
+        Raises `SecretKeyError`.
+        """
         if create and not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -58,11 +80,11 @@ class MasterKey:
                 pass
             else:
                 with os.fdopen(handle, "wb") as file:
-                    file.write(base64.b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n")
+                    file.write(_line(secrets.token_bytes(KEY_BYTES)))
                     file.flush()
                     os.fsync(file.fileno())
         try:
-            raw = base64.b64decode(path.read_bytes().strip(), validate=True)
+            keys = [base64.b64decode(line.strip(), validate=True) for line in path.read_bytes().strip().split(b"\n")]
         except FileNotFoundError:
             raise SecretKeyError(
                 f"the secret key file {path} does not exist: set EMBERLOG_SECRET_KEY_FILE to it, or make one with "
@@ -70,25 +92,68 @@ class MasterKey:
             ) from None
         except (OSError, binascii.Error) as error:
             raise SecretKeyError(
-                f"the secret key file {path} cannot be read: {type(error).__name__}; expected 32 bytes in base64"
+                f"the secret key file {path} cannot be read: {type(error).__name__}; expected 32 bytes in base64, or a line of that for each key"
             ) from None
-        if len(raw) != KEY_BYTES:
-            raise SecretKeyError(f"the secret key file {path} holds {len(raw)} bytes; expected {KEY_BYTES} in base64")
-        return cls(raw)
+        for key in keys:
+            if len(key) != KEY_BYTES:
+                raise SecretKeyError(
+                    f"the secret key file {path} holds a key of {len(key)} bytes; expected {KEY_BYTES} in base64, or a line of that for each key"
+                )
+        return cls(*keys, path=path)
+
+    def reread(self) -> MasterKey:
+        """The keys as they stand in the file by now. Raises `SecretKeyError`."""
+        return self if self._path is None else MasterKey.load(self._path, create=False)
+
+    def with_new_first(self) -> MasterKey:
+        """With a new key in front, written to the file. Raises OSError."""
+        return self._rewritten((secrets.token_bytes(KEY_BYTES), *self._keys))
+
+    def without_older(self) -> MasterKey:
+        """The first key alone, written to the file. Raises OSError."""
+        return self._rewritten(self._keys[:1])
 
     def wrap(self, tenant: str, tenant_key: bytes) -> bytes:
-        """A tenant's key, sealed for storage."""
-        return seal(self._key, tenant_key, b"tenant-key:" + tenant.encode())
+        """A tenant's key, sealed with the first key for storage."""
+        return seal(self._keys[0], tenant_key, _context(tenant))
 
     def unwrap(self, tenant: str, wrapped: bytes) -> bytes:
-        """A tenant's key from storage. Raises `SecretKeyError` when this is not the installation key that wrapped it."""
-        try:
-            return unseal(self._key, wrapped, b"tenant-key:" + tenant.encode())
-        except SecretKeyError:
-            raise SecretKeyError(
-                f"the key of tenant {tenant!r} was wrapped with another secret key than this one: set EMBERLOG_SECRET_KEY_FILE "
-                "to the file that this installation was made with"
-            ) from None
+        """A tenant's key from storage. Raises `SecretKeyError` when none of these keys wrapped it."""
+        for key in self._keys:
+            with suppress(SecretKeyError):
+                return unseal(key, wrapped, _context(tenant))
+        raise SecretKeyError(
+            f"the key of tenant {tenant!r} was wrapped with another secret key than those given: set EMBERLOG_SECRET_KEY_FILE "
+            "to the file of this installation, with the keys it had before if it was rotated since"
+        )
+
+    def rewrap(self, wrapped: Mapping[str, bytes]) -> dict[str, bytes]:
+        """By tenant those of `wrapped` that an older key wrapped, now wrapped with the first. Raises `SecretKeyError`."""
+        first = MasterKey(self._keys[0])
+        anew = {}
+        for tenant, sealed in wrapped.items():
+            try:
+                first.unwrap(tenant, sealed)
+            except SecretKeyError:
+                anew[tenant] = self.wrap(tenant, self.unwrap(tenant, sealed))
+        return anew
+
+    def _rewritten(self, keys: tuple[bytes, ...]) -> MasterKey:
+        assert self._path is not None, "these keys are of no file"
+        path = self._path.resolve()  # a link stays a link
+        owner = path.stat()
+        write_atomically(path, b"".join(map(_line, keys)))
+        if (owner.st_uid, owner.st_gid) != (os.geteuid(), os.getegid()):
+            os.chown(path, owner.st_uid, owner.st_gid)
+        return MasterKey(*keys, path=self._path)
+
+
+def _line(key: bytes) -> bytes:
+    return base64.b64encode(key) + b"\n"
+
+
+def _context(tenant: str) -> bytes:
+    return b"tenant-key:" + tenant.encode()
 
 
 def new_tenant_key() -> bytes:

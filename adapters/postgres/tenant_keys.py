@@ -1,10 +1,12 @@
-"""Where the tenants' wrapped keys are kept: one row each, written once."""
+"""Where the tenants' wrapped keys are kept: one row each. A shredded tenant keeps its row, without a key, for good."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 import asyncpg
+
+from adapters.postgres.pool import Connection
 
 
 class Executor(Protocol):
@@ -14,26 +16,54 @@ class Executor(Protocol):
 
     async def fetchval(self, query: str, *args: object) -> object: ...
 
+    async def execute(self, query: str, *args: object) -> str: ...
 
-_INSERT = """
-WITH made AS (INSERT INTO emberlog.tenant_keys (tenant, wrapped) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING wrapped)
-SELECT wrapped FROM made UNION ALL SELECT wrapped FROM emberlog.tenant_keys WHERE tenant = $1 LIMIT 1
+
+_INSERT = "INSERT INTO emberlog.tenant_keys (tenant, wrapped) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+_DESTROY = """
+INSERT INTO emberlog.tenant_keys (tenant, shredded_at) VALUES ($1, clock_timestamp())
+ON CONFLICT (tenant) DO UPDATE SET wrapped = NULL, shredded_at = excluded.shredded_at WHERE tenant_keys.wrapped IS NOT NULL
+RETURNING true
 """
 
 
-async def put_if_absent(database: Executor, tenant: str, wrapped: bytes) -> bytes:
-    """Keep `wrapped` unless the tenant has a key; returns the one that is kept."""
-    kept = await database.fetchval(_INSERT, tenant, wrapped)
-    if not isinstance(kept, bytes):
-        # A concurrent insert committed between the two halves of the statement's snapshot: it is visible now.
-        kept = await database.fetchval("SELECT wrapped FROM emberlog.tenant_keys WHERE tenant = $1", tenant)
-    assert isinstance(kept, bytes)
+async def put_if_absent(database: Executor, tenant: str, wrapped: bytes) -> bytes | None:
+    """Keep `wrapped` unless the tenant has a row; returns the key that is kept, None where the tenant was shredded."""
+    await database.fetchval(_INSERT, tenant, wrapped)
+    kept = await database.fetchval("SELECT wrapped FROM emberlog.tenant_keys WHERE tenant = $1", tenant)
+    assert kept is None or isinstance(kept, bytes)
     return kept
 
 
 async def all_wrapped(database: Executor) -> dict[str, bytes]:
-    """Every tenant's wrapped key."""
-    return {
-        row["tenant"]: row["wrapped"]
-        for row in await database.fetch("SELECT tenant, wrapped FROM emberlog.tenant_keys")
-    }
+    """The wrapped key of every tenant that has one."""
+    rows = await database.fetch("SELECT tenant, wrapped FROM emberlog.tenant_keys WHERE wrapped IS NOT NULL")
+    return {row["tenant"]: row["wrapped"] for row in rows}
+
+
+async def hold_writers(database: Executor, *, alone: bool) -> None:
+    """In a transaction: `alone` keeps every other writer of keys out until its end, else only whoever wants to be alone."""
+    mode = "SHARE ROW EXCLUSIVE" if alone else "ROW EXCLUSIVE"
+    await database.execute(f"LOCK TABLE emberlog.tenant_keys IN {mode} MODE")
+
+
+async def replace_wrapped(owner: Connection, wrapped: dict[str, bytes]) -> None:
+    """Store these keys wrapped anew. A shredded tenant gets none."""
+    await owner.executemany(
+        "UPDATE emberlog.tenant_keys SET wrapped = $2 WHERE tenant = $1 AND wrapped IS NOT NULL", list(wrapped.items())
+    )
+
+
+async def destroy(owner: Connection, tenant: str) -> bool:
+    """Destroy a tenant's key, so that its name never gets another one either; False when that was done before."""
+    return await owner.fetchval(_DESTROY, tenant) is True
+
+
+async def wipe_destroyed(owner: Connection) -> bool:
+    """Write the table anew without the dead rows that still hold what was replaced or destroyed; False when it is in use."""
+    try:
+        await owner.execute("SET lock_timeout = '5s'")
+        await owner.execute("VACUUM (FULL) emberlog.tenant_keys")
+    except asyncpg.PostgresError:
+        return False
+    return True

@@ -68,22 +68,20 @@ async def _find(installation: Installation, wanted: Any) -> StoredEvent:
 
 async def _metadata(installation: Installation, event: StoredEvent) -> Any:
     """The event's free metadata; None without any; why not, where the key to it is gone or not at hand."""
-    import msgspec
-
     from adapters.postgres.tenant_keys import all_wrapped
     from gateway.house import NotReady
-    from gateway.secrets import SecretKeyError, open_metadata
+    from gateway.sealed import open_metadata
+    from gateway.secrets import SecretKeyError
 
+    tenant = event.tenant
     try:
-        sealed = msgspec.json.decode(event.data).get("metadata")
-    except (msgspec.DecodeError, AttributeError):  # somebody changed it: what is said of the hash tells that
+        if open_metadata(tenant, event.data, {}) is None:
+            return None
+    except ValueError:  # somebody changed it: what is said of the hash tells that
         return None
-    if not isinstance(sealed, str):
-        return None
-    wrapped = (await all_wrapped(installation.log.pool)).get(event.tenant)
-    if wrapped is None:
-        return {"shredded": True}
+    wrapped = (await all_wrapped(installation.log.pool)).get(tenant)
     try:
-        return msgspec.json.decode(open_metadata(installation.master().unwrap(event.tenant, wrapped), sealed))
+        keys = {} if wrapped is None else {tenant: installation.master().unwrap(tenant, wrapped)}
+        return open_metadata(tenant, event.data, keys)
     except (NotReady, SecretKeyError, ValueError) as error:
         return {"unopened": str(error)}
