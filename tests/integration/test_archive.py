@@ -18,12 +18,11 @@ import pytest
 from adapters.archive import archiver as archiver_module
 from adapters.archive import segment as segment_module
 from adapters.archive.archiver import Archiver, ArchiveRefused, Partition, Step, archive_due
-from adapters.embedded import EmbeddedServices
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.pool import Connection, connect
 from domain.ports.event_log import LogDamaged, StoredEvent
 from tests.conformance.conftest import new_event
-from tests.support.archiving import WIDTH, age, archive_all, fill, migrate_narrow, read_all
+from tests.support.archiving import WIDTH, age, archive_all, fill, read_all
 from tests.support.databases import with_user
 
 OLD = 10 * WIDTH
@@ -31,10 +30,8 @@ COUNT = OLD + 5
 
 
 @pytest.fixture
-async def owner_dsn(postgres_dsn: str, services: EmbeddedServices) -> str:
-    await migrate_narrow(postgres_dsn)
-    await services.grant_app_role()
-    return postgres_dsn
+def owner_dsn(narrow_dsn: str) -> str:
+    return narrow_dsn
 
 
 @pytest.fixture

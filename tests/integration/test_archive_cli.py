@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from adapters.embedded import EmbeddedServices
 from adapters.postgres.event_log import PostgresEventLog
 from domain.events import EventData
 from domain.ports.event_log import StoredEvent
 from domain.tenancy import Directory
 from gateway.tail import DirectoryTail
-from tests.support.archiving import WIDTH, age, fill, migrate_narrow
+from tests.support.archiving import WIDTH, age, fill
 from tests.support.cli import Cli
 from tests.support.databases import with_user
 
@@ -21,10 +20,8 @@ OLD = 3 * WIDTH
 
 
 @pytest.fixture
-async def owner_dsn(postgres_dsn: str, services: EmbeddedServices) -> str:
-    await migrate_narrow(postgres_dsn)
-    await services.grant_app_role()
-    return postgres_dsn
+def owner_dsn(narrow_dsn: str) -> str:
+    return narrow_dsn
 
 
 @pytest.fixture

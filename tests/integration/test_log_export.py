@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,7 +19,6 @@ from adapters.archive.export import export_log
 from adapters.archive.import_lines import ImportRefused
 from adapters.archive.lines import decode_line, encode_line
 from adapters.archive.load import Imported, import_log
-from adapters.embedded import EmbeddedServices
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.instances import open_of_fenced
 from adapters.postgres.pool import connect
@@ -31,9 +30,10 @@ from domain.fingerprint import printable
 from domain.keys import OUTCOME, REQUESTED
 from domain.ports.event_log import AppendStatus, NewEvent
 from gateway.service.outcomes import request_event
-from tests.support.archiving import WIDTH, age, archive_all, fill, migrate_narrow, read_all
+from tests.integration.conftest import MakeDatabase
+from tests.support.archiving import WIDTH, age, archive_all, fill, read_all
 from tests.support.cli import Cli
-from tests.support.databases import create_database, drop_database, execute, with_database, with_user
+from tests.support.databases import execute, with_user
 from tests.support.projecting import generated
 
 OLD = 4 * WIDTH
@@ -41,32 +41,13 @@ FINGERPRINT = bytes(range(16))
 
 
 @pytest.fixture
-async def databases(services: EmbeddedServices) -> AsyncIterator[Callable[[], Any]]:
-    """Makes new, empty logs with small partitions."""
-    made = []
-
-    async def make() -> str:
-        made.append(await create_database(services.owner_dsn))
-        dsn = with_database(services.owner_dsn, made[-1])
-        await migrate_narrow(dsn)
-        await services.grant_app_role()
-        return dsn
-
-    yield make
-    for name in made:
-        await drop_database(services.owner_dsn, name)
+async def source(narrow_database: MakeDatabase) -> str:
+    return await narrow_database()
 
 
 @pytest.fixture
-async def source(databases: Callable[[], Any]) -> str:
-    dsn: str = await databases()
-    return dsn
-
-
-@pytest.fixture
-async def target(databases: Callable[[], Any]) -> str:
-    dsn: str = await databases()
-    return dsn
+async def target(narrow_database: MakeDatabase) -> str:
+    return await narrow_database()
 
 
 @pytest.fixture
