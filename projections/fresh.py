@@ -12,7 +12,7 @@ from projections import cursor
 from projections.compare import Difference, differences, digest
 from projections.fold import fold_range
 from projections.projection import Projection
-from projections.source import Connection, Read
+from projections.source import Connection, Read, time_of
 
 Progress = Callable[[int, int], None]
 """Told how far a fold is: the position reached, and the one it goes to."""
@@ -68,7 +68,9 @@ async def extend_fresh(
         if end > after:
             async with connection.transaction():
                 time = await fold_range(connection, projection, table, after, end, read, bulk=True)
-        after = end + 1 if end + 1 in skip and end < upto else end
+        after = end
+        if end < upto and end + 1 in skip:
+            after, time = end + 1, await time_of(connection, end + 1, read)
         if progress is not None:
             progress(after, upto)
     return time

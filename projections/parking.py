@@ -101,5 +101,6 @@ async def _hold_live(connection: Connection, projection: Projection) -> tuple[in
 
 def _not_parked(projection: Projection, position: int) -> Refused:
     return Refused(
-        f"no event at position {position} is parked by {projection.name!r}: see `emberlog projections parked list`"
+        f"no event at position {position} waits for {projection.name!r} (one that was discarded is folded by a rebuild only): "
+        "see `emberlog projections parked list`"
     )

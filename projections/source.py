@@ -53,5 +53,14 @@ async def stage(connection: Connection, projection: Projection, read: Read, afte
     return recorded_at
 
 
+async def time_of(connection: Connection, position: int, read: Read | None) -> datetime | None:
+    """When the event at `position` was recorded; None where nobody can tell. Raises what `read` raises."""
+    time = await connection.fetchval("SELECT recorded_at FROM emberlog.events WHERE position = $1", position)
+    if time is None and read is not None and (page := await read(position - 1, 1)):
+        return _time(page[0].recorded_at)
+    assert time is None or isinstance(time, datetime)
+    return time
+
+
 def _time(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -27,16 +27,35 @@ class Past(msgspec.Struct, frozen=True):
 async def fold_past(
     installation: Installation, connection: Connection, projection: Projection, place: int | datetime, advance: Advance
 ) -> Past:
-    """Fold the view up to `place`. Raises `invalid_request` for a position ahead of the log."""
+    """Fold the view up to `place`. Raises `invalid_request` for a place before or ahead of the log."""
     from projections import cursor, fresh
 
-    head = await installation.log.head()
-    position = await fresh.position_at(installation.log, place) if isinstance(place, datetime) else place
-    if position > head:
-        raise GatewayError("invalid_request", f"the log ends at position {head}: expected a position up to there")
+    position = await (_at(installation, place) if isinstance(place, datetime) else _within(installation, place))
     seen = await cursor.look(connection, projection)
     skip = await fresh.parked_positions(connection, projection, seen.generation)
     table, time = await fresh.fold_fresh(
         connection, projection, position, installation.log.read, skip=skip, progress=advance
     )
     return Past(table, position, time)
+
+
+async def _within(installation: Installation, position: int) -> int:
+    head = await installation.log.head()
+    if position > head:
+        raise GatewayError("invalid_request", f"the log ends at position {head}: expected a position up to there")
+    return position
+
+
+async def _at(installation: Installation, time: datetime) -> int:
+    from projections.fresh import position_at
+    from projections.usage.query import utc_text
+
+    if time > datetime.now(UTC):
+        raise GatewayError("invalid_request", f"{utc_text(time)} lies in the future: expected a time that has passed")
+    position = await position_at(installation.log, time)
+    if position == 0:
+        raise GatewayError(
+            "invalid_request",
+            f"the log holds nothing as old as {utc_text(time)}: expected a later time, or position 0 for the empty view",
+        )
+    return position

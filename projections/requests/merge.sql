@@ -1,19 +1,21 @@
 -- Brings what a batch says about each attempt into the requests view. By positions and not by arrival, so that an event folded late
--- gives the same row: the newest `requested` counts, and the newest outcome behind it.
+-- gives the same row: the newest `requested` counts, and the newest outcome behind it. One of more than 30 days before that outcome does
+-- not: its row may have been pruned, and whether it was must make no difference.
 INSERT INTO {table} AS r (
     tenant, request_id, attempt, state, agent, model, provider, instance, code,
     requested_position, requested_at, outcome_position, outcome_at
 )
 SELECT
-    tenant, request_id, attempt, state, agent, model, provider, instance, code,
-    requested_position, requested_at, outcome_position, outcome_at
-FROM {delta} d
+    tenant, request_id, attempt, state, agent, model, provider, CASE WHEN known THEN instance END, code,
+    CASE WHEN known THEN requested_position END, CASE WHEN known THEN requested_at END, outcome_position, outcome_at
+FROM (SELECT *, coalesce(requested_at >= outcome_at - interval '30 days', true) AS known FROM {delta} batch) d
 ON CONFLICT (tenant, request_id, attempt) DO UPDATE SET
     (instance, requested_position, requested_at) = (
         SELECT s.instance, s.requested_position, s.requested_at
         FROM (VALUES (r.instance, r.requested_position, r.requested_at),
                      (excluded.instance, excluded.requested_position, excluded.requested_at)
         ) s (instance, requested_position, requested_at)
+        WHERE s.requested_at >= coalesce(greatest(r.outcome_at, excluded.outcome_at) - interval '30 days', s.requested_at)
         ORDER BY s.requested_position DESC NULLS LAST LIMIT 1
     ),
     (state, agent, model, provider, code, outcome_position, outcome_at) = (

@@ -1,2 +1,2 @@
--- Takes the event at $3 off the list of projection $1, generation $2, if it is on it.
-DELETE FROM projections.parked WHERE name = $1 AND generation = $2 AND position = $3 RETURNING position
+-- Takes the event at $3 off the list of projection $1, generation $2, if it waits there.
+DELETE FROM projections.parked WHERE name = $1 AND generation = $2 AND position = $3 AND discarded_at IS NULL RETURNING position

@@ -215,7 +215,7 @@ async def test_any_history_cut_anywhere_equals_the_plain_folds(
         head = await write_log(owner, history)
         await fold_all(owner, head, [after + c for c in cuts], after)
         assert await usage_rows(owner) == plain_usage(history)
-        assert await request_rows(owner) == plain_requests(history, after + 1)
+        assert await request_rows(owner) == plain_requests(history, first=after + 1)
     finally:
         await owner.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import uuid4
@@ -87,7 +87,13 @@ def reembedded(request_id: str, agent: str = "a", model: str = "m", provider_nan
     )  # fmt: skip
 
 
-async def write_log(owner: Connection, events: Sequence[Recorded], *, schema_version: int = 1) -> int:
+async def write_log(
+    owner: Connection,
+    events: Sequence[Recorded],
+    *,
+    schema_version: int = 1,
+    encode: Callable[[EventData], bytes] = encode_data,
+) -> int:
     """Add events to the log as they are, times included; returns the head. As the owner: `append` sets the time itself."""
     async with owner.transaction():
         await owner.execute("SELECT emberlog.lock_log()")
@@ -96,17 +102,19 @@ async def write_log(owner: Connection, events: Sequence[Recorded], *, schema_ver
             "INSERT INTO emberlog.events (position, event_id, tenant, stream, version, type, schema_version, recorded_at, data, "
             "content_hash) VALUES ($1, $2, $3, $4, NULL, $5, $6, $7, $8, '')",
             [
-                (head + n, uuid4(), e.tenant, "s", e.data.TYPE, schema_version, e.at, encode_data(e.data).decode())
+                (head + n, uuid4(), e.tenant, "s", e.data.TYPE, schema_version, e.at, encode(e.data).decode())
                 for n, e in enumerate(events, 1)
             ],
         )
     return head + len(events)
 
 
-def plain_usage(events: Sequence[Recorded]) -> list[Row]:
-    """The usage view of these events, row by row as the table holds it, in the order of its key."""
+def plain_usage(events: Sequence[Recorded], skip: Collection[int] = ()) -> list[Row]:
+    """The usage view of these events but those at the positions `skip`, row by row as the table holds it, in the order of its key."""
     view: dict[Row, dict[str, Any]] = defaultdict(lambda: dict.fromkeys(_COLUMNS, 0) | {"bins": [0] * 20})
-    for event in events:
+    for position, event in enumerate(events, 1):
+        if position in skip:
+            continue
         data = event.data
         if not isinstance(data, EmbeddingGenerated | EmbeddingFailed | EmbeddingAbandoned | EmbeddingReembedded):
             continue
@@ -157,10 +165,12 @@ def _add(row: dict[str, Any], who: str, amount: int | None) -> None:
         row[f"{who}_nano_usd"] += amount
 
 
-def plain_requests(events: Sequence[Recorded], first: int = 1) -> list[Row]:
-    """The requests view of these events, the first at position `first`, in the order of its key."""
+def plain_requests(events: Sequence[Recorded], skip: Collection[int] = (), first: int = 1) -> list[Row]:
+    """The requests view of these events, the first at position `first`, but those at `skip`, in the order of its key."""
     view: dict[Row, Row] = {}
     for position, event in enumerate(events, first):
+        if position in skip:
+            continue
         data = event.data
         if isinstance(data, EmbeddingRequested):
             key = (event.tenant, data.request_id, data.attempt)
@@ -168,6 +178,8 @@ def plain_requests(events: Sequence[Recorded], first: int = 1) -> list[Row]:
         elif isinstance(data, EmbeddingGenerated | EmbeddingFailed | EmbeddingAbandoned):
             key = (event.tenant, data.request_id, data.attempt)
             before = view.get(key, (None,) * 10)
+            if before[7] is not None and before[7] < event.at - timedelta(days=30):
+                before = (None,) * 10  # as if it had been pruned
             view[key] = (
                 data.TYPE.removeprefix("embedding."), data.agent, data.model, getattr(data, "provider", None),
                 before[4], getattr(data, "code", None), before[6], before[7], position, event.at,
