@@ -124,7 +124,8 @@ class PreviousGateway:
 
         With `halt` it stands before the next event as if that could not be folded.
         """
-        fetchrow, fetchval, told = self._worker.fetchrow, self._worker.fetchval, []
+        fetchrow, fetchval = self._row, self._worker.fetchval
+        told: list[Any] = []
         seen = await fetchrow(sql("cursor_look"), name, 1)
         if seen is None:
             await self._worker.execute(sql("cursor_create"), name, 1)
@@ -154,9 +155,12 @@ class PreviousGateway:
         told.append((seen["free"], seen["owner"]))
         return told
 
+    async def _row(self, query: str, *arguments: Any) -> Any:
+        return await self._worker.fetchrow(query, *arguments)
+
     async def own(self, name: str, owner: UUID) -> int:
         """Become the owner of a view; returns the fence."""
-        acquired = await self._worker.fetchrow(sql("cursor_acquire"), name, 1, owner, _LEASE)
+        acquired = await self._row(sql("cursor_acquire"), name, 1, owner, _LEASE)
         return int(acquired["fence"])
 
     async def holds(self, name: str, position: int, fence: int) -> bool:
@@ -165,11 +169,11 @@ class PreviousGateway:
 
     async def prune(self, upto: int, owner: UUID, days: int) -> None:
         """Forget attempts as its worker would so many days later."""
-        acquired = await self._worker.fetchrow(sql("cursor_acquire"), "requests", 1, owner, _LEASE)
+        acquired = await self._row(sql("cursor_acquire"), "requests", 1, owner, _LEASE)
         async with self._worker.transaction():
             held = await self._worker.fetchval(sql("cursor_hold"), "requests", 1, upto, acquired["fence"])
             assert held is True
-            newest = (await self._worker.fetchrow(sql("cursor_look"), "requests", 1))["recorded_at"]
+            newest = (await self._row(sql("cursor_look"), "requests", 1))["recorded_at"]
             await self._worker.execute(sql("requests_prune"), newest + timedelta(days=days))
         await self._worker.execute(sql("cursor_evict"))
 
