@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,10 +18,12 @@ from adapters.embedded import EmbeddedServices
 from adapters.memory.event_log import MemoryEventLog
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.migrator import migrate
+from adapters.postgres.pool import Connection, connect
 from domain.ports.event_log import Appended, AppendStatus, InstanceFenced, LogUnavailable, NewEvent
 from tests.conformance.conftest import new_event
 from tests.support.databases import with_user
 from tests.support.proxy import CuttingProxy
+from tests.support.transactions import waiting_for_the_lock
 from tests.support.waiting import until
 
 
@@ -287,6 +290,81 @@ async def test_each_batch_is_told_before_its_callbacks(make: Make) -> None:
     appender.submit(new_event(), lambda outcome: told.append("callback"))
     assert await appender.drain(5)
     assert told == ["batch of 1", "callback"]
+
+
+@pytest.fixture
+async def postgres_log(migrated_dsn: str) -> AsyncIterator[PostgresEventLog]:
+    made = await PostgresEventLog.connect(with_user(migrated_dsn, "emberlog_gateway"))
+    yield made
+    await made.close()
+
+
+@asynccontextmanager
+async def lock_held(owner_dsn: str) -> AsyncIterator[Connection]:
+    """The log's lock in other hands: whatever is sent meanwhile waits for the end of the block."""
+    owner = await connect(owner_dsn, "owner", role=False)
+    try:
+        async with owner.transaction():
+            await owner.execute("SELECT emberlog.lock_log()")
+            yield owner
+    finally:
+        await owner.close()
+
+
+async def test_a_cancelled_wait_unsends_nothing_and_harms_no_other_of_its_batch(
+    postgres_log: PostgresEventLog, migrated_dsn: str
+) -> None:
+    appender = Appender(postgres_log, await postgres_log.register_instance("x", 600))
+    events = [new_event() for _ in range(6)]
+    async with lock_held(migrated_dsn) as owner:
+        waiting = [asyncio.create_task(appender.append(event)) for event in events[:3]]
+        await waiting_for_the_lock(owner)
+        waiting += [asyncio.create_task(appender.append(event)) for event in events[3:]]
+        await asyncio.sleep(0)
+        waiting[1].cancel()  # of the batch on its way
+        waiting[4].cancel()  # of what is queued behind it
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [o.position if isinstance(o, Appended) else type(o) for o in outcomes] == [
+        1, asyncio.CancelledError, 3, 4, asyncio.CancelledError, 6,
+    ]  # fmt: skip
+    assert [event.event_id for event in await postgres_log.read(0, 10)] == [event.event_id for event in events]
+    assert (await appender.append(events[4])).status is AppendStatus.DUPLICATE
+    await appender.close()
+
+
+async def test_a_batch_cancelled_on_its_way_is_there_whole_or_not_at_all_and_the_log_goes_on(
+    postgres_log: PostgresEventLog, migrated_dsn: str
+) -> None:
+    instance = await postgres_log.register_instance("x", 600)
+    events = [new_event() for _ in range(5)]
+    async with lock_held(migrated_dsn) as owner:
+        sending = asyncio.create_task(postgres_log.append(instance, events))
+        await waiting_for_the_lock(owner)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+    assert (await postgres_log.append(instance, [last := new_event()]))[0].status is AppendStatus.APPENDED
+    outcomes = await postgres_log.append(instance, events)
+    assert len({outcome.status for outcome in outcomes}) == 1
+    stored = [event.event_id for event in await postgres_log.read(0, 10)]
+    assert sorted(stored) == sorted(event.event_id for event in [*events, last])
+
+
+async def test_an_appender_waits_out_a_lock_held_too_long_and_writes_everything(
+    postgres_log: PostgresEventLog, migrated_dsn: str
+) -> None:
+    health: list[bool] = []
+    appender = Appender(postgres_log, await postgres_log.register_instance("x", 600), first_backoff=0.01)
+    appender.on_health(health.append)
+    owner = await connect(migrated_dsn, "owner", role=False)
+    await owner.execute("ALTER FUNCTION emberlog.append SET lock_timeout = '50ms'")
+    await owner.close()
+    async with lock_held(migrated_dsn):
+        waiting = [asyncio.create_task(appender.append(new_event())) for _ in range(3)]
+        await until(lambda: health == [False], what="the appender notices")
+    assert [outcome.position for outcome in await asyncio.gather(*waiting)] == [1, 2, 3]
+    assert health == [False, True]
+    await appender.close()
 
 
 async def test_through_a_line_that_is_cut_again_and_again_every_event_is_written_once_and_in_order(
