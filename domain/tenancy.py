@@ -13,7 +13,7 @@ from hashlib import blake2b
 import msgspec
 
 from domain.errors import GatewayError
-from domain.events import AgentRegistered, EventData, KeyCreated, KeyRevoked, Preferences, TenantCreated
+from domain.events import AgentRegistered, EventData, KeyCreated, KeyRevoked, Preferences, TenantCreated, TenantShredded
 
 SCOPES = ("agent", "billing", "admin", "operator")
 TENANT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -93,6 +93,7 @@ class Directory:
         self.tenants: dict[str, TenantCreated] = {}
         self.keys: dict[str, KeyCreated] = {}
         self.revoked: set[str] = set()
+        self.shredded: set[str] = set()
         self.agents: dict[tuple[str, str], AgentRegistered] = {}
         self.agent_versions: dict[tuple[str, str], int] = {}
 
@@ -106,6 +107,8 @@ class Directory:
                 self.keys[data.key] = data
             case KeyRevoked():
                 self.revoked.add(data.key)
+            case TenantShredded():
+                self.shredded.add(data.tenant)
             case AgentRegistered():
                 self.agents[tenant, data.agent] = data
                 self.agent_versions[tenant, data.agent] = version or 0
@@ -134,6 +137,11 @@ class Directory:
         return Principal(key=key.key, tenant=key.tenant, scopes=frozenset(key.scopes), expires_at=key.expires_at)
 
     def valid(self, key_id: str, now: float) -> bool:
-        """Whether the key exists, is not revoked and has not expired."""
+        """Whether the key exists, is not revoked and has not expired, and its tenant was not shredded."""
         key = self.keys.get(key_id)
-        return key is not None and key_id not in self.revoked and (key.expires_at is None or key.expires_at > now)
+        return (
+            key is not None
+            and key_id not in self.revoked
+            and key.tenant not in self.shredded
+            and (key.expires_at is None or key.expires_at > now)
+        )

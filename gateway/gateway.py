@@ -26,7 +26,15 @@ from adapters.redis.vector_cache import RedisVectorCache
 from adapters.tokenizers.registry import tokenizer
 from domain.catalogue import Catalogue
 from domain.errors import GatewayError
-from domain.events import AgentRegistered, EventData, Preferences, ProjectionHalted, ProjectionParked, TenantCreated
+from domain.events import (
+    AgentRegistered,
+    EventData,
+    Preferences,
+    ProjectionHalted,
+    ProjectionParked,
+    TenantCreated,
+    TenantShredded,
+)
 from domain.ports.event_log import Appended, AppendStatus, InstanceFenced, LogUnavailable, StoredEvent
 from domain.ports.provider import Provider, ProviderError, Text
 from domain.ports.tokenizer import Tokenizer
@@ -40,6 +48,7 @@ from gateway.maintenance.scheduler import Scheduler
 from gateway.maintenance.sealing import keep_sealed
 from gateway.maintenance.tasks import gateway_tasks
 from gateway.places import Places
+from gateway.purge import Purge
 from gateway.reads.reads import Reads
 from gateway.replies import Reply
 from gateway.schema import SchemaWatch
@@ -96,6 +105,7 @@ class Gateway:
         self._runner: Runner
         self._scheduler: Scheduler
         self._places: Places
+        self._purge: Purge
         self._schema: SchemaWatch
         self._master: MasterKey
         self._settings: Settings
@@ -138,10 +148,11 @@ class Gateway:
             limits=DispatchLimits(max_queued_texts=settings.max_queued_texts),
             on_call=self.provider_metrics.call_ended,
         )
-        shared = None
+        lru, shared = LruVectorCache(settings.cache_bytes, settings.cache_ttl_seconds, time.monotonic), None
         if places.redis_url is not None:
             shared = RedisVectorCache(places.redis_url, settings.cache_ttl_seconds)
             self._stack.push_async_callback(shared.close)
+        self._purge = Purge(lru, shared)
         instance = await self._log.register_instance(describe(), settings.instance_lease_seconds)
         self._appender = self._new_appender(instance)
         self._service = RequestService(
@@ -152,7 +163,7 @@ class Gateway:
             directory=self.directory,
             tenant_keys=self._tenant_keys,
             tokenizer_of=self._tokenizer,
-            lru=LruVectorCache(settings.cache_bytes, settings.cache_ttl_seconds, time.monotonic),
+            lru=lru,
             shared_cache=shared,
             metrics=self.metrics,
             tracing=self._open_tracing(),
@@ -247,9 +258,13 @@ class Gateway:
     # -- the log's side -----------------------------------------------------------------------------------------------
 
     async def _load_tenant_keys(self) -> None:
-        for tenant, wrapped in (await all_wrapped(self._log.pool)).items():
-            if tenant not in self._tenant_keys:
-                self._tenant_keys[tenant] = self._master.unwrap(tenant, wrapped)
+        wrapped = await all_wrapped(self._log.pool)
+        for tenant in wrapped.keys() - self._tenant_keys.keys() - self.directory.shredded:
+            try:
+                self._tenant_keys[tenant] = self._master.unwrap(tenant, wrapped[tenant])
+            except SecretKeyError:
+                self._master = self._master.reread()  # it was rotated since
+                self._tenant_keys[tenant] = self._master.unwrap(tenant, wrapped[tenant])
 
     async def _load_new_tenant_keys(self) -> None:
         """The same while running: a key that another gateway wrapped otherwise must not keep us from learning of revocations."""
@@ -261,6 +276,11 @@ class Gateway:
     async def _observe(self, event: StoredEvent, data: EventData) -> None:
         if isinstance(data, TenantCreated) and data.tenant not in self._tenant_keys:
             await self._load_new_tenant_keys()
+        elif isinstance(data, TenantShredded):
+            self._tenant_keys.pop(data.tenant, None)
+            if hasattr(self, "_service"):
+                self._service.shred(data.tenant)
+                self._start(self._purge.keep_trying(data.tenant))
         elif isinstance(data, AgentRegistered) and hasattr(self, "_service"):
             self._service.preferences_changed()
 

@@ -10,7 +10,7 @@ OVERHEAD = 200
 
 
 class LruVectorCache:
-    """Keyed fingerprint (16 bytes) -> float32 little-endian bytes of one vector. `clock` is in seconds; one thread only."""
+    """Key (see `VectorCache`) -> float32 little-endian bytes of one vector. `clock` is in seconds; one thread only."""
 
     def __init__(self, max_bytes: int, ttl_seconds: float, clock: Callable[[], float]) -> None:
         self._entries: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
@@ -43,6 +43,11 @@ class LruVectorCache:
         self.bytes += len(vector) + OVERHEAD
         while self.bytes > self._max_bytes:
             self._drop(next(iter(self._entries)))
+
+    def purge(self, tag: bytes) -> None:
+        """Forget every vector whose key begins with `tag`. It looks at all keys."""
+        for key in [key for key in self._entries if key.startswith(tag)]:
+            self._drop(key)
 
     def _drop(self, key: bytes) -> None:
         self.bytes -= len(self._entries.pop(key)[1]) + OVERHEAD

@@ -6,6 +6,7 @@ Best effort by design: while the server cannot be reached every look-up misses, 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 
@@ -18,6 +19,7 @@ _DOWN_SECONDS = 1.0
 """After a failure nothing is asked for this long, so that a dead server costs each request nothing."""
 _MAX_PENDING_WRITES = 20_000
 _MAX_KEYS_PER_CALL = 1_000
+_SCANNED_PER_CALL = 1_000
 _MAX_VECTORS_PER_CALL = 256
 """A script holds the server up while it runs: 256 vectors of 6 KB take it about a millisecond."""
 
@@ -43,6 +45,7 @@ class RedisVectorCache:
         self._wanted: list[tuple[Sequence[bytes], Found]] = []
         self._writes: dict[bytes, bytes] = {}
         self._writing: asyncio.Task[None] | None = None
+        self._sending = asyncio.Lock()
         self._reading: set[asyncio.Task[None]] = set()
         self.failures = 0
         self.dropped_writes = 0
@@ -70,6 +73,22 @@ class RedisVectorCache:
         self._writes.update(items)
         if self._writing is None:
             self._writing = self._loop.create_task(self._write())
+
+    async def purge(self, tag: bytes) -> None:
+        """See `VectorCache.purge`."""
+        for key in [key for key in self._writes if key.startswith(tag)]:
+            del self._writes[key]
+        async with self._sending:  # what was being sent has arrived
+            pass
+        pattern = PREFIX + _literally(tag) + b"*"
+        cursor = None
+        try:
+            while cursor != 0:
+                cursor, keys = await self._redis.scan(cursor or 0, match=pattern, count=_SCANNED_PER_CALL)
+                if keys:
+                    await self._redis.unlink(*keys)
+        except (RedisError, TimeoutError) as error:
+            raise OSError(f"the vector cache is out of reach: {type(error).__name__}") from error
 
     async def close(self) -> None:
         """See `VectorCache.close`."""
@@ -105,11 +124,14 @@ class RedisVectorCache:
     async def _write(self) -> None:
         try:
             while self._writes:
-                batch, self._writes = list(self._writes.items()), {}
-                for start in range(0, len(batch), _MAX_VECTORS_PER_CALL):
-                    part = batch[start : start + _MAX_VECTORS_PER_CALL]
-                    async with asyncio.timeout(self._timeout * 4):
-                        await self._put(keys=[PREFIX + key for key, _ in part], args=[self._ttl, *(v for _, v in part)])
+                async with self._sending:
+                    batch, self._writes = list(self._writes.items()), {}
+                    for start in range(0, len(batch), _MAX_VECTORS_PER_CALL):
+                        part = batch[start : start + _MAX_VECTORS_PER_CALL]
+                        async with asyncio.timeout(self._timeout * 4):
+                            await self._put(
+                                keys=[PREFIX + key for key, _ in part], args=[self._ttl, *(v for _, v in part)]
+                            )
         except (RedisError, OSError, TimeoutError):
             self._failed()
             self.dropped_writes += len(self._writes)
@@ -120,3 +142,8 @@ class RedisVectorCache:
     def _failed(self) -> None:
         self.failures += 1
         self._down_until = self._loop.time() + _DOWN_SECONDS
+
+
+def _literally(raw: bytes) -> bytes:
+    """A pattern that matches `raw` and nothing else."""
+    return re.sub(rb"[*?\[\]\\]", rb"\\\g<0>", raw)

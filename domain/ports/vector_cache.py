@@ -7,7 +7,9 @@ from typing import Protocol
 
 
 class VectorCache(Protocol):
-    """Keys are 16-byte keyed fingerprints of (tenant, space, text); values are float32 little-endian bytes of one vector."""
+    """Keys are the tenant's tag (8 bytes) and a keyed fingerprint of (tenant, space, text) (16); values are float32 little-endian bytes of
+    one vector.
+    """
 
     def get_many(self, keys: Sequence[bytes], done: Callable[[list[bytes | None]], object]) -> None:
         """Call `done`, later and on the loop, with the cached vectors in the order of `keys`.
@@ -18,6 +20,13 @@ class VectorCache(Protocol):
 
     def put_many(self, items: Sequence[tuple[bytes, bytes]]) -> None:
         """Keep these for the cache's time to live. Returns at once; a failure is counted, not raised."""
+        ...
+
+    async def purge(self, tag: bytes) -> None:
+        """Forget every vector whose key begins with `tag`, also those on their way; none may be put meanwhile or later.
+
+        Raises OSError when the cache is out of reach; then some may be left.
+        """
         ...
 
     async def close(self) -> None:

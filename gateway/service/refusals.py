@@ -44,6 +44,11 @@ def log_error(error: Exception) -> GatewayError:
     return GatewayError("unavailable", "the event log cannot be reached: try again shortly", retry_after_ms=1000)
 
 
+def shredded() -> GatewayError:
+    """The tenant's key was destroyed, and its API keys with it."""
+    return GatewayError("unauthorized", "the tenant was shredded: its data is gone, and no key of it is valid any more")
+
+
 def internal(trace: str) -> GatewayError:
     """A defect of ours; `trace` leads its operator to the log line."""
     return GatewayError(

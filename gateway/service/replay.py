@@ -23,7 +23,7 @@ from domain.events import (
     EmbeddingRequested,
     EventData,
 )
-from domain.fingerprint import printable, text_fingerprint
+from domain.fingerprint import printable
 from domain.keys import OUTCOME, REEMBEDDED, REQUESTED, request_key
 from domain.money import charge_nano_usd
 from domain.ports.event_log import AppendStatus, EventLog, InstanceFenced, LogUnavailable, NewEvent, StoredEvent
@@ -208,8 +208,7 @@ class Replays:
             )
         pending.selection = Selection(model, data.dimensions, data.space, "replay")
         pending.candidate = next((c for c in candidates if c.endpoint.name == data.endpoint), candidates[0])
-        key = self._service.tenant_key(pending.tenant)
-        pending.keys = [text_fingerprint(key, data.space, pending.message.input_type, text) for text in pending.texts]
+        pending.keys = self._service.cache_keys(pending, data.space)
         pending.missing, pending.cached, pending.rows = pending.count, 0, None
         pending.unsent.clear()
         pending.dispatched_at = asyncio.get_running_loop().time()

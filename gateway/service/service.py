@@ -20,7 +20,7 @@ from adapters.memory.vector_cache import LruVectorCache
 from domain.catalogue import Catalogue
 from domain.errors import GatewayError
 from domain.events import EmbeddingFailed, EmbeddingGenerated, EventData
-from domain.fingerprint import body_fingerprint, text_fingerprint
+from domain.fingerprint import body_fingerprint, tenant_tag, text_fingerprint
 from domain.ports.event_log import Appended, AppendStatus, EventLog, InstanceFenced, LogUnavailable
 from domain.ports.provider import Text
 from domain.ports.tokenizer import Tokenizer
@@ -85,7 +85,8 @@ class RequestService:
         self._catalogue = catalogue
         self._tenant_keys = tenant_keys
         self._tokenizer_of = tokenizer_of
-        self.vectors = Vectors(lru, shared_cache, dispatcher)
+        self._shredded = directory.shredded.copy()
+        self.vectors = Vectors(lru, shared_cache, dispatcher, self._shredded)
         self._metrics = metrics
         self._tracing = tracing
         self._selector = admission.Selector(catalogue, directory)
@@ -139,10 +140,7 @@ class RequestService:
         selection, candidate = self._selector.choose(tenant, agent, message)
         admission.check_tokens_taken(texts, self._catalogue.candidates(selection.model.id))
         admission.check_answer_size(message, len(texts), selection.dimensions, self.limits)
-        key = self._tenant_keys.get(tenant)
-        if key is None:
-            raise GatewayError("unavailable", "the tenant's key is not loaded yet: try again", retry_after_ms=500)
-        fingerprint = body_fingerprint(key, admission.body_options(message), texts)
+        fingerprint = body_fingerprint(self.tenant_key(tenant), admission.body_options(message), texts)
         first = None if message.dry_run else self._inflight.get((tenant, message.id))
         if first is not None:
             return self._join(first, fingerprint, Listener(first, reply, message.stream, started, deadline))
@@ -202,8 +200,7 @@ class RequestService:
             return
         if not self._appender.healthy:
             raise refusals.log_error(LogUnavailable())
-        key, space = self._tenant_keys[pending.tenant], pending.selection.space
-        pending.keys = [text_fingerprint(key, space, pending.message.input_type, text) for text in pending.texts]
+        pending.keys = self.cache_keys(pending, pending.selection.space)
         self.commit_requested(pending)
         self.enter(pending)
 
@@ -409,13 +406,33 @@ class RequestService:
             case State.SETTLING | State.DONE:
                 pass
 
+    def shred(self, tenant: str) -> None:
+        """The tenant was shredded, its key is gone: whatever it has in flight ends here, and nothing is cached for it any more."""
+        self._shredded.add(tenant)
+        for pending in [p for p in self._inflight.values() if p.tenant == tenant]:
+            self._give_up(pending, refusals.shredded())
+
+    # -- the tenant's key ---------------------------------------------------------------------------------------------
+
     def tenant_key(self, tenant: str) -> bytes:
-        """The tenant's 32-byte key."""
-        return self._tenant_keys[tenant]
+        """The tenant's 32-byte key. Raises `unauthorized` where it was destroyed, `unavailable` where it is not here yet."""
+        key = self._tenant_keys.get(tenant)
+        if key is not None:
+            return key
+        if tenant in self._shredded:
+            raise refusals.shredded()
+        raise GatewayError("unavailable", "the tenant's key is not loaded yet: try again", retry_after_ms=500)
+
+    def cache_keys(self, pending: Pending, space: str) -> list[bytes]:
+        """What the vectors of its texts are cached under, in this space. Raises as `tenant_key` does."""
+        key, tag = self.tenant_key(pending.tenant), tenant_tag(pending.tenant)
+        input_type = pending.message.input_type
+        return [tag + text_fingerprint(key, space, input_type, text) for text in pending.texts]
 
     def _sealed_metadata(self, pending: Pending) -> str | None:
-        plain = admission.metadata_bytes(pending.message)
-        return None if plain is None else seal_metadata(self._tenant_keys[pending.tenant], plain)
+        """None also where the tenant was shredded meanwhile: what cannot be sealed is not kept."""
+        plain, key = admission.metadata_bytes(pending.message), self._tenant_keys.get(pending.tenant)
+        return None if plain is None or key is None else seal_metadata(key, plain)
 
     # -- running ------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Set
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +17,15 @@ from gateway.service.pending import Pending
 
 
 class Vectors:
-    """Fills requests. `shared` is None where there is no Redis."""
+    """Fills requests. `shared` is None where there is no Redis; for tenants in `shredded` nothing is put into a cache."""
 
-    def __init__(self, lru: LruVectorCache, shared: VectorCache | None, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self, lru: LruVectorCache, shared: VectorCache | None, dispatcher: Dispatcher, shredded: Set[str]
+    ) -> None:
         self._lru = lru
         self._shared = shared
         self._dispatcher = dispatcher
+        self._shredded = shredded
 
     def announce(self, pending: Pending) -> None:
         """Tell its lane that the request is being committed and will come."""
@@ -88,7 +92,7 @@ class Vectors:
 
     def keep(self, pending: Pending, indexes: list[int], rows: NDArray[np.float32]) -> None:
         """Put these rows into the caches, copied: a view would pin the whole provider call's array."""
-        if pending.message.cache == "off":
+        if pending.message.cache == "off" or pending.tenant in self._shredded:
             return
         items = [(pending.keys[index], row.tobytes()) for index, row in zip(indexes, rows, strict=True)]
         for key, vector in items:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from adapters.redis.vector_cache import RedisVectorCache
 
 KEYS = [bytes([i]) * 16 for i in range(5)]
@@ -71,4 +73,27 @@ async def test_an_unreachable_server_answers_nothing_found_at_once_and_costs_no_
         cache.put_many([(KEYS[0], b"x")])
     assert cache.failures == 1, "it does not ask a dead server again and again"
     assert asyncio.get_running_loop().time() - begun < 1
+    await cache.close()
+
+
+@pytest.mark.parametrize("tag", [b"12345678", b"*?[a-z]*", b"\\*\\?[\\]", bytes(8), b"\xff\n[^\xc3*"])
+async def test_a_purge_drops_every_vector_with_the_tag_and_nothing_else(redis_url: str, tag: bytes) -> None:
+    others = [bytes([byte ^ 1]) + tag[1:] for byte in tag[:1]] + [tag[:-1] + bytes([tag[-1] ^ 1]), b"a" * 8]
+    keys = [tag + i.to_bytes(16, "big") for i in range(2_500)]
+    left = [other + bytes(16) for other in others]
+    cache = RedisVectorCache(redis_url, 60, timeout=5)
+    cache.put_many([(key, b"x") for key in keys + left])
+    await cache.purge(tag)  # they are still on their way
+    assert await look_up(cache, keys + left) == [None] * len(keys) + [b"x"] * len(left)
+    cache.put_many([(key, b"x") for key in keys])
+    await asyncio.sleep(0)  # the writer has taken them
+    await cache.purge(tag)
+    assert await look_up(cache, keys + left) == [None] * len(keys) + [b"x"] * len(left)
+    await cache.close()
+
+
+async def test_a_purge_that_cannot_reach_the_server_says_so(tmp_path: Path) -> None:
+    cache = RedisVectorCache(f"unix://{tmp_path}/nobody.sock", 60)
+    with pytest.raises(OSError, match="out of reach"):
+        await cache.purge(b"12345678")
     await cache.close()

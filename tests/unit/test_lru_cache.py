@@ -41,3 +41,12 @@ def test_its_bytes_never_pass_the_bound_and_are_counted_exactly(puts: list[tuple
         assert cache.bytes <= bound
     held = [value for key in range(21) if (value := cache.get(bytes([key]))) is not None]
     assert cache.bytes == sum(len(v) + OVERHEAD for v in held)
+
+
+def test_a_purge_drops_what_has_the_tag_and_nothing_else() -> None:
+    cache = LruVectorCache(10_000, 10, lambda: 0.0)
+    for key in (b"tag-1", b"tag-2", b"other", b"ta"):
+        cache.put(key, b"x")
+    cache.purge(b"tag-")
+    assert [cache.get(k) for k in (b"tag-1", b"tag-2", b"other", b"ta")] == [None, None, b"x", b"x"]
+    assert cache.bytes == 2 * (1 + OVERHEAD)
