@@ -146,16 +146,23 @@ class _Import:
 
     async def _keys(self) -> None:
         for key in self._reader.keys:
-            columns: dict[str, Any] = {
-                "tenant": key.tenant_key,
-                "wrapped": key.wrapped,
-                "created_at": _EPOCH + timedelta(microseconds=key.created_at),
-            }
-            if key.shredded_at is not None:
-                columns["shredded_at"] = _EPOCH + timedelta(microseconds=key.shredded_at)
-            await self._connection.copy_records_to_table(
-                "tenant_keys", schema_name="emberlog", columns=tuple(columns), records=[tuple(columns.values())]
-            )
+            try:
+                columns: dict[str, Any] = {
+                    "tenant": key.tenant_key,
+                    "wrapped": key.wrapped,
+                    "created_at": _EPOCH + timedelta(microseconds=key.created_at),
+                }
+                if key.shredded_at is not None:
+                    columns["shredded_at"] = _EPOCH + timedelta(microseconds=key.shredded_at)
+                await self._connection.copy_records_to_table(
+                    "tenant_keys", schema_name="emberlog", columns=tuple(columns), records=[tuple(columns.values())]
+                )
+            except (asyncpg.PostgresError, ValueError, OverflowError) as error:
+                if isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "")[:2] not in _REFUSED_CLASSES:
+                    raise
+                raise ImportRefused(
+                    f"the key of tenant {key.tenant_key[:63]!r} cannot be stored: {type(error).__name__}. Nothing was imported"
+                ) from None
 
 
 def _record(event: StoredEvent) -> tuple[Any, ...]:

@@ -58,7 +58,7 @@ class SegmentWriter:
     """
 
     def __init__(self, folder: Path, scratch: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
         self._folder = folder
         self._path = folder / scratch
         self._file = self._path.open("wb")
@@ -94,21 +94,34 @@ class SegmentWriter:
         name = f"events-{first:012}-{last:012}-{digest.hex()[:12]}.ndjson.gz"
         self._file.flush()
         os.fsync(self._file.fileno())
-        # What is checked next is to come from the disk.
-        os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if hasattr(os, "posix_fadvise"):  # what is checked next is to come from the disk
+            os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         self._file.close()
         self._path.replace(self._folder / name)
-        handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        _sync(self._folder)
         return Segment(first, last, name, self._offset, digest, tuple(self._members))
 
     def discard(self) -> None:
         """Leave nothing behind, unless the file has its name. Idempotent."""
         self._file.close()
         self._path.unlink(missing_ok=True)
+
+
+def _make(folder: Path) -> None:
+    """Make a folder that is still there after a power cut."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Bring the names in a folder to disk."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def read_member(folder: Path, segment: Segment, index: int) -> list[bytes]:

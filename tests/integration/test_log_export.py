@@ -355,6 +355,16 @@ async def test_tenants_keys_travel_wrapped_and_only_where_asked_for(source: str,
     assert (await exported(target, with_keys=True)).splitlines()[1:] == with_keys.splitlines()[1:]
 
 
+async def test_two_keys_of_a_tenant_or_one_of_no_time_are_refused(source: str, target: str, folder: Path) -> None:
+    await make_source(source, folder)
+    await execute(source, "INSERT INTO emberlog.tenant_keys (tenant, wrapped) VALUES ('acme', 'x')")
+    lines = (await exported(source, folder, with_keys=True)).splitlines(keepends=True)
+    for wrong in (lines[1] * 2, lines[1].replace(b'"created_at":', b'"created_at":1000000000')):
+        with pytest.raises(ImportRefused, match="the key of tenant 'acme' cannot be stored"):
+            await import_(target, resealed([lines[0], wrong, *lines[2:]]))
+        assert await is_empty(target)
+
+
 async def test_lines_of_a_shredded_tenant_say_so_and_their_hashes_stay_true(
     source: str, target: str, folder: Path
 ) -> None:
