@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -162,6 +162,21 @@ async def test_a_cursor_leads_to_what_came_after_it(cli: Cli) -> None:
     head = await cli.json("log", "head")
     assert head["cursor"] == second["cursor"]
     assert head["position"] == second["events"][0]["position"]
+
+
+async def test_a_cursor_of_another_log_and_one_ahead_of_the_log_are_refused_and_the_log_is_untouched(cli: Cli) -> None:
+    head = await cli.json("log", "head")
+    incarnation = UUID(head["incarnation"])
+    for cursor, says in (
+        (encode_cursor(incarnation, head["position"] + 1), "ahead of the log: start from the beginning"),
+        (encode_cursor(uuid4(), head["position"]), "belongs to another log, or to this one before it was restored"),
+        (head["cursor"][:-1], "this is not a cursor: send one exactly as it was received"),
+    ):
+        error = refused(await cli.run("events", "tail", "--from", cursor, "--json"))
+        assert error.startswith("emberlog: invalid_cursor: ")
+        assert says in error
+        assert cursor not in error
+    assert await cli.json("log", "head") == head
 
 
 async def test_events_are_filtered_by_tenant_and_type(cli: Cli) -> None:
