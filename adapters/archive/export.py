@@ -71,8 +71,8 @@ async def export_log(
 
     keys = [KeyLine(*row) for row in await log.pool.fetch(statement("keys"))]
     shredded = {key.tenant_key for key in keys if key.shredded_at is not None}
-    if with_keys:
-        write([_encode(key) + b"\n" for key in keys])
+    # A shredded tenant's line holds no key: it keeps the tenant shredded wherever the log goes.
+    write([_encode(key) + b"\n" for key in keys if with_keys or key.shredded_at is not None])
     while first + count <= last:
         events = await log.read(first + count - 1, min(_PAGE, last - first - count + 1))
         lines = [encode_line(event, shredded=event.tenant in shredded) for event in events]

@@ -1,4 +1,1 @@
-SELECT k.tenant, k.wrapped, emberlog.micros(k.created_at),
-       emberlog.micros((to_jsonb(k)->>'shredded_at')::timestamptz)  -- the column may be younger than the table
-FROM emberlog.tenant_keys k
-ORDER BY k.tenant
+SELECT tenant, wrapped, emberlog.micros(created_at), emberlog.micros(shredded_at) FROM emberlog.tenant_keys ORDER BY tenant

@@ -147,15 +147,12 @@ class _Import:
     async def _keys(self) -> None:
         for key in self._reader.keys:
             try:
-                columns: dict[str, Any] = {
-                    "tenant": key.tenant_key,
-                    "wrapped": key.wrapped,
-                    "created_at": _EPOCH + timedelta(microseconds=key.created_at),
-                }
-                if key.shredded_at is not None:
-                    columns["shredded_at"] = _EPOCH + timedelta(microseconds=key.shredded_at)
+                record = (key.tenant_key, key.wrapped, _time(key.created_at), _time(key.shredded_at))
                 await self._connection.copy_records_to_table(
-                    "tenant_keys", schema_name="emberlog", columns=tuple(columns), records=[tuple(columns.values())]
+                    "tenant_keys",
+                    schema_name="emberlog",
+                    columns=("tenant", "wrapped", "created_at", "shredded_at"),
+                    records=[record],
                 )
             except (asyncpg.PostgresError, ValueError, OverflowError) as error:
                 if isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "")[:2] not in _REFUSED_CLASSES:
@@ -165,8 +162,12 @@ class _Import:
                 ) from None
 
 
+def _time(micros: int | None) -> datetime | None:
+    return None if micros is None else _EPOCH + timedelta(microseconds=micros)
+
+
 def _record(event: StoredEvent) -> tuple[Any, ...]:
     return (
         event.position, UUID(bytes=event.event_id), event.tenant, event.stream, event.version, event.type, event.schema_version,
-        _EPOCH + timedelta(microseconds=event.recorded_at), event.data.decode(), event.content_hash,
+        _time(event.recorded_at), event.data.decode(), event.content_hash,
     )  # fmt: skip
