@@ -16,9 +16,11 @@ KEYS_STREAM = SYSTEM_STREAM
 """The stream of installation keys, of the tenant `_system`."""
 
 
-def decision_event(tenant: str, stream: str, data: EventData, expected_version: int = ANY_VERSION) -> NewEvent:
-    """An event of a decision stream, under a new random id."""
-    key = uuid4().bytes
+def decision_event(
+    tenant: str, stream: str, data: EventData, expected_version: int = ANY_VERSION, event_id: bytes | None = None
+) -> NewEvent:
+    """An event of a decision stream, under this id or a new random one."""
+    key = event_id or uuid4().bytes
     return NewEvent(
         key=key,
         event_id=key,
@@ -41,10 +43,17 @@ def check_appended(appended: Appended, stream: str) -> Appended:
 
 
 async def append_decision(
-    log: EventLog, instance: UUID, tenant: str, stream: str, data: EventData, *, expected_version: int = ANY_VERSION
+    log: EventLog,
+    instance: UUID,
+    tenant: str,
+    stream: str,
+    data: EventData,
+    *,
+    expected_version: int = ANY_VERSION,
+    event_id: bytes | None = None,
 ) -> Appended:
     """Append one decision event. Raises what `check_appended` raises."""
-    [appended] = await log.append(instance, [decision_event(tenant, stream, data, expected_version)])
+    [appended] = await log.append(instance, [decision_event(tenant, stream, data, expected_version, event_id)])
     return check_appended(appended, stream)
 
 

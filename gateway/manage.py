@@ -19,7 +19,7 @@ from adapters.postgres.migrator import SchemaStatus, migrate, schema_state
 from adapters.postgres.pool import connect
 from domain.decoding import decode_decision
 from domain.errors import GatewayError
-from domain.events import KeyCreated, KeyRevoked, TenantCreated
+from domain.events import KeyCreated, KeyRevoked, TenantCreated, TenantShredded
 from domain.ports.event_log import StoredEvent
 from gateway.event_document import time_text
 from gateway.house import NotReady, master_key
@@ -27,6 +27,7 @@ from gateway.instance import describe
 from gateway.places import Places
 from gateway.secrets import MasterKey
 from gateway.settings import Settings
+from gateway.shred_ledger import LEDGER_NAME
 from gateway.turn import PATIENCE_SECONDS, turn
 from projections.cursor import evict_owners
 
@@ -35,10 +36,11 @@ _BATCH = 1000
 
 
 class TenantRecord(msgspec.Struct, frozen=True):
-    """A tenant, as lists show it."""
+    """A tenant, as lists show it. `shredded_at` is None while it lives."""
 
     id: str
     created_at: str
+    shredded_at: str | None = None
 
 
 class KeyRecord(msgspec.Struct, frozen=True):
@@ -87,12 +89,15 @@ class Installation:
                     yield event, data
 
     async def tenants(self) -> list[TenantRecord]:
-        """Every tenant, in the order of their creation."""
-        return [
-            TenantRecord(data.tenant, time_text(event.recorded_at))
-            async for event, data in self.decisions()
-            if isinstance(data, TenantCreated)
-        ]
+        """Every tenant, in the order of their creation, the shredded ones too."""
+        found: dict[str, TenantRecord] = {}
+        async for event, data in self.decisions():
+            if isinstance(data, TenantCreated):
+                found[data.tenant] = TenantRecord(data.tenant, time_text(event.recorded_at))
+            elif isinstance(data, TenantShredded) and data.tenant in found:
+                shredded_at = time_text(event.recorded_at)
+                found[data.tenant] = msgspec.structs.replace(found[data.tenant], shredded_at=shredded_at)
+        return list(found.values())
 
     async def keys(self) -> list[KeyRecord]:
         """Every key, in the order of their creation."""
@@ -107,12 +112,38 @@ class Installation:
                 found[data.key] = msgspec.structs.replace(found[data.key], revoked=True)
         return list(found.values())
 
-    async def require_tenant(self, name: str) -> None:
-        """Raise `not_found` unless the tenant exists."""
-        if all(tenant.id != name for tenant in await self.tenants()):
+    def ledger(self, given: Path | None) -> Path:
+        """The shred ledger: the given file, or the one in the archive folder. Raises `NotReady` where there is neither."""
+        if given is not None:
+            return given
+        if (folder := self._settings.archive_folder) is not None:
+            return folder / LEDGER_NAME
+        raise NotReady(
+            "the shred ledger: with a database of your own, give --ledger FILE, or set EMBERLOG_ARCHIVE_DIR; keep the file apart from the "
+            "database's backups, for it says which keys they must not bring back"
+        )
+
+    def redis_url(self) -> str | None:
+        """Where the shared vector cache of this installation runs; None where none is known."""
+        if self.places.redis_url is not None or self._settings.redis_off:
+            return self.places.redis_url
+        if self._settings.redis_url is not None:
+            return self._settings.redis_url.get_secret_value()
+        try:
+            found = running(self._settings.data_dir)
+        except DataFolderInUse:
+            found = None
+        return None if found is None else found.redis_url
+
+    async def require_tenant(self, name: str, *, alive: bool = False) -> None:
+        """Raise `not_found` unless the tenant exists; with `alive`, also where it was shredded."""
+        found = next((tenant for tenant in await self.tenants() if tenant.id == name), None)
+        if found is None:
             raise GatewayError(
                 "not_found", f"there is no tenant {name[:63]!r}: make it with `emberlog tenants create`, or see `emberlog tenants list`"
             )  # fmt: skip
+        if alive and found.shredded_at is not None:
+            raise GatewayError("not_found", f"tenant {name!r} was shredded: nothing can be done in its name any more")
 
 
 @asynccontextmanager

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+LedgerOption = Annotated[
+    Path | None, typer.Option("--ledger", help="The shred ledger; by default shredded.ndjson in the archive folder.")
+]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="TOML file of settings; EMBERLOG_CONFIG is the same.")
 ]
@@ -49,7 +52,9 @@ def execute(config: Path | None, work: Callable[[Settings], Awaitable[T]]) -> T:
     from domain.ports.event_log import InstanceFenced, LogDamaged, LogUnavailable
     from domain.upcasters import UnknownSchema
     from gateway.house import NotReady
+    from gateway.secrets import SecretKeyError
     from gateway.settings import InvalidSettings, load_settings
+    from gateway.shred_ledger import LedgerUnusable
     from gateway.telemetry.logs import configure_logs
     from projections.projection import GapInLog, ProjectionHalted, Refused
 
@@ -72,6 +77,7 @@ def execute(config: Path | None, work: Callable[[Settings], Awaitable[T]]) -> T:
     except (
         EmbeddedError,
         GapInLog,
+        LedgerUnusable,
         LogDamaged,
         LogUnavailable,
         MigrationError,
@@ -79,6 +85,7 @@ def execute(config: Path | None, work: Callable[[Settings], Awaitable[T]]) -> T:
         ProjectionHalted,
         Refused,
         RoleMissing,
+        SecretKeyError,
         UnknownSchema,
     ) as error:
         raise _exit(str(error), 1) from None

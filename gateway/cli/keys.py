@@ -49,7 +49,7 @@ def create(
         wanted = split_list(scopes)
         issue_key(tenant, wanted, expires_at=expiry, name=name)  # refuses wrong scopes before anything is looked up
         if tenant is not None:
-            await installation.require_tenant(tenant)
+            await installation.require_tenant(tenant, alive=True)
         async with installation.writer() as instance:
             return await create_key(installation.log, instance, tenant, wanted, expires_at=expiry, name=name)
 

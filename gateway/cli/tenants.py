@@ -1,15 +1,17 @@
-"""`emberlog tenants`: create and list tenants."""
+"""`emberlog tenants`: create, list and shred tenants."""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.common import ConfigOption, Failed, JsonOption, show, tell, with_installation
+from gateway.cli.common import ConfigOption, Failed, JsonOption, LedgerOption, show, tell, with_installation
 
 if TYPE_CHECKING:
     from gateway.manage import Installation, TenantRecord
+    from gateway.shredding import Shredded
 
 app = typer.Typer(help="Tenants: each has its own keys, agents, usage and bill.", no_args_is_help=True)
 
@@ -49,4 +51,43 @@ def list_(json: JsonOption = False, config: ConfigOption = None) -> None:
         return await installation.tenants()
 
     tenants = with_installation(config, work)
-    show(tenants, json, ["id", "created"], [[t.id, t.created_at] for t in tenants])
+    show(tenants, json, ["id", "created", "shredded"], [[t.id, t.created_at, t.shredded_at] for t in tenants])
+
+
+@app.command()
+def shred(
+    name: Annotated[str, typer.Argument(help="The tenant.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    ledger: LedgerOption = None,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Destroy a tenant's key, for good: whatever it sealed or fingerprinted cannot be opened or guessed any more.
+
+    Its API keys are refused and its sessions closed within a second, its vectors leave the caches, its name is never free again. Its
+    events stay, and with them its usage and its bill. Stopped at any point, run it again. Needs the owner's login.
+    """
+    _confirm(name, yes)
+
+    async def work(installation: Installation) -> Shredded:
+        from gateway.shredding import shred_tenant
+
+        return await shred_tenant(installation, installation.ledger(ledger), name)
+
+    done = with_installation(config, work)
+    said = [f"tenant {name} was shredded already" if done.already else f"shredded tenant {name}"]
+    if not done.wiped:
+        said.append("its key may still be in dead rows of emberlog.tenant_keys, which is in use: run this again")
+    if done.cache == "out of reach":
+        said.append("the shared cache cannot be reached: running gateways purge it, or run this again")
+    tell(done, json, *said)
+
+
+def _confirm(name: str, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise typer.BadParameter("this cannot be undone: give --yes, or run it on a terminal", param_hint="--yes")
+    if typer.prompt(f"This cannot be undone. Type the name of the tenant to shred ({name})", err=True) != name:
+        typer.echo("emberlog: that is another name: nothing was shredded", err=True)
+        raise typer.Exit(1)
