@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 import msgspec
 import pytest
 
 from projections import cursor
-from projections.projection import Ousted, Projection, ProjectionHalted
+from projections.projection import Projection, ProjectionHalted
 from projections.requests import REQUESTS
 from projections.runner import Runner
 from projections.usage import USAGE
@@ -102,128 +97,6 @@ async def test_an_event_is_folded_when_a_wake_up_comes_long_before_the_next_poll
         runner.wake()
         await until(lambda: runner.lag()["usage"][0] == 0 and position(owner, "usage"), what="the first look")
         await runner.wait_for("usage", head, 10)
-
-
-async def test_a_crash_between_view_and_cursor_leaves_neither(owner: Connection, app_dsn: str) -> None:
-    await owner.execute("CREATE SEQUENCE public.crashes")
-    await make_function(
-        owner, "crash", "PERFORM nextval('public.crashes'); PERFORM pg_terminate_backend(pg_backend_pid());"
-    )  # fmt: skip
-    head = await write_log(owner, HISTORY)
-    async with running(app_dsn, then(USAGE, "public.crash"), batch=50):
-        await until(lambda: owner.fetchval("SELECT is_called FROM public.crashes"), what="the server ends the session")
-        assert await usage_rows(owner) == []
-        assert await position(owner, "usage") == 0
-    await cursor.evict_owners(owner)
-    async with running(app_dsn, USAGE, batch=50) as runner:
-        await runner.wait_for("usage", head, 20)
-    assert await usage_rows(owner) == plain_usage(HISTORY)
-
-
-async def test_crashes_at_any_point_of_a_batch_count_nothing_twice(owner: Connection, app_dsn: str) -> None:
-    """The session dies at every third batch: by turns between view and cursor, and at the commit."""
-    await owner.execute("CREATE SEQUENCE public.folds")
-    await make_function(
-        owner, "sometimes", "IF nextval('public.folds') % 6 = 2 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;"
-    )  # fmt: skip
-    await owner.execute("""
-        CREATE FUNCTION public.at_commit() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
-            IF (SELECT last_value FROM public.folds) % 6 = 5 AND new.position <> old.position THEN
-                PERFORM nextval('public.folds');
-                PERFORM pg_terminate_backend(pg_backend_pid());
-            END IF;
-            RETURN NULL;
-        END $$;
-        CREATE CONSTRAINT TRIGGER at_commit AFTER UPDATE ON projections.cursors DEFERRABLE INITIALLY DEFERRED
-            FOR EACH ROW EXECUTE FUNCTION public.at_commit();
-    """)
-    head = await write_log(owner, HISTORY[:200])
-    async with running(app_dsn, then(USAGE, "public.sometimes"), batch=50, lease_seconds=0.5) as runner:
-        await runner.wait_for("usage", head, 60)
-    assert await owner.fetchval("SELECT last_value FROM public.folds") > 5
-    assert await usage_rows(owner) == plain_usage(HISTORY[:200])
-
-
-async def test_with_the_cursor_in_a_transaction_of_its_own_a_crash_counts_twice(owner: Connection) -> None:
-    """Negative control: the same events, the same statements, but the view is committed before the cursor."""
-    head = await write_log(owner, HISTORY)
-    await cursor.look(owner, USAGE)
-    fence = await cursor.acquire(owner, USAGE, 1, UUID(int=1), LEASE)
-    assert fence is not None
-    await owner.execute(
-        USAGE.merge_sql("projections.usage_1", f"({USAGE.delta_sql()})"), 0, head
-    )  # commits; here the process would die, and the next one starts from the cursor
-    await cursor.fold(owner, USAGE, 1, fence, 0, head, LEASE)
-    assert await usage_rows(owner) != plain_usage(HISTORY)
-
-
-async def test_two_runners_at_once_fold_each_event_once(owner: Connection, app_dsn: str) -> None:
-    async with running(app_dsn, batch=3) as one, running(app_dsn, batch=5) as two:
-        for start in range(0, len(HISTORY), 60):
-            head = await write_log(owner, HISTORY[start : start + 60])
-            # Both believe by turns that the other is gone.
-            await owner.execute("UPDATE projections.cursors SET lease_until = '-infinity'")
-            one.wake()
-            two.wake()
-            await one.wait_for("usage", head - 30, 20)
-        for runner in (one, two):
-            for name in ("usage", "requests"):
-                await runner.wait_for(name, head, 20)
-        fences = await owner.fetch("SELECT fence FROM projections.cursors")
-    assert max(row["fence"] for row in fences) > 1
-    await assert_equals_plain_folds(owner, HISTORY)
-
-
-async def test_an_owner_that_returns_late_changes_nothing(owner: Connection) -> None:
-    head = await write_log(owner, HISTORY)
-    await cursor.look(owner, USAGE)
-    late = await cursor.acquire(owner, USAGE, 1, UUID(int=1), timedelta(0))
-    taken = await cursor.acquire(owner, USAGE, 1, UUID(int=2), LEASE)
-    assert late is not None
-    assert taken is not None
-    with pytest.raises(Ousted):
-        await cursor.fold(owner, USAGE, 1, late, 0, head, LEASE)
-    with pytest.raises(Ousted):
-        await cursor.renew(owner, USAGE, 1, late, LEASE)
-    await cursor.release(owner, USAGE, 1, late)
-    assert await usage_rows(owner) == []
-    assert await cursor.acquire(owner, USAGE, 1, UUID(int=3), LEASE) is None
-    await cursor.fold(owner, USAGE, 1, taken, 0, head, LEASE)
-    assert await usage_rows(owner) == plain_usage(HISTORY)
-
-
-async def test_a_cursor_that_was_moved_meanwhile_refuses_the_batch(owner: Connection) -> None:
-    head = await write_log(owner, HISTORY)
-    await cursor.look(owner, USAGE)
-    fence = await cursor.acquire(owner, USAGE, 1, UUID(int=1), LEASE)
-    assert fence is not None
-    await cursor.fold(owner, USAGE, 1, fence, 0, 10, LEASE)
-    with pytest.raises(Ousted):
-        await cursor.fold(owner, USAGE, 1, fence, 0, head, LEASE)
-    assert await usage_rows(owner) == plain_usage(HISTORY[:10])
-
-
-async def test_a_stopped_process_is_replaced_and_harms_nothing_when_it_goes_on(owner: Connection, app_dsn: str) -> None:
-    code = (
-        "import asyncio, sys\nfrom projections.runner import Runner\n"
-        f"asyncio.run(Runner({app_dsn!r}, batch=1, lease_seconds=1, poll_seconds=0.01).run())"
-    )
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, cwd=ROOT)
-    try:
-        head = await write_log(owner, HISTORY[:300])
-        await until(lambda: position(owner, "usage"), what="the other process folds", timeout=20)
-        os.kill(process.pid, signal.SIGSTOP)
-        async with running(app_dsn, lease_seconds=1) as runner:
-            await runner.wait_for("usage", head, 30)
-            await runner.wait_for("requests", head, 30)
-            os.kill(process.pid, signal.SIGCONT)
-            head = await write_log(owner, HISTORY[300:])
-            await runner.wait_for("usage", head, 30)
-            await runner.wait_for("requests", head, 30)
-        await assert_equals_plain_folds(owner, HISTORY)
-    finally:
-        process.kill()
-        await process.wait()
 
 
 async def test_a_runner_that_stops_lets_the_next_one_begin_at_once(owner: Connection, app_dsn: str) -> None:

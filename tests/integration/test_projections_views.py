@@ -9,8 +9,6 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from domain.events import EventData
 from projections import cursor
@@ -20,8 +18,6 @@ from projections.usage.query import read_usage
 from tests.support.projecting import (
     Connection,
     Recorded,
-    Row,
-    abandoned,
     failed,
     generated,
     plain_requests,
@@ -126,26 +122,6 @@ async def test_the_views_of_a_long_history_equal_the_plain_folds(owner: Connecti
     assert await request_rows(owner) == plain_requests(history)
 
 
-@pytest.mark.parametrize("batch", [1, 7, 1000])
-async def test_the_size_of_the_batches_makes_no_difference(owner: Connection, batch: int) -> None:
-    history = some_history(400, seconds=700)
-    head = await write_log(owner, history)
-    await fold_all(owner, head, range(batch, head, batch))
-    assert await usage_rows(owner) == plain_usage(history)
-    assert await request_rows(owner) == plain_requests(history)
-
-
-async def test_replaying_the_log_from_zero_gives_the_same_rows(owner: Connection) -> None:
-    history = some_history(800)
-    head = await write_log(owner, history)
-    await fold_all(owner, head, range(13, head, 13))
-    live = (await usage_rows(owner), await request_rows(owner))
-    await start_over(owner)
-    assert await usage_rows(owner) == []
-    await fold_all(owner, head, [])
-    assert (await usage_rows(owner), await request_rows(owner)) == live
-
-
 async def test_pruning_goes_by_the_times_of_the_log_and_not_by_the_clock(owner: Connection) -> None:
     old = [Recorded(START, "t", requested("old")), Recorded(START, "t", generated("old"))]
     late = [Recorded(START + timedelta(days=30, seconds=1), "t", requested("new"))]
@@ -168,63 +144,3 @@ async def test_an_id_used_again_starts_its_row_anew_in_one_batch_as_in_two(owner
     await fold_all(owner, head, [1, 2])
     assert await request_rows(owner) == one == plain_requests(history)
     assert (one[0][3], one[0][5], one[0][7]) == ("open", "other", "second")
-
-
-ids = st.sampled_from(["x", "y"])
-numbers = st.integers(0, 2**40)
-amounts = st.none() | numbers
-names = st.sampled_from(["a", "Ä", "z'\"\\"])
-event_data = st.one_of(
-    st.builds(requested, ids, st.integers(1, 2), names),
-    st.builds(
-        lambda i, n, agent, tokens, money, cost, ms, cached: generated(
-            i, n, agent, tokens=tokens, billed_tokens=tokens, nano_usd=money, provider_nano_usd=cost, latency_ms=ms,
-            cached_inputs=cached,
-        ),
-        ids, st.integers(1, 2), names, numbers, amounts, amounts, st.integers(0, 50_000), st.integers(0, 3),
-    ),
-    st.builds(
-        lambda i, agent, code, provider, tokens, money, cost: failed(
-            i, 1, agent, code=code, provider=provider, billed_tokens=tokens, nano_usd=money, provider_nano_usd=cost
-        ),
-        ids, names, st.sampled_from(["cancelled", "deadline_exceeded", "provider_error"]),
-        st.sampled_from([None, "p", "q"]), st.integers(0, 3), amounts, amounts,
-    ),
-    st.builds(abandoned, ids, st.integers(1, 2), names),
-    st.builds(reembedded, ids, names, provider_nano_usd=amounts),
-)  # fmt: skip
-steps = st.sampled_from([0.0, 0.000001, 1.0, 59.0, 3600.0, 86400.0, 31 * 86400.0])
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.lists(st.tuples(steps, st.sampled_from(["t", "T"]), event_data), min_size=1, max_size=25),
-    st.lists(st.integers(1, 24), max_size=6),
-)
-async def test_any_history_cut_anywhere_equals_the_plain_folds(
-    migrated_dsn: str, drawn: list[tuple[float, str, EventData]], cuts: list[int]
-) -> None:
-    at, history = START, []
-    for seconds, tenant, data in drawn:
-        at += timedelta(seconds=seconds)
-        history.append(Recorded(at, tenant, data))
-    owner = await asyncpg.connect(migrated_dsn)
-    try:
-        await start_over(owner)
-        after = int(await owner.fetchval("SELECT position FROM emberlog.head()"))
-        head = await write_log(owner, history)
-        await fold_all(owner, head, [after + c for c in cuts], after)
-        assert await usage_rows(owner) == plain_usage(history)
-        assert await request_rows(owner) == plain_requests(history, first=after + 1)
-    finally:
-        await owner.close()
-
-
-async def test_a_fold_that_forgets_an_event_is_told_from_the_true_one(owner: Connection) -> None:
-    """The check can fail: one event less in the plain fold, and they differ."""
-    history: list[Recorded] = some_history(50)
-    head = await write_log(owner, history)
-    await fold_all(owner, head, [])
-    rows: list[Row] = await usage_rows(owner)
-    lost = next(n for n, e in enumerate(history) if e.data.TYPE == "embedding.generated")
-    assert rows != plain_usage(history[:lost] + history[lost + 1 :])

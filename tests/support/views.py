@@ -101,7 +101,9 @@ async def poison(owner: Connection, *positions: int) -> None:
 
 async def heal(owner: Connection, *positions: int) -> None:
     """These can; without any, all can."""
-    await owner.execute("DELETE FROM public.poison WHERE position = ANY($1) OR cardinality($1::bigint[]) = 0", positions)
+    await owner.execute(
+        "DELETE FROM public.poison WHERE position = ANY($1) OR cardinality($1::bigint[]) = 0", positions
+    )
 
 
 async def empty(owner: Connection, projections: Sequence[Projection]) -> None:
@@ -124,4 +126,3 @@ async def empty(owner: Connection, projections: Sequence[Projection]) -> None:
             await owner.execute("RESET ROLE")
         await owner.execute("DELETE FROM projections.cursors")
         await owner.execute("DELETE FROM projections.parked")
-
