@@ -448,3 +448,27 @@ async def test_only_the_oldest_partition_may_go(
     with pytest.raises(ArchiveRefused, match="older ones come first"):
         await archiver.archive(second)
     await archiver.close()
+
+
+async def test_nobody_changes_an_event_between_its_check_and_its_drop(
+    log: PostgresEventLog, instance: UUID, owner_dsn: str, owner: Connection, folder: Path
+) -> None:
+    await filled(log, instance, owner_dsn)
+    await owner.execute(
+        "ALTER TABLE emberlog.events_000000000001 DISABLE TRIGGER append_only; SET lock_timeout = '50ms'"
+    )
+    change = "UPDATE emberlog.events_000000000001 SET tenant = 'acme' WHERE position = 7"
+    refused = []
+
+    async def meddle(partition: Partition, step: Step, position: int) -> None:
+        if step in (Step.WRITTEN, Step.NAMED, Step.CHECKED):
+            with pytest.raises(asyncpg.LockNotAvailableError):
+                await owner.execute(change)
+            refused.append(step)
+
+    await owner.execute(change)  # the negative control: without the archiver's lock it is possible
+    archiver = await Archiver.open(owner_dsn, folder)
+    [oldest, *_] = await archiver.candidates(datetime.now(UTC))
+    await archiver.archive(oldest, meddle)
+    await archiver.close()
+    assert refused == [Step.WRITTEN, Step.NAMED, Step.CHECKED]

@@ -415,3 +415,20 @@ def settings(owner_dsn: str) -> dict[str, str]:
         "EMBERLOG_DATABASE_URL": with_user(owner_dsn, "emberlog_gateway"),
         "EMBERLOG_DATABASE_OWNER_URL": owner_dsn,
     }
+
+
+async def test_an_import_into_a_new_data_folder_has_the_usage_of_the_source(
+    source: str, folder: Path, used_data_dir: Path, tmp_path: Path
+) -> None:
+    await make_source(source, folder)
+    file = tmp_path / "log.ndjson"
+    one, two = (
+        Cli(settings(source) | {"EMBERLOG_ARCHIVE_DIR": str(folder)}),
+        Cli({"EMBERLOG_DATA_DIR": str(used_data_dir)}),
+    )
+    await one.json("log", "export", str(file))
+    assert (await two.json("log", "import", str(file)))["events"] == OLD + 12
+    assert (await two.json("log", "head"))["position"] == OLD + 12
+    rows = (await two.json("usage"))["usage"]
+    assert [(row["tenant"], row["requests"], row["nano_usd"]) for row in rows] == [("acme", 1, 100)]
+    assert (await two.json("log", "verify"))["intact"] is True
