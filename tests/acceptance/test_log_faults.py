@@ -76,7 +76,7 @@ async def test_with_a_full_disk_askers_are_told_to_come_again_and_with_space_eve
     with small_disk(folder, 320) as disk, temporary_data_dir(disk.folder) as data_dir:
         site = Site(folder, endpoints_toml(provider), EMBERLOG_DATA_DIR=str(data_dir))
         site.data_dir = data_dir
-        gateway = site.gateway()
+        gateway = site.gateway(log=str(disk.folder / "gateway.log"))  # what it says finds no space either
         async with _serving(gateway) as key, session(gateway.url, key) as peer:
             assert (await peer.embed("before", "with space"))["type"] == "embedding.result"
             disk.fill()
