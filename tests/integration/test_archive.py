@@ -20,7 +20,7 @@ from adapters.archive import segment as segment_module
 from adapters.archive.archiver import Archiver, ArchiveRefused, Partition, Step, archive_due
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.pool import Connection, connect
-from domain.ports.event_log import LogDamaged, StoredEvent
+from domain.ports.event_log import LogDamaged, LogUnavailable, StoredEvent
 from tests.conformance.conftest import new_event
 from tests.support.archiving import WIDTH, age, archive_all, fill, read_all
 from tests.support.databases import with_user
@@ -196,6 +196,20 @@ async def test_a_missing_file_is_named_and_so_is_what_belongs_there(
     (folder / segment.file).rename(folder / "elsewhere")
     with pytest.raises(LogDamaged, match=f"{segment.file} is not there. Put the file back .*{segment.sha256.hex()}"):
         await log.read(0, 1)
+    (folder / "elsewhere").rename(folder / segment.file)
+    assert await log.read(0, 1) == before[:1]
+
+
+async def test_an_archive_that_cannot_be_read_just_now_is_out_of_reach_not_damaged(
+    log: PostgresEventLog, instance: UUID, owner_dsn: str, folder: Path
+) -> None:
+    before = await filled(log, instance, owner_dsn)
+    segment = (await archive_all(owner_dsn, folder))[0]
+    (folder / segment.file).rename(folder / "elsewhere")
+    (folder / segment.file).mkdir()  # what reading it raises is no more than what a mount that hangs does
+    with pytest.raises(LogUnavailable, match=f"the archive is out of reach: .*{segment.file}: Is a directory"):
+        await log.read(0, 1)
+    (folder / segment.file).rmdir()
     (folder / "elsewhere").rename(folder / segment.file)
     assert await log.read(0, 1) == before[:1]
 
