@@ -64,6 +64,11 @@ class Installation:
         self.temporary = temporary
         self._settings = settings
 
+    @property
+    def embedded(self) -> bool:
+        """Whether its database lies in the data folder."""
+        return self._settings.embedded_postgres
+
     def master(self) -> MasterKey:
         """The installation's key. Raises `NotReady` where it must be configured and is not."""
         return master_key(self._settings)

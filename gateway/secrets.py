@@ -106,11 +106,11 @@ class MasterKey:
         return self if self._path is None else MasterKey.load(self._path, create=False)
 
     def with_new_first(self) -> MasterKey:
-        """With a new key in front, written to the file. Raises OSError."""
+        """With a new key in front, written to the file. Raises `SecretKeyError`."""
         return self._rewritten((secrets.token_bytes(KEY_BYTES), *self._keys))
 
     def without_older(self) -> MasterKey:
-        """The first key alone, written to the file. Raises OSError."""
+        """The first key alone, written to the file. Raises `SecretKeyError`."""
         return self._rewritten(self._keys[:1])
 
     def wrap(self, tenant: str, tenant_key: bytes) -> bytes:
@@ -140,11 +140,17 @@ class MasterKey:
 
     def _rewritten(self, keys: tuple[bytes, ...]) -> MasterKey:
         assert self._path is not None, "these keys are of no file"
-        path = self._path.resolve()  # a link stays a link
-        owner = path.stat()
-        write_atomically(path, b"".join(map(_line, keys)))
-        if (owner.st_uid, owner.st_gid) != (os.geteuid(), os.getegid()):
-            os.chown(path, owner.st_uid, owner.st_gid)
+        try:
+            path = self._path.resolve()  # a link stays a link
+            owner = path.stat()
+            write_atomically(path, b"".join(map(_line, keys)))
+            if (owner.st_uid, owner.st_gid) != (os.geteuid(), os.getegid()):
+                os.chown(path, owner.st_uid, owner.st_gid)
+        except OSError as error:
+            raise SecretKeyError(
+                f"the secret key file {self._path} cannot be rewritten ({error.strerror}): do it where its content comes from, a key a line, "
+                "the first one wraps"
+            ) from None
         return MasterKey(*keys, path=self._path)
 
 

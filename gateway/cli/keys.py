@@ -1,10 +1,10 @@
-"""`emberlog keys`: create, list and revoke API keys."""
+"""`emberlog keys`: create, list and revoke API keys; rotate the installation's own key."""
 
 from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from domain.tenancy import IssuedKey
     from gateway.manage import Installation, KeyRecord
 
-app = typer.Typer(help="API keys, of a tenant or of the installation.", no_args_is_help=True)
+app = typer.Typer(help="API keys, of a tenant or of the installation; the secret key.", no_args_is_help=True)
 
 
 @app.command()
@@ -112,6 +112,45 @@ def revoke(
 
     with_installation(config, work)
     tell({"id": key_id, "revoked": True}, json, f"revoked key {key_id}")
+
+
+@app.command("rotate-master")
+def rotate_master(
+    forget_old: Annotated[
+        bool, typer.Option("--forget-old", help="Take the older keys out of the file, once no tenant's key needs them.")
+    ] = False,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Wrap every tenant's key anew with the first key of the secret key file. Gateways may run meanwhile.
+
+    An embedded installation whose file holds one key gets a new one, in front of it. With a database of your own, put the new key in
+    front in every gateway's file first. Needs the owner's login. Stopped at any point, run it again.
+    """
+
+    async def work(installation: Installation) -> Any:
+        from gateway import rotation
+
+        if forget_old:
+            return await rotation.forget_old(installation)
+        return await rotation.rotate_master(installation, may_make=installation.embedded)
+
+    done = with_installation(config, work)
+    if forget_old:
+        tell(
+            {"forgotten": done},
+            json,
+            f"{done} older keys left the file; a backup made before the rotation needs them yet",
+        )
+        return
+    said = [f"{done.rewrapped} of {done.tenants} tenants' keys were wrapped anew; the file holds {done.keys} keys"]
+    if done.made:
+        said.append("copy the file to where you keep its copy, for without it the tenants' keys are lost")
+    if done.keys > 1:
+        said.append("once every gateway has the first key: emberlog keys rotate-master --forget-old")
+    if not done.wiped:
+        said.append("dead rows of emberlog.tenant_keys may still hold keys as they were wrapped before: run this again")
+    tell(done, json, *said)
 
 
 def _expiry(expires_at: str | None, expires_in: str | None) -> int | None:

@@ -56,3 +56,16 @@ async def test_a_shredded_tenant_is_shut_out_within_a_second_and_leaves_no_vecto
     assert await _status(shared, shared.key) == 200, "another tenant goes on"
     again = await shared.site.ask("tenants", "shred", "doomed", "--yes")
     assert again["already"] is True
+
+
+async def test_a_running_gateway_serves_tenants_made_before_and_after_a_rotation(
+    shared: Running, provider: Simulator
+) -> None:
+    await shared.site.ask("tenants", "create", "elder")
+    elder = await shared.site.create_key("elder", url=shared.url)
+    done = await shared.site.ask("keys", "rotate-master")
+    assert (done["made"], done["keys"]) == (True, 2)
+    await shared.site.ask("tenants", "create", "younger")
+    assert await shared.site.ask("keys", "rotate-master", "--forget-old") == {"forgotten": 1}
+    younger = await shared.site.create_key("younger", url=shared.url)
+    assert [await _status(shared, key.token) for key in (elder, younger)] == [200, 200]
