@@ -1,4 +1,5 @@
--- Why the partition with these positions cannot be archived now; null when it can.
+-- Why the partition with these positions cannot be archived now; null when it can. Views read on through the archive, so none has to
+-- have passed; only `requests` must, for it tells whether an attempt waits for an outcome: the reconciler looks that up in the table.
 CREATE FUNCTION emberlog.archive_refusal(p_first bigint, p_last bigint) RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog
@@ -6,11 +7,11 @@ AS $$
 DECLARE
     v_head record;
     v_last_at timestamptz;
-    v_view text;
+    v_known bigint;
 BEGIN
     v_head := emberlog.head();
     SELECT e.recorded_at INTO v_last_at FROM emberlog.events e WHERE e.position = p_last;
-    SELECT min(c.name) INTO v_view FROM projections.cursors c WHERE c.position < p_last AND c.state = 'live';
+    SELECT c.position INTO v_known FROM projections.cursors c WHERE c.name = 'requests' AND c.state = 'live';
     RETURN CASE
         WHEN NOT EXISTS (SELECT FROM emberlog.event_partitions p WHERE p.lower_bound = p_first AND p.upper_bound = p_last + 1)
             THEN 'they are no partition'
@@ -18,7 +19,8 @@ BEGIN
         WHEN v_head.position <= p_last OR v_last_at IS NULL THEN 'their partition is not full, or holds the newest event'
         WHEN v_last_at > least(v_head.recorded_at, clock_timestamp()) - interval '3 days' THEN 'they are younger than 3 days'
         WHEN p_last > coalesce((SELECT max(s.last_position) FROM emberlog.seals s), 0) THEN 'they are not sealed'
-        WHEN v_view IS NOT NULL THEN format('the view %s has not folded them all: see that a gateway runs, and why it stands', v_view)
+        WHEN coalesce(v_known, 0) < p_last
+            THEN 'the view requests has not folded them all, and tells which are open: see that a gateway runs, and why the view stands'
         WHEN EXISTS (SELECT FROM projections.requests r WHERE r.state = 'open' AND r.requested_position <= p_last)
             THEN 'a request among them has no outcome yet: a running gateway gives it up once its instance is gone'
     END;

@@ -20,10 +20,14 @@ from adapters.archive import segment as segment_module
 from adapters.archive.archiver import Archiver, ArchiveRefused, Partition, Step, archive_due
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.pool import Connection, connect
+from domain.events import encode_data
 from domain.ports.event_log import LogDamaged, LogUnavailable, StoredEvent
+from projections.runner import Runner
+from projections.usage import USAGE
 from tests.conformance.conftest import new_event
 from tests.support.archiving import WIDTH, age, archive_all, fill, read_all
 from tests.support.databases import with_user
+from tests.support.projecting import generated
 
 OLD = 10 * WIDTH
 COUNT = OLD + 5
@@ -438,8 +442,12 @@ async def test_three_days_stay_whatever_is_asked_for(
             "a request among them has no outcome yet",
         ),
         (
-            "INSERT INTO projections.cursors (name, position) VALUES ('usage', 3)",
-            "the view usage has not folded them all",
+            "UPDATE projections.cursors SET position = 9 WHERE name = 'requests'",
+            "the view requests has not folded them all",
+        ),
+        (
+            "DELETE FROM projections.cursors",
+            "the view requests has not folded them all",
         ),
     ],
 )
@@ -486,3 +494,19 @@ async def test_nobody_changes_an_event_between_its_check_and_its_drop(
     await archiver.archive(oldest, meddle)
     await archiver.close()
     assert refused == [Step.WRITTEN, Step.NAMED, Step.CHECKED]
+
+
+async def test_a_view_that_is_behind_folds_on_through_the_archive(
+    log: PostgresEventLog, instance: UUID, owner_dsn: str, owner: Connection, folder: Path
+) -> None:
+    data = encode_data(generated("r"))
+    await log.append(instance, [new_event(type="embedding.generated", data=data) for _ in range(COUNT)])
+    await age(owner_dsn, OLD)
+    assert len(await archive_all(owner_dsn, folder)) == 10
+    runner = Runner(with_user(owner_dsn, "emberlog_gateway"), [USAGE], read=log.read)
+    await runner.start()
+    try:
+        await runner.wait_for(USAGE.name, await log.head(), 30)
+    finally:
+        await runner.stop()
+    assert await owner.fetchval("SELECT sum(requests) FROM projections.usage WHERE grain = 86400") == COUNT
