@@ -10,6 +10,7 @@ from gateway.cli import events
 from gateway.cli.common import ConfigOption, JsonOption, fields, tell, with_installation
 from gateway.cli.log_archive import archive
 from gateway.cli.log_copy import export, import_
+from gateway.cli.log_restored import restored
 from gateway.cli.log_show import show_event
 from gateway.cli.log_verify import verify
 
@@ -23,6 +24,7 @@ app.command()(verify)
 app.command()(archive)
 app.command()(export)
 app.command("import")(import_)
+app.command()(restored)
 
 
 @app.command()
