@@ -44,7 +44,7 @@ async def take_building(connection: Connection, projection: Projection, owner: U
             generation = await connection.fetchval(_BEGIN, projection.name, projection.fold, floor)
             await connection.execute(projection.create_sql(projection.table_of(generation)))
             return await _take(connection, projection, generation, owner), False
-    except asyncpg.UniqueViolationError:
+    except (asyncpg.UniqueViolationError, asyncpg.LockNotAvailableError):
         raise Refused(_taken(projection)) from None
 
 
@@ -71,7 +71,7 @@ async def take_retired(connection: Connection, projection: Projection, owner: UU
             await _drop_unfinished(connection, projection, building)
             await connection.execute(_SET_STATE, projection.name, generation, "building", _rollback(projection))
             return await _take(connection, projection, generation, owner)
-    except asyncpg.UniqueViolationError:
+    except (asyncpg.UniqueViolationError, asyncpg.LockNotAvailableError):
         raise Refused(_taken(projection)) from None
 
 

@@ -19,6 +19,7 @@ async def main(dsn: str, name: str, batch: str, *action: str) -> None:
 
     def say(position: int, upto: int) -> None:
         print(position, flush=True)
+        sys.stdin.readline()
 
     job = Rebuild(dsn, projection, progress=say)
     await (job.roll_back() if action else job.run())
