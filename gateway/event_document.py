@@ -20,7 +20,8 @@ _HIDDEN = {name: _OURS & set(struct.__struct_fields__) for name, struct in EVENT
 class EventDocument(msgspec.Struct, frozen=True, kw_only=True):
     """An event of the log. `position` is shown to the installation only; `version` numbers the events of a decision stream.
 
-    `recorded_at` is ISO 8601, UTC. `data` depends on `type`.
+    `recorded_at` is ISO 8601, UTC. `data` depends on `type`. `shredded` is there (and true) where the tenant's key was destroyed: fields of
+    the data that it sealed cannot be opened any more, those that it keyed mean nothing.
     """
 
     position: int | msgspec.UnsetType = msgspec.UNSET
@@ -31,11 +32,12 @@ class EventDocument(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     schema_version: int
     recorded_at: str
+    shredded: bool | msgspec.UnsetType = msgspec.UNSET
     data: msgspec.Raw
 
 
-def event_document(event: StoredEvent, *, for_tenant: bool) -> EventDocument:
-    """The document of an event; `for_tenant` without what tenants are not shown."""
+def event_document(event: StoredEvent, *, for_tenant: bool, shredded: bool = False) -> EventDocument:
+    """The document of an event; `for_tenant` without what tenants are not shown, `shredded` where its tenant was shredded."""
     return EventDocument(
         position=msgspec.UNSET if for_tenant else event.position,
         id=str(UUID(bytes=event.event_id)),
@@ -45,6 +47,7 @@ def event_document(event: StoredEvent, *, for_tenant: bool) -> EventDocument:
         type=event.type,
         schema_version=event.schema_version,
         recorded_at=time_text(event.recorded_at),
+        shredded=shredded or msgspec.UNSET,
         data=msgspec.Raw(_shown(event) if for_tenant else event.data),
     )
 

@@ -57,6 +57,7 @@ from gateway.service import refusals
 from gateway.service.replay import abandoned_event
 from gateway.service.service import RequestService, Ticket
 from gateway.settings import Settings
+from gateway.shred_ledger import LEDGER_NAME, LedgerUnusable, read_ledger
 from gateway.tail import DirectoryTail
 from gateway.telemetry.metrics import Gauges, ProviderMetrics, RequestMetrics
 from gateway.telemetry.tracing import RequestTracing, open_tracing
@@ -68,6 +69,10 @@ from projections.cursor import State
 from projections.runner import Runner
 
 _log = structlog.get_logger("emberlog.gateway")
+_UNFINISHED = (
+    "the shred ledger names tenants whose keys the database has: they are shut out; after a restore stop every gateway and run "
+    "`emberlog log restored`, else finish with `emberlog tenants shred`"
+)
 MAX_AGENTS = 10_000
 """Agents a tenant may register."""
 RECONCILE_BATCH = 1_000
@@ -136,6 +141,7 @@ class Gateway:
             )
         self._schema = SchemaWatch(self._log.pool)
         self._tail = DirectoryTail(self._log, self.directory, self._observe)
+        await self._obey_ledger()
         await self._load_tenant_keys()
         await self._tail.catch_up()
         self._catalogue = load_catalogue(endpoints=settings.configured_endpoints())
@@ -256,6 +262,18 @@ class Gateway:
         await self._stack.aclose()
 
     # -- the log's side -----------------------------------------------------------------------------------------------
+
+    async def _obey_ledger(self) -> None:
+        """A tenant of the shred ledger is shredded, whatever a restored database, or one where the command was cut short, says."""
+        folder = self._settings.archive_folder
+        if folder is None:
+            return
+        try:
+            self.directory.shredded |= read_ledger(folder / LEDGER_NAME).keys()
+        except LedgerUnusable as error:  # it may be its operator's alone to read; `emberlog log restored` is what must read it
+            _log.warning("shred_ledger_unusable", reason=str(error))
+        if left := self.directory.shredded & (await all_wrapped(self._log.pool)).keys():
+            _log.error("shred_unfinished", tenants=sorted(left), reason=_UNFINISHED)
 
     async def _load_tenant_keys(self) -> None:
         wrapped = await all_wrapped(self._log.pool)

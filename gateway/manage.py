@@ -105,8 +105,9 @@ class Installation:
         return list(found.values())
 
     async def keys(self) -> list[KeyRecord]:
-        """Every key, in the order of their creation."""
+        """Every key, in the order of their creation. Those of a shredded tenant are revoked with it."""
         found: dict[str, KeyRecord] = {}
+        shredded: set[str | None] = set()
         async for event, data in self.decisions():
             if isinstance(data, KeyCreated):
                 expires = None if data.expires_at is None else time_text(data.expires_at * 1_000_000)
@@ -115,7 +116,9 @@ class Installation:
                 )
             elif isinstance(data, KeyRevoked) and data.key in found:
                 found[data.key] = msgspec.structs.replace(found[data.key], revoked=True)
-        return list(found.values())
+            elif isinstance(data, TenantShredded):
+                shredded.add(data.tenant)
+        return [msgspec.structs.replace(k, revoked=k.revoked or k.tenant in shredded) for k in found.values()]
 
     def ledger(self, given: Path | None) -> Path:
         """The shred ledger: the given file, or the one in the archive folder. Raises `NotReady` where there is neither."""

@@ -41,6 +41,12 @@ async def all_wrapped(database: Executor) -> dict[str, bytes]:
     return {row["tenant"]: row["wrapped"] for row in rows}
 
 
+async def shredded_tenants(database: Executor) -> frozenset[str]:
+    """Every tenant whose key was destroyed."""
+    rows = await database.fetch("SELECT tenant FROM emberlog.tenant_keys WHERE shredded_at IS NOT NULL")
+    return frozenset(row["tenant"] for row in rows)
+
+
 async def hold_writers(database: Executor, *, alone: bool) -> None:
     """In a transaction: `alone` keeps every other writer of keys out until its end, else only whoever wants to be alone."""
     mode = "SHARE ROW EXCLUSIVE" if alone else "ROW EXCLUSIVE"

@@ -11,7 +11,7 @@ import typer
 from gateway.cli.common import ConfigOption, JsonOption, encode, execute, split_list
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Set
     from uuid import UUID
 
     from domain.ports.event_log import StoredEvent
@@ -53,6 +53,7 @@ class _Reader:
         self._types = types
         self._json = json
         self._after: int | None = None
+        self._shredded: Set[str] = frozenset()
 
     async def run(self, settings: Settings) -> None:
         from domain.ports.event_log import LogUnavailable
@@ -85,7 +86,7 @@ class _Reader:
         opened = False
         async for event in self._events(installation, incarnation, forever=False):
             typer.echo(comma if opened else '{"events":[', nl=False)
-            typer.echo(encode(document(event)), nl=False)
+            typer.echo(encode(document(event, self._shredded)), nl=False)
             comma, opened = ",\n", True
         assert self._after is not None
         cursor = encode({"cursor": encode_cursor(incarnation, self._after)})[1:]
@@ -97,17 +98,21 @@ class _Reader:
         incarnation = (await installation.log.identity()).incarnation
         async for event in self._events(installation, incarnation, forever=forever):
             if self._json:
-                typer.echo(encode(document(event) | {"cursor": encode_cursor(incarnation, event.position)}))
+                typer.echo(
+                    encode(document(event, self._shredded) | {"cursor": encode_cursor(incarnation, event.position)})
+                )
             else:
                 typer.echo(_line(event))
 
     async def _events(
         self, installation: Installation, incarnation: UUID, *, forever: bool
     ) -> AsyncIterator[StoredEvent]:
+        from adapters.postgres.tenant_keys import shredded_tenants
         from domain.cursor import START, decode_cursor
         from domain.ports.event_log import LogDamaged
 
         log = installation.log
+        self._shredded = await shredded_tenants(log.pool)
         head = await log.head()
         if self._after is None:
             self._after = 0 if self._start == START else decode_cursor(self._start, incarnation, head)
@@ -130,15 +135,18 @@ class _Reader:
                 return
             await asyncio.sleep(_POLL_SECONDS)
             head = await log.head()
+            if head > self._after:
+                self._shredded = await shredded_tenants(log.pool)
 
 
-def document(event: StoredEvent) -> dict[str, Any]:
-    """An event as JSON."""
+def document(event: StoredEvent, shredded: Set[str]) -> dict[str, Any]:
+    """An event as JSON; `shredded` are the tenants whose keys were destroyed."""
     import msgspec
 
     from gateway.event_document import event_document
 
-    return msgspec.structs.asdict(event_document(event, for_tenant=False))
+    shown = event_document(event, for_tenant=False, shredded=event.tenant in shredded)
+    return {name: value for name, value in msgspec.structs.asdict(shown).items() if value is not msgspec.UNSET}
 
 
 def _line(event: StoredEvent) -> str:

@@ -35,11 +35,12 @@ def show_event(
 
     async def work(installation: Installation) -> dict[str, Any]:
         from adapters.postgres.seals import seal_over
+        from adapters.postgres.tenant_keys import shredded_tenants
         from domain.content_hash import content_hash
 
         found = await _find(installation, wanted)
         seal = await seal_over(installation.log.pool, found.position)
-        return document(found) | {
+        return document(found, await shredded_tenants(installation.log.pool)) | {
             "metadata": await _metadata(installation, found),
             "content_hash": found.content_hash.hex(),
             "content_hash_valid": content_hash(found) == found.content_hash,

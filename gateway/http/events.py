@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Set
 
 import msgspec
 from starlette.requests import Request
@@ -50,7 +51,8 @@ class EventRoutes:
         )
         limit = query.integer("limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
         page = await self._service.reads.events(principal, query.text("after") or "", limit, wanted)
-        documents = await _encoded(page.events, for_tenant=principal.tenant is not None)
+        shredded = self._service.reads.shredded
+        documents = await _encoded(page.events, shredded, for_tenant=principal.tenant is not None)
         if kind == NDJSON:
             body = b"".join(document + b"\n" for document in documents)
         else:
@@ -68,10 +70,11 @@ def _types(query: Query) -> frozenset[str] | None:
     return types
 
 
-async def _encoded(events: list[StoredEvent], *, for_tenant: bool) -> list[bytes]:
+async def _encoded(events: list[StoredEvent], shredded: Set[str], *, for_tenant: bool) -> list[bytes]:
     encoded: list[bytes] = []
     for event in events:
-        encoded.append(msgspec.json.encode(event_document(event, for_tenant=for_tenant)))
+        document = event_document(event, for_tenant=for_tenant, shredded=event.tenant in shredded)
+        encoded.append(msgspec.json.encode(document))
         if len(encoded) % _AT_ONCE == 0:
             await asyncio.sleep(0)
     return encoded

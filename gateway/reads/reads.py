@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from datetime import datetime
 from typing import cast
 from uuid import UUID
@@ -74,6 +74,11 @@ class Reads:
         """Close every connection. Idempotent."""
         await self._scan.close()
         self._views.terminate()
+
+    @property
+    def shredded(self) -> Set[str]:
+        """The tenants whose keys were destroyed."""
+        return self._directory.shredded
 
     async def events(self, asker: Principal, after: str, limit: int, wanted: EventFilter) -> EventsPage:
         """Up to `limit` events behind the cursor `after` (`start`, or empty: the beginning), from a bounded stretch of the log."""
