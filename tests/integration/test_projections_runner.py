@@ -139,28 +139,6 @@ async def reached(owner: Connection, head: int) -> bool:
     return await position(owner, "usage") == head
 
 
-async def test_an_event_of_a_newer_schema_halts_the_view(owner: Connection, app_dsn: str) -> None:
-    await write_log(owner, HISTORY[:5])
-    head = await write_log(owner, HISTORY[5:10], schema_version=2)
-    async with running(app_dsn, USAGE) as runner:
-        with pytest.raises(ProjectionHalted, match="schema version"):
-            await runner.wait_for("usage", head, 20)
-    assert await usage_rows(owner) == plain_usage(HISTORY[:5])
-
-
-async def test_a_gap_in_the_log_halts_every_view(owner: Connection, app_dsn: str) -> None:
-    await write_log(owner, HISTORY[:5])
-    await owner.execute(
-        "INSERT INTO emberlog.events SELECT 9, gen_random_uuid(), tenant, stream, version, type, schema_version, recorded_at, data, "
-        "content_hash FROM emberlog.events WHERE position = 2"
-    )
-    async with running(app_dsn) as runner:
-        for name in ("usage", "requests"):
-            with pytest.raises(ProjectionHalted, match="GapInLog"):
-                await runner.wait_for(name, 9, 20)
-    assert await position(owner, "usage") == 5
-
-
 async def test_a_lost_connection_is_made_again(owner: Connection, app_dsn: str) -> None:
     head = await write_log(owner, HISTORY[:100])
     async with running(app_dsn) as runner:
