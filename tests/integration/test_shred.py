@@ -7,6 +7,7 @@ import json
 import os
 import re
 import stat
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -202,6 +203,21 @@ async def test_no_dead_row_of_the_table_keeps_the_destroyed_key(installation: In
     assert not await on_disk()
 
 
+async def test_it_says_when_an_older_transaction_keeps_the_dead_row(
+    installation: Installation, ledger: Path, owner: Connection, migrated_dsn: str
+) -> None:
+    reader: Connection = await connect(migrated_dsn, "a long report", role=False)
+    report = reader.transaction(isolation="repeatable_read")
+    await report.start()
+    await reader.fetchval("SELECT count(*) FROM emberlog.events")
+    done = await shred_tenant(installation, ledger, "acme")
+    assert done.wiped is False
+    await report.rollback()
+    await reader.close()
+    again = await shred_tenant(installation, ledger, "acme")
+    assert (again.already, again.wiped) == (True, True)
+
+
 async def test_the_shared_cache_forgets_the_tenant_and_nobody_else(
     migrated_dsn: str, tmp_path: Path, redis_url: str, installation: Installation
 ) -> None:
@@ -246,6 +262,39 @@ def test_a_line_that_a_crash_cut_short_does_not_count_and_one_that_was_changed_i
         read_ledger(path)
     with pytest.raises(LedgerUnusable, match="damaged at line 1"):
         note_shred(path, "initech")
+
+
+async def test_on_a_terminal_the_name_must_be_typed(migrated_dsn: str, tmp_path: Path) -> None:
+    async with installed(migrated_dsn, tmp_path) as opened, opened.writer() as instance:
+        await create_tenant(opened.log, instance, opened.master(), "acme")
+    cli = Cli(
+        {
+            "EMBERLOG_DATABASE_URL": with_user(migrated_dsn, "emberlog_gateway"),
+            "EMBERLOG_DATABASE_OWNER_URL": migrated_dsn,
+            "EMBERLOG_ARCHIVE_DIR": str(tmp_path),
+        }
+    )
+
+    async def typed(line: bytes) -> tuple[int | None, str]:
+        terminal, side = os.openpty()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gateway.cli", "tenants", "shred", "acme",
+            env=cli.environment, stdin=side, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        os.write(terminal, line)
+        async with asyncio.timeout(60):
+            out, error = await process.communicate()
+        os.close(side)
+        os.close(terminal)
+        return process.returncode, (out + error).decode()
+
+    code, said = await typed(b"amce\n")
+    assert code == 1
+    assert "nothing was shredded" in said
+    assert not (tmp_path / "shredded.ndjson").exists()
+    code, said = await typed(b"acme\n")
+    assert code == 0
+    assert "shredded tenant acme" in said
 
 
 async def test_the_command_asks_first_and_needs_a_ledger_and_the_owner(migrated_dsn: str, tmp_path: Path) -> None:
