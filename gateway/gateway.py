@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
@@ -270,19 +270,32 @@ class Gateway:
             return
         try:
             self.directory.shredded |= read_ledger(folder / LEDGER_NAME).keys()
-        except LedgerUnusable as error:  # it may be its operator's alone to read; `emberlog log restored` is what must read it
+        except (
+            LedgerUnusable
+        ) as error:  # it may be its operator's alone to read; `emberlog log restored` is what must read it
             _log.warning("shred_ledger_unusable", reason=str(error))
         if left := self.directory.shredded & (await all_wrapped(self._log.pool)).keys():
             _log.error("shred_unfinished", tenants=sorted(left), reason=_UNFINISHED)
 
     async def _load_tenant_keys(self) -> None:
         wrapped = await all_wrapped(self._log.pool)
-        for tenant in wrapped.keys() - self._tenant_keys.keys() - self.directory.shredded:
+        new = wrapped.keys() - self._tenant_keys.keys() - self.directory.shredded
+        closed = self._unwrap({tenant: wrapped[tenant] for tenant in new})
+        if closed:
+            self._master = self._master.reread()  # it may have been rotated since
+            closed = self._unwrap(closed)
+        for tenant, sealed in closed.items():
+            self._master.unwrap(tenant, sealed)  # says what is wrong
+
+    def _unwrap(self, wrapped: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Take those keys that open; returns the others."""
+        closed = {}
+        for tenant, sealed in wrapped.items():
             try:
-                self._tenant_keys[tenant] = self._master.unwrap(tenant, wrapped[tenant])
+                self._tenant_keys[tenant] = self._master.unwrap(tenant, sealed)
             except SecretKeyError:
-                self._master = self._master.reread()  # it was rotated since
-                self._tenant_keys[tenant] = self._master.unwrap(tenant, wrapped[tenant])
+                closed[tenant] = sealed
+        return closed
 
     async def _load_new_tenant_keys(self) -> None:
         """The same while running: a key that another gateway wrapped otherwise must not keep us from learning of revocations."""

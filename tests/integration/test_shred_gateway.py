@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
-from adapters.postgres.tenant_keys import all_wrapped
+from adapters.postgres.tenant_keys import all_wrapped, put_if_absent
+from adapters.redis.vector_cache import PREFIX
 from domain.errors import GatewayError
 from domain.events import Preferences
+from domain.fingerprint import tenant_tag
 from gateway.decisions import create_key, create_tenant
 from gateway.gateway import Gateway
 from gateway.house import master_key
 from gateway.manage import Installation
 from gateway.places import Places
+from gateway.secrets import MasterKey, SecretKeyError
 from gateway.shred_ledger import note_shred
 from gateway.shredding import shred_tenant
 from gateway.wire.messages import AgentInfo
@@ -26,9 +31,9 @@ from tests.support.waiting import until
 
 
 @asynccontextmanager
-async def serving(owner_dsn: str, folder: Path) -> AsyncIterator[Gateway]:
+async def serving(owner_dsn: str, folder: Path, redis_url: str | None = None) -> AsyncIterator[Gateway]:
     settings = settings_of(owner_dsn, folder)
-    places = Places(with_user(owner_dsn, "emberlog_gateway"), owner_dsn, None)
+    places = Places(with_user(owner_dsn, "emberlog_gateway"), owner_dsn, redis_url)
     gateway = await Gateway.open(settings, places, master_key(settings))
     try:
         yield gateway
@@ -81,6 +86,50 @@ async def test_it_seals_nothing_for_a_tenant_once_it_sees_the_shred_and_forgets_
     async with serving(migrated_dsn, tmp_path) as again:
         assert shut_out(again, keys["acme"])
         assert set(again._tenant_keys) == {"globex"}
+
+
+async def test_it_purges_its_own_cache_and_the_shared_one_whatever_the_command_can_reach(
+    installation: Installation, migrated_dsn: str, tmp_path: Path, redis_url: str
+) -> None:
+    await tokens(installation)
+    keys = {tenant: tenant_tag(tenant) + bytes(16) for tenant in ("acme", "globex")}
+    async with serving(migrated_dsn, tmp_path, redis_url) as gateway, Redis.from_url(redis_url) as redis:
+        lru, shared = gateway._purge._lru, gateway._purge._shared
+        assert shared is not None
+        for key in keys.values():
+            lru.put(key, b"vector")
+        shared.put_many([(key, b"vector") for key in keys.values()])
+
+        async def cached() -> bool:
+            return len(await redis.keys()) == 2
+
+        await until(cached, what="both vectors are in the shared cache")
+        done = await shred_tenant(installation, installation.ledger(None), "acme")
+        assert done.cache == "none", "the command knows no cache"
+
+        async def purged() -> bool:
+            return await redis.keys() == [PREFIX + keys["globex"]]
+
+        await until(purged, what="the gateway has purged the shared cache")
+        assert [lru.get(key) for key in keys.values()] == [None, b"vector"]
+
+
+async def test_a_tenants_key_that_it_cannot_unwrap_keeps_it_from_no_other(
+    installation: Installation, migrated_dsn: str, tmp_path: Path
+) -> None:
+    async with serving(migrated_dsn, tmp_path) as gateway:
+        foreign = MasterKey(os.urandom(32)).wrap("hooli", os.urandom(32))
+        await put_if_absent(installation.log.pool, "hooli", foreign)
+        keys = await tokens(installation)
+
+        async def known() -> bool:
+            return not shut_out(gateway, keys["globex"])
+
+        await until(known, what="the gateway knows the new tenants")
+        assert set(gateway._tenant_keys) == {"acme", "globex"}
+    with pytest.raises(SecretKeyError, match="tenant 'hooli'"):
+        async with serving(migrated_dsn, tmp_path):
+            pass
 
 
 async def test_one_that_is_started_on_a_restored_database_obeys_the_ledger(

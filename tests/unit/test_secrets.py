@@ -1,5 +1,6 @@
 """Keys at rest."""
 
+import base64
 import os
 import stat
 from pathlib import Path
@@ -50,3 +51,40 @@ def test_metadata_survives_sealing_and_says_nothing_without_the_key() -> None:
 
 def test_the_key_is_masked_in_repr() -> None:
     assert repr(MasterKey(b"k" * 32)) == "MasterKey(***)"
+
+
+def test_of_several_keys_the_first_one_wraps_and_each_unwraps(tmp_path: Path) -> None:
+    old, new = os.urandom(32), os.urandom(32)
+    path = tmp_path / "secret.key"
+    path.write_bytes(base64.b64encode(new) + b"\r\n" + base64.b64encode(old))
+    both, key = MasterKey.load(path, create=False), new_tenant_key()
+    assert both.count == 2
+    assert MasterKey(new).unwrap("acme", both.wrap("acme", key)) == key
+    with pytest.raises(SecretKeyError):
+        MasterKey(old).unwrap("acme", both.wrap("acme", key))
+    of_before = {"acme": MasterKey(old).wrap("acme", key), "globex": MasterKey(new).wrap("globex", key)}
+    assert [both.unwrap(tenant, wrapped) for tenant, wrapped in of_before.items()] == [key, key]
+    anew = both.rewrap(of_before)
+    assert list(anew) == ["acme"], "what the first key wrapped stays"
+    assert MasterKey(new).unwrap("acme", anew["acme"]) == key
+
+
+def test_a_rotated_file_keeps_its_mode_its_link_and_its_old_keys(tmp_path: Path) -> None:
+    path, link = tmp_path / "secret.key", tmp_path / "link"
+    first = MasterKey.load(path, create=True)
+    link.symlink_to(path)
+    second = MasterKey.load(link, create=False).with_new_first()
+    assert link.is_symlink()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.read_bytes() == base64.b64encode(second._keys[0]) + b"\n" + base64.b64encode(first._keys[0]) + b"\n"
+    assert second.id != first.id
+    assert first.reread().count == 2
+    assert second.without_older().count == 1
+    assert first.reread().id == second.id
+
+
+def test_a_file_whose_second_line_is_damaged_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "secret.key"
+    path.write_bytes(base64.b64encode(os.urandom(32)) + b"\n" + base64.b64encode(b"short"))
+    with pytest.raises(SecretKeyError, match="a key of 5 bytes"):
+        MasterKey.load(path, create=False)
