@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
@@ -18,7 +18,6 @@ from adapters.catalogue import load as load_catalogue
 from adapters.memory.vector_cache import LruVectorCache
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.instances import open_of_fenced
-from adapters.postgres.tenant_keys import all_wrapped
 from adapters.postgres.wakeups import Wakeups
 from adapters.providers.local.files import default_store
 from adapters.providers.registry import open_provider
@@ -52,16 +51,17 @@ from gateway.purge import Purge
 from gateway.reads.reads import Reads
 from gateway.replies import Reply
 from gateway.schema import SchemaWatch
-from gateway.secrets import MasterKey, SecretKeyError, seal_metadata
+from gateway.secrets import MasterKey, seal_metadata
 from gateway.service import refusals
 from gateway.service.replay import abandoned_event
 from gateway.service.service import RequestService, Ticket
 from gateway.settings import Settings
-from gateway.shred_ledger import LEDGER_NAME, LedgerUnusable, read_ledger
+from gateway.shred_ledger import LEDGER_NAME
 from gateway.tail import DirectoryTail
 from gateway.telemetry.metrics import Gauges, ProviderMetrics, RequestMetrics
 from gateway.telemetry.tracing import RequestTracing, open_tracing
 from gateway.telemetry.watch import watch_maintenance, watch_parts
+from gateway.tenant_keys import TenantKeys
 from gateway.version import server_version
 from gateway.wire import checks
 from gateway.wire.messages import AgentInfo, EmbeddingGenerate, Limits
@@ -69,10 +69,6 @@ from projections.cursor import State
 from projections.runner import Runner
 
 _log = structlog.get_logger("emberlog.gateway")
-_UNFINISHED = (
-    "the shred ledger names tenants whose keys the database has: they are shut out; after a restore stop every gateway and run "
-    "`emberlog log restored`, else finish with `emberlog tenants shred`"
-)
 MAX_AGENTS = 10_000
 """Agents a tenant may register."""
 RECONCILE_BATCH = 1_000
@@ -95,7 +91,6 @@ class Gateway:
         self.metrics = RequestMetrics()
         self.provider_metrics = ProviderMetrics()
         self.gauges = Gauges()
-        self._tenant_keys: dict[str, bytes] = {}
         self._providers: dict[str, Provider] = {}
         self._tokenizers: dict[str, Tokenizer] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -110,6 +105,7 @@ class Gateway:
         self._runner: Runner
         self._scheduler: Scheduler
         self._places: Places
+        self._keys: TenantKeys
         self._purge: Purge
         self._schema: SchemaWatch
         self._master: MasterKey
@@ -141,8 +137,10 @@ class Gateway:
             )
         self._schema = SchemaWatch(self._log.pool)
         self._tail = DirectoryTail(self._log, self.directory, self._observe)
-        await self._obey_ledger()
-        await self._load_tenant_keys()
+        self._keys = TenantKeys(self._log.pool, self._master, self.directory.shredded)
+        if settings.archive_folder is not None:
+            await self._keys.obey(settings.archive_folder / LEDGER_NAME)
+        await self._keys.load()
         await self._tail.catch_up()
         self._catalogue = load_catalogue(endpoints=settings.configured_endpoints())
         for endpoint in self._catalogue.endpoints.values():
@@ -167,7 +165,7 @@ class Gateway:
             dispatcher=self._dispatcher,
             catalogue=self._catalogue,
             directory=self.directory,
-            tenant_keys=self._tenant_keys,
+            tenant_keys=self._keys.opened,
             tokenizer_of=self._tokenizer,
             lru=lru,
             shared_cache=shared,
@@ -263,52 +261,11 @@ class Gateway:
 
     # -- the log's side -----------------------------------------------------------------------------------------------
 
-    async def _obey_ledger(self) -> None:
-        """A tenant of the shred ledger is shredded, whatever a restored database, or one where the command was cut short, says."""
-        folder = self._settings.archive_folder
-        if folder is None:
-            return
-        try:
-            self.directory.shredded |= read_ledger(folder / LEDGER_NAME).keys()
-        except (
-            LedgerUnusable
-        ) as error:  # it may be its operator's alone to read; `emberlog log restored` is what must read it
-            _log.warning("shred_ledger_unusable", reason=str(error))
-        if left := self.directory.shredded & (await all_wrapped(self._log.pool)).keys():
-            _log.error("shred_unfinished", tenants=sorted(left), reason=_UNFINISHED)
-
-    async def _load_tenant_keys(self) -> None:
-        wrapped = await all_wrapped(self._log.pool)
-        new = wrapped.keys() - self._tenant_keys.keys() - self.directory.shredded
-        closed = self._unwrap({tenant: wrapped[tenant] for tenant in new})
-        if closed:
-            self._master = self._master.reread()  # it may have been rotated since
-            closed = self._unwrap(closed)
-        for tenant, sealed in closed.items():
-            self._master.unwrap(tenant, sealed)  # says what is wrong
-
-    def _unwrap(self, wrapped: Mapping[str, bytes]) -> dict[str, bytes]:
-        """Take those keys that open; returns the others."""
-        closed = {}
-        for tenant, sealed in wrapped.items():
-            try:
-                self._tenant_keys[tenant] = self._master.unwrap(tenant, sealed)
-            except SecretKeyError:
-                closed[tenant] = sealed
-        return closed
-
-    async def _load_new_tenant_keys(self) -> None:
-        """The same while running: a key that another gateway wrapped otherwise must not keep us from learning of revocations."""
-        try:
-            await self._load_tenant_keys()
-        except SecretKeyError as error:
-            _log.error("tenant_key_unusable", reason=str(error))
-
     async def _observe(self, event: StoredEvent, data: EventData) -> None:
-        if isinstance(data, TenantCreated) and data.tenant not in self._tenant_keys:
-            await self._load_new_tenant_keys()
+        if isinstance(data, TenantCreated) and data.tenant not in self._keys.opened:
+            await self._keys.load_running()
         elif isinstance(data, TenantShredded):
-            self._tenant_keys.pop(data.tenant, None)
+            self._keys.forget(data.tenant)
             if hasattr(self, "_service"):
                 self._service.shred(data.tenant)
                 self._start(self._purge.keep_trying(data.tenant))

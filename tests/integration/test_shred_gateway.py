@@ -71,7 +71,7 @@ async def test_it_seals_nothing_for_a_tenant_once_it_sees_the_shred_and_forgets_
     keys = await tokens(installation)
     async with serving(migrated_dsn, tmp_path) as gateway:
         principal = gateway.authenticate(keys["acme"])
-        assert set(gateway._tenant_keys) == {"acme", "globex"}
+        assert set(gateway._keys.opened) == {"acme", "globex"}
         await shred_tenant(installation, installation.ledger(None), "acme")
 
         async def seen() -> bool:
@@ -79,13 +79,13 @@ async def test_it_seals_nothing_for_a_tenant_once_it_sees_the_shred_and_forgets_
 
         await until(seen, what="the gateway refuses the tenant's key", timeout=5)
         assert not gateway.valid(principal), "its open sessions are closed by this"
-        assert set(gateway._tenant_keys) == {"globex"}
+        assert set(gateway._keys.opened) == {"globex"}
         with pytest.raises(GatewayError, match="shredded"):
             await gateway.register_agent(principal, AgentInfo("a"), Preferences(), [], {"project": "apollo"})
         assert not shut_out(gateway, keys["globex"])
     async with serving(migrated_dsn, tmp_path) as again:
         assert shut_out(again, keys["acme"])
-        assert set(again._tenant_keys) == {"globex"}
+        assert set(again._keys.opened) == {"globex"}
 
 
 async def test_it_purges_its_own_cache_and_the_shared_one_whatever_the_command_can_reach(
@@ -126,7 +126,7 @@ async def test_a_tenants_key_that_it_cannot_unwrap_keeps_it_from_no_other(
             return not shut_out(gateway, keys["globex"])
 
         await until(known, what="the gateway knows the new tenants")
-        assert set(gateway._tenant_keys) == {"acme", "globex"}
+        assert set(gateway._keys.opened) == {"acme", "globex"}
     with pytest.raises(SecretKeyError, match="tenant 'hooli'"):
         async with serving(migrated_dsn, tmp_path):
             pass
@@ -143,7 +143,7 @@ async def test_one_that_is_started_on_a_restored_database_obeys_the_ledger(
     assert "acme" in await all_wrapped(installation.log.pool)
     async with serving(migrated_dsn, tmp_path) as gateway:
         assert shut_out(gateway, keys["acme"])
-        assert set(gateway._tenant_keys) == {"globex"}
+        assert set(gateway._keys.opened) == {"globex"}
     ledger.write_bytes(b"nonsense\n")
     async with serving(migrated_dsn, tmp_path) as gateway:
         assert not shut_out(gateway, keys["globex"]), "a ledger that cannot be read stops nobody else"
