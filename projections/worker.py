@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,6 +30,9 @@ BATCH = 20_000
 PRUNE_SECONDS = 600.0
 RETRY_SECONDS = (0.1, 30.0)
 """The first pause after a failure and the longest; each is twice the one before."""
+
+_QUOTED = re.compile(r'".*("|$)', re.DOTALL)
+"""From the first quotation mark to the last: a value may hold some."""
 
 Trouble = Callable[[EventData], None]
 """Told once a process of an event that a view cannot fold: that the view halted before it, or went on without it."""
@@ -278,4 +282,6 @@ def reason(error: Exception) -> str:
     text = str(error.args[0]) if error.args else ""
     if isinstance(error, asyncpg.PostgresError):
         text = f"{error.sqlstate}: " + text.partition(': "')[0]
+        if str(error.sqlstate).startswith("22"):
+            text = _QUOTED.sub("...", text)  # in data exceptions a quoted word is a value, elsewhere a name
     return f"{type(error).__name__}: {text}"[:500]

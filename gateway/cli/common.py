@@ -7,6 +7,7 @@ wrong is one line on standard error.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -67,6 +68,7 @@ def execute(config: Path | None, work: Callable[[Settings], Awaitable[T]]) -> T:
     try:
         settings = load_settings(config)
         configure_logs("critical", "console")
+        logging.getLogger().setLevel(logging.CRITICAL + 1)  # what a user must know is the line we end with
         return asyncio.run(supervised(settings))
     except Failed as error:
         raise _exit(str(error), error.code) from None
@@ -164,12 +166,13 @@ def parse_time(text: str | None, option: str) -> datetime | None:
         return None
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
+        # To UTC here, where the years at either end, which may have no counterpart there, are still wrong usage.
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise typer.BadParameter(
             f"{text[:40]!r} is no time: expected ISO 8601, for example 2026-01-31 or 2026-01-31T12:00:00Z",
             param_hint=option,
         ) from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def parse_place(text: str, option: str) -> int | datetime:

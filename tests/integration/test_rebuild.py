@@ -414,6 +414,26 @@ async def test_a_rebuild_that_dies_as_it_takes_the_views_place_has_changed_nothi
     assert (result.resumed, result.events, result.flipped) == (True, 0, True)
 
 
+async def test_whoever_interrupts_a_rebuild_can_go_on_at_once(
+    owner: Connection, app_dsn: str, app: Connection, projection: Projection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by Ctrl-C: the lease is given back, and nothing that was folded is lost."""
+    monkeypatch.setattr("projections.pace.BATCH", 100)
+    head = await write_log(owner, HISTORY)
+    await fold_to(app, projection, head)
+
+    def interrupt(position: int, upto: int) -> None:
+        if position >= 300:
+            task.cancel()
+
+    task = asyncio.create_task(Rebuild(app_dsn, projection, progress=interrupt).run())
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    result = await Rebuild(app_dsn, projection).run()
+    assert (result.resumed, result.flipped) == (True, True)
+    assert result.events <= head - 300
+
+
 async def test_of_two_rebuilds_at_once_the_second_is_refused_and_the_first_ends_well(
     owner: Connection, app_dsn: str, app: Connection, projection: Projection
 ) -> None:
