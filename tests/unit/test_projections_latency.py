@@ -43,6 +43,6 @@ def test_a_percentile_never_passes_the_largest_latency_seen(fraction: float) -> 
 
 
 def test_the_sql_bins_by_the_same_bounds() -> None:
-    array = re.search(r"ARRAY\[([\d, ]+)\]::bigint\[\]\) AS bin", USAGE.apply[0])
+    array = re.search(r"ARRAY\[([\d, ]+)\]::bigint\[\]\) AS bin", USAGE.delta)
     assert array is not None
     assert tuple(int(n) for n in array[1].split(",")) == BOUNDS_MS
