@@ -24,9 +24,8 @@ class Query:
         }
         for name in self._values:
             if name not in known:
-                raise invalid_request(
-                    f"there is no parameter {name[:40]!r} here: expected some of {', '.join(known)}", name[:40]
-                )
+                expected = f"some of {', '.join(known)}" if known else "none"
+                raise invalid_request(f"there is no parameter {name[:40]!r} here: expected {expected}", name[:40])
 
     def text(self, name: str) -> str | None:
         """One value; None where it is absent or empty."""

@@ -9,13 +9,14 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
+import structlog
 
 from adapters.postgres.event_scan import EventFilter, EventScan
 from adapters.postgres.pool import UNREACHABLE, Connection, Pool, open_pool
 from domain.cursor import START, decode_cursor, encode_cursor
 from domain.errors import GatewayError, invalid_request
 from domain.events import SYSTEM_TENANT
-from domain.ports.event_log import EventLog, LogUnavailable, StoredEvent
+from domain.ports.event_log import EventLog, LogDamaged, LogUnavailable, StoredEvent
 from domain.tenancy import Directory, Principal
 from gateway.projection_document import ProjectionDocument, projection_document
 from gateway.reads.turns import Turns
@@ -26,6 +27,7 @@ from projections.runner import ALL, Runner
 from projections.usage import USAGE
 from projections.usage.query import UsageReport, read_usage
 
+_log = structlog.get_logger("emberlog.reads")
 WAIT_SECONDS = 10.0
 """How long a read waits for its view to reach `after_position`."""
 MAX_ROWS = 10_000
@@ -90,6 +92,14 @@ class Reads:
                 page = await self._scan.page(position, head, limit, wanted)
             except LogUnavailable as error:
                 raise log_error(error) from None
+            except LogDamaged as error:
+                # Which file, and what to put back, is for the operator; askers are not told positions.
+                _log.error("log_damaged", position=error.position, detail=str(error))
+                raise GatewayError(
+                    "unavailable",
+                    "the events behind `after` cannot be read until an operator has mended the log or its archive: its log says what is wrong",
+                    retry_after_ms=30_000,
+                ) from None
         return EventsPage(page.events, encode_cursor(incarnation, page.reached))
 
     async def usage(self, asker: Principal, query: UsageQuery) -> UsageReport:

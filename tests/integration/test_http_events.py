@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+import structlog
 
 from adapters.postgres.event_scan import EventFilter, EventScan
 from domain.cursor import decode_cursor, encode_cursor
@@ -18,6 +19,7 @@ from gateway.event_document import event_document
 from tests.support.databases import execute
 from tests.support.projecting import generated
 from tests.support.reading import Site, reading_site
+from tests.support.sealing import PARTITION
 from tests.unit.wire.fake_service import ADMIN_KEY, BILLING_KEY, INSTALLATION_KEY, KEY, OPERATOR_KEY
 
 EVENTS = "/api/v1/events"
@@ -309,3 +311,20 @@ async def test_without_the_database_a_read_is_unavailable_and_may_be_tried_again
     answer = await site.get(EVENTS, BILLING_KEY)
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
     assert answer.headers["x-should-retry"] == "true"
+
+
+# -- a damaged log ------------------------------------------------------------------------------------------------------
+
+
+async def test_where_events_are_missing_the_asker_is_told_to_wait_and_the_operator_what_to_mend(
+    site: Site, migrated_dsn: str
+) -> None:
+    await append(site, event(), event(), event())
+    await execute(migrated_dsn, f"ALTER TABLE {PARTITION} DISABLE TRIGGER append_only")
+    await execute(migrated_dsn, f"DELETE FROM {PARTITION} WHERE position = 1")
+    with structlog.testing.capture_logs() as lines:
+        answer = await site.get(EVENTS, OPERATOR_KEY)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+    assert "operator" in answer.json()["error"]["message"]
+    [told] = [line for line in lines if line["event"] == "log_damaged"]
+    assert (told["position"], "no event at position 1" in told["detail"]) == (1, True)
