@@ -1,5 +1,6 @@
 -- Why the partition with these positions cannot be archived now; null when it can. Views read on through the archive, so none has to
 -- have passed; only `requests` must, for it tells whether an attempt waits for an outcome: the reconciler looks that up in the table.
+-- Whether one does the archiver asks as the application, which owns the views: reading one as the owner would run whatever is in it.
 CREATE FUNCTION emberlog.archive_refusal(p_first bigint, p_last bigint) RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog
@@ -21,8 +22,6 @@ BEGIN
         WHEN p_last > coalesce((SELECT max(s.last_position) FROM emberlog.seals s), 0) THEN 'they are not sealed'
         WHEN coalesce(v_known, 0) < p_last
             THEN 'the view requests has not folded them all, and tells which are open: see that a gateway runs, and why the view stands'
-        WHEN EXISTS (SELECT FROM projections.requests r WHERE r.state = 'open' AND r.requested_position <= p_last)
-            THEN 'a request among them has no outcome yet: a running gateway gives it up once its instance is gone'
     END;
 END
 $$;

@@ -76,17 +76,21 @@ async def _quiet(partition: Partition, step: Step, position: int) -> None:
 class Archiver:
     """One run over the partitions of a log. Made by `Archiver.open`; only the database's owner may do this."""
 
-    def __init__(self, connection: Connection, folder: Path) -> None:
+    def __init__(self, connection: Connection, app_dsn: str, folder: Path) -> None:
         self._connection = connection
+        self._app_dsn = app_dsn
         self._folder = folder
 
     @classmethod
-    async def open(cls, owner_dsn: str, folder: Path) -> Archiver:
-        """Connect, and seal what is due. Raises what connecting raises, `ArchiveRefused` while another archives this log."""
+    async def open(cls, owner_dsn: str, app_dsn: str, folder: Path) -> Archiver:
+        """Connect as the owner. `app_dsn` is the application's login, which is asked what its views say.
+
+        Raises what connecting raises, `ArchiveRefused` while another archives this log, and to whoever is not the owner.
+        """
         # A slow disk must not cost a long run its transaction.
         settings = READER_SETTINGS | {"idle_in_transaction_session_timeout": "0"}
         connection = await connect(owner_dsn, "archive", role=False, statement_timeout=0, settings=settings)
-        archiver = cls(connection, folder)
+        archiver = cls(connection, app_dsn, folder)
         try:
             if not await connection.fetchval("SELECT has_schema_privilege('emberlog', 'CREATE')"):
                 raise ArchiveRefused(
@@ -115,6 +119,7 @@ class Archiver:
             pass
         if reason := await self._connection.fetchval("SELECT emberlog.archive_refusal($1, $2)", first, last):
             raise ArchiveRefused(f"the events {first} to {last} cannot be archived: {reason}")
+        await self._check_requests(first, last)
         try:
             async with self._connection.transaction():
                 # From before the first read to the drop nobody changes a row, though readers go on.
@@ -130,6 +135,19 @@ class Archiver:
             raise
         await on_step(partition, Step.MOVED, segment.last_position)
         return segment
+
+    async def _check_requests(self, first: int, last: int) -> None:
+        """That no attempt waits for an outcome, given that the view has folded all of these. Raises `ArchiveRefused`."""
+        application = await connect(self._app_dsn, "archive check")
+        try:
+            waits = await application.fetchval(statement("open_request"), last)
+        finally:
+            await application.close()
+        if waits:
+            raise ArchiveRefused(
+                f"the events {first} to {last} cannot be archived: a request among them has no outcome yet: a running gateway gives it up "
+                "once its instance is gone"
+            )
 
     async def _write(self, partition: Partition, on_step: OnStep) -> Segment:
         incarnation = await self._connection.fetchval("SELECT incarnation FROM emberlog.log_identity")
@@ -167,6 +185,9 @@ class Archiver:
             [member.sha256 for member in members],
         )
         for left in reversed(range(TRIES)):
+            await self._check_requests(
+                segment.first_position, segment.last_position
+            )  # one parked may have been folded since
             try:
                 async with self._connection.transaction():
                     await self._connection.execute(statement("archive_partition"), *arguments)
@@ -198,12 +219,12 @@ class Archiver:
         await self._connection.fetchval("SELECT emberlog.fence_instance($1)", instance)
 
 
-async def archive_due(owner_dsn: str, folder: Path, older_than: timedelta) -> dict[str, int]:
+async def archive_due(owner_dsn: str, app_dsn: str, folder: Path, older_than: timedelta) -> dict[str, int]:
     """Archive every partition whose events are all older than that; returns how many segments and events moved.
 
     For the periodic maintenance. Raises `ArchiveRefused`, `LogDamaged`, OSError and what the database raises; what moved before stays.
     """
-    archiver = await Archiver.open(owner_dsn, folder)
+    archiver = await Archiver.open(owner_dsn, app_dsn, folder)
     try:
         # By the clock that dated the events, whatever this process's says.
         before = await archiver._connection.fetchval("SELECT clock_timestamp() - $1::interval", older_than)

@@ -10,7 +10,7 @@ import msgspec
 from adapters.postgres.pool import Pool
 from adapters.postgres.statements import statement
 
-_STATE = statement("maintenance_state")
+_STATE, _SWEEP = statement("maintenance_state"), statement("sweep_instances")
 
 
 class TaskState(msgspec.Struct, frozen=True):
@@ -47,4 +47,4 @@ async def state(pool: Pool, task: str) -> TaskState | None:
 
 async def sweep_instances(pool: Pool, age: timedelta) -> int:
     """Forget instances fenced longer than `age` ago that no open attempt names; returns how many."""
-    return int(await pool.fetchval("SELECT emberlog.sweep_instances($1)", age))
+    return int(await pool.fetchval(_SWEEP, age))

@@ -49,7 +49,7 @@ def archive(
             )
         async with open_places(settings) as (places, _):
             try:
-                archiver = await Archiver.open(places.owner_dsn, folder)
+                archiver = await Archiver.open(places.owner_dsn, places.app_dsn, folder)
             except ArchiveRefused as error:
                 raise Failed(str(error)) from None
             try:

@@ -62,7 +62,7 @@ def gateway_tasks(
         age = timedelta(days=days)
 
         async def archive() -> dict[str, int]:
-            return await archive_due(places.owner_dsn, folder, age)
+            return await archive_due(places.owner_dsn, places.app_dsn, folder, age)
 
         tasks.append(Task("archive", HOUR, archive))
     return tasks

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from importlib.resources import files
+from pathlib import Path
 from uuid import UUID
 
 import asyncpg
 import pytest
 
+from adapters.archive.archiver import Archiver
 from adapters.postgres.event_log import PostgresEventLog
+from adapters.postgres.maintenance import sweep_instances
 from adapters.postgres.pool import Connection, connect
 from domain.content_hash import content_hash
 from domain.ports.event_log import AppendStatus, LogUnavailable, StoredEvent
@@ -247,6 +251,49 @@ async def test_a_function_in_a_temporary_schema_does_not_get_the_owners_rights(
     finally:
         await application.close()
     assert (await log.read(0, 1))[0].content_hash != b"forged"
+
+
+VIEWS = ("usage", "requests")
+
+
+@pytest.fixture
+async def trapped_views(application: Connection) -> None:
+    """Views that tell by an error in whose name they were read, as whoever has the application's login can make them."""
+    await application.execute(
+        "CREATE FUNCTION projections.trap() RETURNS boolean LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'read as %', current_user; END $$"
+    )
+    for view in VIEWS:
+        await application.execute(
+            f"CREATE OR REPLACE VIEW projections.{view} AS SELECT * FROM projections.{view}_1 WHERE (SELECT projections.trap())"
+        )
+
+
+@pytest.mark.usefixtures("trapped_views")
+async def test_nothing_that_runs_with_the_owners_rights_reads_the_applications_views(
+    log: PostgresEventLog, instance: UUID, migrated_dsn: str, owner: Connection, tmp_path: Path
+) -> None:
+    await log.fence_instance(instance)
+    await owner.execute("INSERT INTO projections.cursors (name, position) VALUES ('requests', 5)")
+    with pytest.raises(asyncpg.RaiseError, match="read as emberlog_app"):
+        await sweep_instances(log.pool, timedelta(0))
+    assert await owner.fetchval("SELECT emberlog.archive_refusal(1, 10)") == "they are no partition"
+    archiver = await Archiver.open(migrated_dsn, with_user(migrated_dsn, "emberlog_gateway"), tmp_path)
+    try:
+        with pytest.raises(asyncpg.RaiseError, match="read as emberlog_app"):
+            await archiver._check_requests(1, 10)
+    finally:
+        await archiver.close()
+
+
+@pytest.mark.usefixtures("trapped_views")
+async def test_no_function_of_the_schema_names_a_view_of_the_application(owner: Connection) -> None:
+    bodies = "SELECT proname FROM pg_proc WHERE pronamespace = 'emberlog'::regnamespace AND prosrc ~ $1"
+    assert await owner.fetch(bodies, rf"projections\.({'|'.join(VIEWS)})") == []
+    # Negative controls: the pattern finds what there is, and a view that the owner reads runs in the owner's name.
+    assert [row[0] for row in await owner.fetch(bodies, r"projections\.cursors")] == ["archive_refusal"]
+    with pytest.raises(asyncpg.RaiseError, match=f"read as {await owner.fetchval('SELECT current_user')}"):
+        await owner.fetch("TABLE projections.requests")
 
 
 # -- what is stored -----------------------------------------------------------------------------------------------------

@@ -300,7 +300,7 @@ async def test_what_the_disk_gives_back_is_what_is_believed(
     log: PostgresEventLog, instance: UUID, owner_dsn: str, owner: Connection, folder: Path
 ) -> None:
     before = await filled(log, instance, owner_dsn)
-    archiver = await Archiver.open(owner_dsn, folder)
+    archiver = await Archiver.open(owner_dsn, with_user(owner_dsn, "emberlog_gateway"), folder)
 
     async def spoil(partition: Partition, step: Step, position: int) -> None:
         if step is Step.NAMED:
@@ -379,11 +379,11 @@ async def test_a_reader_that_takes_long_makes_it_give_up_with_nothing_changed(
 
 
 async def test_two_at_once_are_refused(log: PostgresEventLog, owner_dsn: str, folder: Path) -> None:
-    one = await Archiver.open(owner_dsn, folder)
+    one = await Archiver.open(owner_dsn, with_user(owner_dsn, "emberlog_gateway"), folder)
     with pytest.raises(ArchiveRefused, match="another process archives this log"):
-        await Archiver.open(owner_dsn, folder)
+        await Archiver.open(owner_dsn, with_user(owner_dsn, "emberlog_gateway"), folder)
     await one.close()
-    await (await Archiver.open(owner_dsn, folder)).close()
+    await (await Archiver.open(owner_dsn, with_user(owner_dsn, "emberlog_gateway"), folder)).close()
 
 
 # -- what may be archived ------------------------------------------------------------------------------------------------
@@ -394,7 +394,7 @@ async def test_the_gateways_role_may_not_archive(
 ) -> None:
     await filled(log, instance, owner_dsn)
     with pytest.raises(ArchiveRefused, match="only the owner"):
-        await Archiver.open(with_user(owner_dsn, "emberlog_gateway"), folder)
+        await Archiver.open(with_user(owner_dsn, "emberlog_gateway"), with_user(owner_dsn, "emberlog_gateway"), folder)
     for statement in (
         "SELECT emberlog.archive_partition(1, 10, 'x', 1, sha256(''), '{1}', '{0}', ARRAY[sha256('')])",
         "INSERT INTO emberlog.segments SELECT * FROM emberlog.segments",
@@ -422,13 +422,19 @@ async def test_three_days_stay_whatever_is_asked_for(
 ) -> None:
     await fill(log, instance, COUNT)
     await age(owner_dsn, OLD, days=2)
-    assert await archive_due(owner_dsn, folder, timedelta(seconds=1)) == {"segments": 0, "events": 0}
-    archiver = await Archiver.open(owner_dsn, folder)
+    assert await archive_due(owner_dsn, with_user(owner_dsn, "emberlog_gateway"), folder, timedelta(seconds=1)) == {
+        "segments": 0,
+        "events": 0,
+    }
+    archiver = await Archiver.open(owner_dsn, with_user(owner_dsn, "emberlog_gateway"), folder)
     with pytest.raises(ArchiveRefused, match="younger than 3 days"):
         await archiver.archive(Partition(1, WIDTH, "events_000000000001", datetime.now(UTC)))
     await archiver.close()
     await age(owner_dsn, OLD, days=2)
-    assert await archive_due(owner_dsn, folder, timedelta(days=3)) == {"segments": 10, "events": OLD}
+    assert await archive_due(owner_dsn, with_user(owner_dsn, "emberlog_gateway"), folder, timedelta(days=3)) == {
+        "segments": 10,
+        "events": OLD,
+    }
 
 
 @pytest.mark.parametrize(
@@ -465,7 +471,7 @@ async def test_only_the_oldest_partition_may_go(
     log: PostgresEventLog, instance: UUID, owner_dsn: str, folder: Path
 ) -> None:
     await filled(log, instance, owner_dsn)
-    archiver = await Archiver.open(owner_dsn, folder)
+    archiver = await Archiver.open(owner_dsn, with_user(owner_dsn, "emberlog_gateway"), folder)
     _, second, *_ = await archiver.candidates(datetime.now(UTC))
     with pytest.raises(ArchiveRefused, match="older ones come first"):
         await archiver.archive(second)
@@ -489,7 +495,7 @@ async def test_nobody_changes_an_event_between_its_check_and_its_drop(
             refused.append(step)
 
     await owner.execute(change)  # the negative control: without the archiver's lock it is possible
-    archiver = await Archiver.open(owner_dsn, folder)
+    archiver = await Archiver.open(owner_dsn, with_user(owner_dsn, "emberlog_gateway"), folder)
     [oldest, *_] = await archiver.candidates(datetime.now(UTC))
     await archiver.archive(oldest, meddle)
     await archiver.close()

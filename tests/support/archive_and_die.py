@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from adapters.archive.archiver import Archiver, Partition, Step
+from tests.support.databases import with_user
 
 
 async def main(dsn: str, folder: str, last: str) -> None:
@@ -19,7 +20,7 @@ async def main(dsn: str, folder: str, last: str) -> None:
         if step == last:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    archiver = await Archiver.open(dsn, Path(folder))
+    archiver = await Archiver.open(dsn, with_user(dsn, "emberlog_gateway"), Path(folder))
     [oldest, *_] = await archiver.candidates(datetime.now(UTC))
     await archiver.archive(oldest, on_step)
 

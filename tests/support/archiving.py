@@ -12,6 +12,7 @@ from adapters.postgres.migrator import migrate
 from adapters.postgres.pool import connect
 from domain.ports.event_log import EventLog, NewEvent, StoredEvent
 from tests.conformance.conftest import new_event
+from tests.support.databases import with_user
 
 WIDTH = 10
 
@@ -69,7 +70,7 @@ async def age(owner_dsn: str, upto: int, days: int = 100) -> None:
 
 async def archive_all(owner_dsn: str, folder: Path) -> list[Segment]:
     """Archive whatever may be."""
-    archiver = await Archiver.open(owner_dsn, folder)
+    archiver = await Archiver.open(owner_dsn, with_user(owner_dsn, "emberlog_gateway"), folder)
     try:
         return [await archiver.archive(p) for p in await archiver.candidates(datetime.now(UTC) - timedelta(days=4))]
     finally:
