@@ -37,7 +37,8 @@ BLOCKS = {
 
 async def run_block(script: str, settings: Mapping[str, str], backup: Path) -> str:
     """Run a block of the page, or a part of it, as an operator would; it must end well. Returns what it printed."""
-    programs = [str(Path(sys.executable).parent), str(postgres_bin())]
+    server = int(os.environ.get("EMBERLOG_TEST_POSTGRES", "18"))
+    programs = [str(Path(sys.executable).parent), str(postgres_bin(server))]
     process = await asyncio.create_subprocess_exec(
         "bash", "-euo", "pipefail", "-c", BLOCKS.get(script, script),
         env={
