@@ -31,8 +31,8 @@ PRUNE_SECONDS = 600.0
 RETRY_SECONDS = (0.1, 30.0)
 """The first pause after a failure and the longest; each is twice the one before."""
 
-_QUOTED = re.compile(r'".*("|$)', re.DOTALL)
-"""From the first quotation mark to the last: a value may hold some."""
+_QUOTED = re.compile(r'".*"|".*$', re.DOTALL)
+"""From the first quotation mark to the last, or to the end: a value may hold some, and may be cut off."""
 
 Trouble = Callable[[EventData], None]
 """Told once a process of an event that a view cannot fold: that the view halted before it, or went on without it."""

@@ -15,7 +15,6 @@ from gateway.cli.progress import progress
 if TYPE_CHECKING:
     from domain.events import EventData
     from gateway.manage import Installation
-    from projections.cursor import Standing
     from projections.projection import Projection
     from projections.source import Connection
 
@@ -37,24 +36,18 @@ def list_(json: JsonOption = False, config: ConfigOption = None) -> None:
     """Where each view stands: live, lagging (moving, but behind), stalled (nobody moves it) or halted (an event cannot be folded)."""
 
     async def work(installation: Installation) -> list[dict[str, Any]]:
+        import msgspec
+
+        from gateway.projection_document import projection_document
         from projections.cursor import look
         from projections.runner import ALL
 
         async with _session(installation, "projections") as connection:
-            return [document(p.name, await look(connection, p)) for p in ALL]
+            return [msgspec.to_builtins(projection_document(p.name, await look(connection, p))) for p in ALL]
 
     found = with_installation(config, work)
     columns = ("id", "state", "generation", "position", "behind", "lag_seconds", "parked", "error")
     show(found, json, columns, ([row[name] for name in columns] for row in found))
-
-
-def document(name: str, seen: Standing) -> dict[str, Any]:
-    """A view's standing, as it is shown."""
-    import msgspec
-
-    from gateway.projection_document import projection_document
-
-    return msgspec.structs.asdict(projection_document(name, seen))
 
 
 @app.command()
