@@ -34,6 +34,7 @@ from domain.events import (
     TenantCreated,
     TenantShredded,
 )
+from domain.facts import system_fact
 from domain.ports.event_log import Appended, AppendStatus, InstanceFenced, LogUnavailable, StoredEvent
 from domain.ports.provider import Provider, ProviderError, Text
 from domain.ports.tokenizer import Tokenizer
@@ -41,7 +42,6 @@ from domain.tenancy import Directory, Principal
 from gateway.decisions import check_appended, decision_event
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.dispatch.limits import DispatchLimits
-from gateway.facts import system_fact
 from gateway.instance import Lease, Reconciler, describe
 from gateway.maintenance.scheduler import Scheduler
 from gateway.maintenance.sealing import keep_sealed

@@ -18,7 +18,7 @@ from adapters.postgres.pool import Connection
 from adapters.postgres.statements import statement
 from adapters.postgres.tenant_keys import destroy, wipe_destroyed
 from domain.events import LogRestored
-from gateway.facts import system_fact
+from domain.facts import system_fact
 from gateway.house import NotReady
 from gateway.manage import Installation
 from gateway.shred_ledger import read_ledger

@@ -14,7 +14,7 @@ import msgspec
 
 from adapters.postgres.tenant_keys import all_wrapped, hold_writers, replace_wrapped, wipe_destroyed
 from domain.events import MasterKeyRotated
-from gateway.facts import system_fact
+from domain.facts import system_fact
 from gateway.house import NotReady
 from gateway.manage import Installation
 from gateway.shredding import open_owner

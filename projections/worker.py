@@ -34,6 +34,9 @@ RETRY_SECONDS = (0.1, 30.0)
 _QUOTED = re.compile(r'".*"|".*$', re.DOTALL)
 """From the first quotation mark to the last, or to the end: a value may hold some, and may be cut off."""
 
+_UNPRINTABLE = dict.fromkeys(range(32), " ")
+"""The log takes no U+0000 and no record separator."""
+
 Trouble = Callable[[EventData], None]
 """Told once a process of an event that a view cannot fold: that the view halted before it, or went on without it."""
 
@@ -277,11 +280,13 @@ def poison(error: Exception) -> bool:
     return isinstance(error, asyncpg.PostgresError) and str(error.sqlstate).startswith(_POISON)
 
 
-def reason(error: Exception) -> str:
-    """What went wrong, for operators. Of Postgres's errors the message without the values it quotes: its detail holds whole rows."""
+def reason(error: BaseException) -> str:
+    """What went wrong, for operators and as text of an event. Of Postgres's errors the message without the values it quotes: its detail
+    holds whole rows.
+    """
     text = str(error.args[0]) if error.args else ""
     if isinstance(error, asyncpg.PostgresError):
         text = f"{error.sqlstate}: " + text.partition(': "')[0]
         if str(error.sqlstate).startswith("22"):
             text = _QUOTED.sub("...", text)  # in data exceptions a quoted word is a value, elsewhere a name
-    return f"{type(error).__name__}: {text}"[:500]
+    return f"{type(error).__name__}: {text}".encode(errors="replace").decode().translate(_UNPRINTABLE)[:500]

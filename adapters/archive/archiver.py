@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from uuid import uuid4
 
 import asyncpg
 import msgspec
@@ -19,11 +18,10 @@ from adapters.postgres.batch import encode
 from adapters.postgres.event_log import READER_SETTINGS, stored_events
 from adapters.postgres.pool import Connection, connect
 from adapters.postgres.statements import statement as log_statement
-from domain.events import SYSTEM_TENANT, LogArchived, encode_data
-from domain.ports.event_log import LogDamaged, NewEvent
+from domain.events import LogArchived
+from domain.facts import system_fact
+from domain.ports.event_log import LogDamaged
 
-STREAM = "system"
-"""The stream of the installation's own events."""
 REFUSED = "EL005"
 TRIES = 5
 PAUSE_SECONDS = 2.0
@@ -205,7 +203,6 @@ class Archiver:
 
     async def _tell(self, segment: Segment) -> None:
         """Append `log.archived` in the same transaction, as an instance that lives no longer than it."""
-        key = uuid4().bytes
         data = LogArchived(
             first_position=segment.first_position,
             last_position=segment.last_position,
@@ -213,7 +210,7 @@ class Archiver:
             sha256=segment.sha256.hex(),
             at=time.time_ns() // 1000,
         )
-        event = NewEvent(key, key, SYSTEM_TENANT, STREAM, data.TYPE, encode_data(data), data.SCHEMA)
+        event = system_fact(data, segment.file, data.at)
         instance = await self._connection.fetchval("SELECT emberlog.register_instance('archive', '1 minute')")
         await self._connection.fetchrow(log_statement("append"), *encode(instance, [event]))
         await self._connection.fetchval("SELECT emberlog.fence_instance($1)", instance)

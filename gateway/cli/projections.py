@@ -322,7 +322,7 @@ async def _session(installation: Installation, name: str, *, bulk: bool = False)
 
 async def _record(installation: Installation, data: EventData, identity: str) -> None:
     """What was done, as an event of the log."""
-    from gateway.facts import system_fact
+    from domain.facts import system_fact
 
     async with installation.writer() as instance:
         await installation.log.append(instance, [system_fact(data, identity, _now())])

@@ -23,8 +23,6 @@ from projections.usage.query import GRAINS
 PARAMETERS = ("grain", "from", "to", "tenant", "after_position")
 MAX_BUCKETS = 1500
 """Buckets that one answer may span: a day of minutes, two months of hours, four years of days."""
-
-
 _OURS = ("provider_nano_usd", "provider_unpriced")
 _AT_ONCE = 100
 """Rows made ready between two turns of the loop."""

@@ -14,9 +14,10 @@ from adapters.postgres import maintenance
 from adapters.postgres.maintenance import TaskState
 from adapters.postgres.pool import Pool
 from domain.events import MaintenanceRan
+from domain.facts import system_fact
 from domain.ports.event_log import Appended, AppendStatus, NewEvent
-from gateway.facts import system_fact
-from gateway.maintenance.task import Task, reason
+from gateway.maintenance.task import Task
+from projections.worker import reason
 
 _log = structlog.get_logger("emberlog.maintenance")
 LEASE_SECONDS = 60.0
@@ -80,7 +81,8 @@ class Scheduler:
         holding = asyncio.create_task(self._hold(task, fence))
         try:
             await asyncio.wait((work, holding), return_when=asyncio.FIRST_COMPLETED)
-            ended, error = work.done(), work.exception() if work.done() and not work.cancelled() else None
+            ended = work.done() and not work.cancelled()
+            error = work.exception() if ended else None
         finally:
             work.cancel()
             holding.cancel()

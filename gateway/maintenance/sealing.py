@@ -8,7 +8,7 @@ import structlog
 
 from adapters.postgres.pool import Pool
 from adapters.postgres.seals import seal
-from gateway.maintenance.task import reason
+from projections.worker import reason
 
 _log = structlog.get_logger("emberlog.sealing")
 SEAL_SECONDS = 5.0

@@ -24,7 +24,6 @@ _ROWS_AT_ONCE = 100
 """Rows made ready between two turns of the loop."""
 _QUERY = statement("projections.usage", "query")
 _LIVE = "SELECT position, recorded_at FROM projections.cursors WHERE name = 'usage' AND state = 'live'"
-_LIVE = "SELECT position, recorded_at FROM projections.cursors WHERE name = 'usage' AND state = 'live'"
 
 
 class UsageReport(msgspec.Struct, frozen=True):

@@ -27,10 +27,11 @@ from adapters.postgres.pool import Connection, connect
 from domain.events import SYSTEM_TENANT, MaintenanceRan
 from domain.ports.event_log import Appended, NewEvent
 from gateway.maintenance.scheduler import Scheduler
-from gateway.maintenance.task import Task, reason
+from gateway.maintenance.task import Task
 from gateway.maintenance.tasks import gateway_tasks
 from gateway.places import Places
 from gateway.settings import Settings
+from projections.worker import reason
 from tests.support.archiving import age, fill
 from tests.support.databases import with_user
 from tests.support.projecting import Recorded, generated, requested, write_log
