@@ -219,7 +219,9 @@ class RequestService:
             self._idle.clear()
 
     def commit_requested(self, pending: Pending) -> None:
-        """Log the attempt. Raises `overloaded` when the appender's queue is full."""
+        """Log the attempt. Raises `overloaded` when the appender's queue is full, `unauthorized` where the tenant was shredded."""
+        if pending.tenant in self._shredded:
+            raise refusals.shredded()
         pending.state = State.COMMITTING
         event = outcomes.requested_event(pending, self.instance)
         self.vectors.announce(pending)

@@ -73,6 +73,29 @@ async def test_an_outcome_that_was_being_committed_stands(rig: Rig) -> None:
     assert isinstance(generated, EmbeddingGenerated)
 
 
+async def test_a_resend_that_waited_does_not_become_the_next_attempt(rig: Rig) -> None:
+    rig.provider.gate.clear()
+    first, _ = rig.send("one", deadline_ms=50)
+    await rig.provider.called.wait()
+    second, _ = rig.send("one", deadline_ms=10_000)
+    settle = rig.service._settle
+
+    def shred_while_settling(*arguments: object) -> None:
+        settle(*arguments)
+        if "acme" in rig.service._tenant_keys:
+            shred(rig)
+
+    rig.service._settle = shred_while_settling
+    await first.wait()
+    await second.wait()
+    assert first.refusal is not None
+    assert first.refusal.code == "deadline_exceeded"
+    assert second.refusal is not None
+    assert second.refusal.code == "unauthorized"
+    assert len(await rig.events("embedding.requested")) == 1
+    rig.provider.gate.set()
+
+
 async def test_it_is_asked_nothing_new_and_repeats_nothing(rig: Rig) -> None:
     assert (await rig.ask("one")).refusal is None
     shred(rig)
