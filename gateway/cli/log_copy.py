@@ -61,24 +61,31 @@ def export(
 
 @contextmanager
 def _target(file: str) -> Iterator[BinaryIO]:
-    """Where to write to. A file has its name only once it is whole."""
+    """Where to write to. A file has its name only once it is whole; a device or a pipe is written to as it is."""
     import os
 
     if file == "-":
         yield sys.stdout.buffer
         return
     path = Path(file)
-    part = path.with_name(path.name + ".part")
+    special = path.exists() and not path.is_file()
+    if not special:
+        path = path.resolve()  # what a link leads to is replaced, not the link
+    # Of this process alone: two exports to one file must not write into each other.
+    part = path if special else path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as out:
             yield out
             out.flush()
-            os.fsync(out.fileno())
-        part.replace(path)
+            if not special:
+                os.fsync(out.fileno())
+        if not special:
+            part.replace(path)
     except OSError as error:
         raise Failed(f"{file} cannot be written: {error.strerror or type(error).__name__}") from None
     finally:
-        part.unlink(missing_ok=True)
+        if not special:
+            part.unlink(missing_ok=True)
 
 
 def import_(

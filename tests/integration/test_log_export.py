@@ -7,6 +7,7 @@ import base64
 import hashlib
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -407,6 +408,39 @@ async def test_the_commands_export_and_import_through_files_and_pipes(
         outcome = await one.run("log", *words)
         assert outcome.code in (1, 2)
         assert message in outcome.error
+    assert list(tmp_path.glob("*.part")) == []
+
+
+async def test_a_pipe_a_device_and_a_link_are_written_to_and_never_replaced(
+    source: str, folder: Path, tmp_path: Path
+) -> None:
+    await make_source(source, folder)
+    cli = Cli(settings(source) | {"EMBERLOG_ARCHIVE_DIR": str(folder)})
+    file, link, pipe, device = (tmp_path / name for name in ("log.ndjson", "link", "pipe", "full"))
+    link.symlink_to(file)
+    assert (await cli.json("log", "export", str(link)))["events"] == OLD + 12
+    assert link.is_symlink()
+    os.mkfifo(pipe)
+    reading = asyncio.create_task(asyncio.to_thread(pipe.read_bytes))
+    assert (await cli.json("log", "export", str(pipe)))["events"] == OLD + 12
+    assert pipe.is_fifo()
+    assert await reading == file.read_bytes()
+    device.symlink_to("/dev/full")
+    refused = await cli.run("log", "export", str(device))
+    assert (refused.code, "cannot be written: No space left on device" in refused.error) == (1, True)
+    assert Path("/dev/full").is_char_device()
+    assert sorted(path.name for path in tmp_path.glob("*.part")) == []
+
+
+async def test_two_exports_to_one_file_at_once_leave_one_whole_export(
+    source: str, folder: Path, tmp_path: Path
+) -> None:
+    await make_source(source, folder)
+    cli = Cli(settings(source) | {"EMBERLOG_ARCHIVE_DIR": str(folder)})
+    file = tmp_path / "log.ndjson"
+    both = await asyncio.gather(*(cli.run("log", "export", str(file)) for _ in range(2)))
+    assert [outcome.code for outcome in both] == [0, 0]
+    assert file.read_bytes() == await exported(source, folder)
     assert list(tmp_path.glob("*.part")) == []
 
 
