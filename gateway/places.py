@@ -6,7 +6,7 @@ import msgspec
 
 
 class Places(msgspec.Struct, frozen=True):
-    """Connection strings. `owner_dsn` is for migrations and the archive only; `redis_url` None means there is none."""
+    """Connection strings. `owner_dsn` is for migrations, the archive, and what destroys or replaces keys; `redis_url` None means there is none."""
 
     app_dsn: str
     owner_dsn: str

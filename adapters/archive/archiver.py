@@ -20,7 +20,7 @@ from adapters.postgres.pool import Connection, connect
 from adapters.postgres.statements import statement as log_statement
 from domain.events import LogArchived
 from domain.facts import system_fact
-from domain.ports.event_log import LogDamaged
+from domain.ports.event_log import LogDamaged, StoredEvent
 
 REFUSED = "EL005"
 TRIES = 5
@@ -28,6 +28,7 @@ PAUSE_SECONDS = 2.0
 """Between two tries to let go of a partition that readers hold."""
 _LOCK = 4993438714461021456
 _SEALS_A_CALL = 100
+_PAGE = 1_000
 
 
 class ArchiveRefused(Exception):
@@ -157,7 +158,7 @@ class Archiver:
             after = partition.first_position - 1
             while after < partition.last_position:
                 count = min(MEMBER_EVENTS, partition.last_position - after)
-                events = stored_events(await self._connection.fetch(log_statement("read"), after, count))
+                events = await self._read(after, count)
                 if len(events) < count:
                     raise LogDamaged(
                         after + 1,
@@ -169,6 +170,17 @@ class Archiver:
             return await asyncio.to_thread(writer.finish)
         finally:
             await asyncio.to_thread(writer.discard)
+
+    async def _read(self, after: int, count: int) -> list[StoredEvent]:
+        """The next `count` events, or those that are there, in pages: between two of them the loop serves what else waits."""
+        events: list[StoredEvent] = []
+        while len(events) < count and (
+            rows := await self._connection.fetch(
+                log_statement("read"), after + len(events), min(_PAGE, count - len(events))
+            )
+        ):
+            events += stored_events(rows)
+        return events
 
     async def _let_go(self, partition: Partition, segment: Segment, on_step: OnStep) -> None:
         members = segment.members

@@ -13,6 +13,7 @@ import msgspec
 from adapters.archive.lines import encode_line
 from adapters.archive.statements import statement
 from adapters.postgres.event_log import PostgresEventLog
+from domain.ports.event_log import LogDamaged
 
 FORMAT = 1
 _PAGE = 5_000
@@ -75,6 +76,10 @@ async def export_log(
     write([_encode(key) + b"\n" for key in keys if with_keys or key.shredded_at is not None])
     while first + count <= last:
         events = await log.read(first + count - 1, min(_PAGE, last - first - count + 1))
+        if not events:
+            raise LogDamaged(
+                first + count, f"the log has no event at position {first + count}: see `emberlog log verify`"
+            )
         lines = [encode_line(event, shredded=event.tenant in shredded) for event in events]
         await asyncio.to_thread(write, lines)
         count += len(events)

@@ -9,8 +9,8 @@ from domain.seals import SealedRange
 
 REST_SECONDS = 60.0
 """Events that do not fill a seal wait at most this long for one."""
-_A_CALL = 100
-"""Seals of one transaction: a million events, a second or two."""
+_A_CALL = 10
+"""Seals of one transaction: a hundred thousand events, a fraction of a second, and on a slow disk still less than a statement may take."""
 
 
 async def seal(pool: Pool, *, rest_seconds: float = REST_SECONDS) -> int:

@@ -100,7 +100,7 @@ class Counted:
 
     def __init__(self, name: str = "chores", *, period: timedelta = HOUR) -> None:
         self.runs = 0
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.go = asyncio.Event()
         self.go.set()
         self.begun = asyncio.Event()
@@ -391,6 +391,21 @@ async def test_a_failed_run_is_an_event_with_its_error(one: Gatewayish, owner: C
     assert await scheduler.once(work.task)
     [(data, _, _)] = await one.ran()
     assert (data.task, data.result, data.error) == ("chores", {}, "ValueError: a b c")
+
+
+async def test_a_run_that_was_cancelled_from_within_is_asked_for_again_and_ends_no_scheduler(
+    one: Gatewayish, owner: Connection
+) -> None:
+    work = Counted()
+    work.error = asyncio.CancelledError()
+    scheduler = one.scheduler(work.task)
+    await due(owner, scheduler)
+    assert not await scheduler.once(work.task)
+    assert await one.ran() == []
+    work.error = None
+    await owner.execute("UPDATE emberlog.maintenance SET lease_until = '-infinity'")
+    assert await scheduler.once(work.task)
+    assert work.runs == 2
 
 
 async def test_an_error_of_postgres_is_told_without_the_values_it_quotes(one: Gatewayish) -> None:
