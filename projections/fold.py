@@ -10,19 +10,6 @@ from projections.source import STAGED, Connection, Read, stage
 from projections.statements import statement
 
 _CHECK = statement("projections.sql", "check")
-BULK_SETTINGS = {
-    "work_mem": "64MB",
-    "maintenance_work_mem": "64MB",
-    # Grouping by hash needs no sort of every event; a second process shares the reading and decoding.
-    "enable_sort": "off",
-    "enable_seqscan": "off",
-    "max_parallel_workers_per_gather": "1",
-    "parallel_setup_cost": "0",
-    "parallel_tuple_cost": "0",
-    "min_parallel_table_scan_size": "0",
-    "min_parallel_index_scan_size": "0",
-}
-"""Of a session that folds hundreds of thousands of events at once."""
 
 
 async def fold_range(

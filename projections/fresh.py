@@ -41,7 +41,7 @@ async def fold_fresh(
 ) -> tuple[str, datetime | None]:
     """The view as of position `upto`, in a temporary table of this connection: its name and the time of its newest event.
 
-    Positions in `skip` are left out. `connection` needs `BULK_SETTINGS` to be fast.
+    Positions in `skip` are left out. `connection` is fast if it was made for `bulk`.
     """
     table = f"pg_temp.{projection.name}_fresh"
     await connection.execute(f"DROP TABLE IF EXISTS {table}")

@@ -15,7 +15,7 @@ from projections import cursor
 from projections.compare import Difference, differences, digest
 from projections.connect import connect
 from projections.cursor import Standing
-from projections.fold import BULK_SETTINGS, fold_range
+from projections.fold import fold_range
 from projections.fresh import Progress
 from projections.generations import LEASE, Building, flip, take_building, take_retired
 from projections.pace import Pace
@@ -68,7 +68,7 @@ class Rebuild:
         and the next run goes on with it. Raises `Refused`, and what a fold raises.
         """
         started = time.monotonic()
-        connection = await connect(self._dsn, f"rebuild {self._projection.name}", BULK_SETTINGS)
+        connection = await connect(self._dsn, f"rebuild {self._projection.name}", bulk=True)
         try:
             self._must_not_be_halted(await cursor.look(connection, self._projection))
             building, resumed = await take_building(connection, self._projection, self._owner)
@@ -90,7 +90,7 @@ class Rebuild:
 
     async def roll_back(self) -> tuple[int, int]:
         """Read the generation before the last rebuild again, caught up; returns that generation and the one it replaces. Raises `Refused`."""
-        connection = await connect(self._dsn, f"rollback {self._projection.name}", BULK_SETTINGS)
+        connection = await connect(self._dsn, f"rollback {self._projection.name}", bulk=True)
         try:
             self._must_not_be_halted(await cursor.look(connection, self._projection))
             building = await take_retired(connection, self._projection, self._owner)

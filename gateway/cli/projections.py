@@ -311,9 +311,8 @@ def _chosen(name: str | None, every: bool) -> list[Projection]:
 @asynccontextmanager
 async def _session(installation: Installation, name: str, *, bulk: bool = False) -> AsyncIterator[Connection]:
     from projections.connect import connect
-    from projections.fold import BULK_SETTINGS
 
-    connection = await connect(installation.places.app_dsn, name, BULK_SETTINGS if bulk else None)
+    connection = await connect(installation.places.app_dsn, name, bulk=bulk)
     try:
         yield connection
     finally:

@@ -87,11 +87,10 @@ def usage(
     async def past(installation: Installation, place: int | datetime) -> UsageReport:
         from gateway.cli.past import fold_past
         from projections.connect import connect
-        from projections.fold import BULK_SETTINGS
         from projections.usage import USAGE
         from projections.usage.query import read_usage_as_of
 
-        connection = await connect(installation.places.app_dsn, "usage as of", BULK_SETTINGS)
+        connection = await connect(installation.places.app_dsn, "usage as of", bulk=True)
         try:
             with progress("folding usage", quiet=json) as advance:
                 seen = await fold_past(installation, connection, USAGE, place, advance)

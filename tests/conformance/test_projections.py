@@ -28,7 +28,6 @@ from projections import cursor, parking
 from projections.compare import digest
 from projections.connect import connect
 from projections.cursor import STALLED_SECONDS, Standing, State
-from projections.fold import BULK_SETTINGS
 from projections.fresh import fold_fresh
 from projections.projection import GapInLog, Ousted, Projection
 from projections.runner import ALL, Runner
@@ -84,7 +83,7 @@ async def app(app_dsn: str) -> AsyncIterator[Connection]:
 
 @pytest.fixture
 async def bulk(app_dsn: str) -> AsyncIterator[Connection]:
-    connection = await connect(app_dsn, "conformance in bulk", BULK_SETTINGS)
+    connection = await connect(app_dsn, "conformance in bulk", bulk=True)
     yield connection
     await connection.close()
 

@@ -18,7 +18,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from domain.events import EventData
 from projections import cursor, fresh, parking
 from projections.connect import connect
-from projections.fold import BULK_SETTINGS
 from projections.projection import Ousted, Projection, Refused
 from projections.rebuild import Rebuild
 from projections.runner import ALL
@@ -76,7 +75,7 @@ class ViewMachine(RuleBasedStateMachine):
 
     async def _open(self) -> None:
         self.owner: Connection = await asyncpg.connect(self.dsn)
-        self.app = await connect(self.app_dsn, "machine", BULK_SETTINGS)
+        self.app = await connect(self.app_dsn, "machine", bulk=True)
         await empty(self.owner, [self.projection])
         await heal(self.owner)
         await cursor.look(self.app, self.projection)

@@ -25,7 +25,6 @@ from domain.ports.event_log import NewEvent
 from projections import cursor, fresh, generations, parking
 from projections.compare import digest
 from projections.connect import connect
-from projections.fold import BULK_SETTINGS
 from projections.generations import take_building, take_retired
 from projections.projection import Projection, Refused
 from projections.rebuild import Rebuild
@@ -75,7 +74,7 @@ def app_dsn(migrated_dsn: str) -> str:
 
 @pytest.fixture
 async def app(app_dsn: str) -> AsyncIterator[Connection]:
-    connection = await connect(app_dsn, "rebuild tests", BULK_SETTINGS)
+    connection = await connect(app_dsn, "rebuild tests", bulk=True)
     yield connection
     await connection.close()
 
@@ -715,7 +714,7 @@ async def test_everything_holds_across_events_that_were_archived(
     await services.grant_app_role()
     app_dsn, folder = with_user(postgres_dsn, "emberlog_gateway"), tmp_path / "archive"
     log = await PostgresEventLog.connect(app_dsn, archive_dir=folder)
-    app = await connect(app_dsn, "archive tests", BULK_SETTINGS)
+    app = await connect(app_dsn, "archive tests", bulk=True)
     owner = await asyncpg.connect(postgres_dsn)
     try:
         instance = await log.register_instance("tests", 600)
