@@ -58,6 +58,7 @@ def execute(config: Path | None, work: Callable[[Settings], Awaitable[T]]) -> T:
     from gateway.shred_ledger import LedgerUnusable
     from gateway.telemetry.logs import configure_logs
     from projections.projection import GapInLog, ProjectionHalted, Refused
+    from projections.worker import reason
 
     async def supervised(settings: Settings) -> T:
         task = asyncio.current_task()
@@ -100,8 +101,7 @@ def execute(config: Path | None, work: Callable[[Settings], Awaitable[T]]) -> T:
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise typer.Exit(130) from None
     except asyncpg.PostgresError as error:
-        message = str(error.args[0]) if error.args else type(error).__name__
-        raise _exit(f"the database refused: {message}", 1) from None
+        raise _exit(f"the database refused: {reason(error)}", 1) from None
     except (OSError, asyncpg.InterfaceError, ValueError) as error:
         raise _exit(f"the database cannot be reached: {type(error).__name__}: {error}", 1) from None
 

@@ -27,15 +27,31 @@ class Past(msgspec.Struct, frozen=True):
 async def fold_past(
     installation: Installation, connection: Connection, projection: Projection, place: int | datetime, advance: Advance
 ) -> Past:
-    """Fold the view up to `place`. Raises `invalid_request` for a place before or ahead of the log."""
+    """Fold the view up to `place`.
+
+    Raises `invalid_request` for a place before or ahead of the log, or behind an event that cannot be folded.
+    """
+    import asyncpg
+
     from projections import cursor, fresh
+    from projections.worker import poison, reason
 
     position = await (_at(installation, place) if isinstance(place, datetime) else _within(installation, place))
     seen = await cursor.look(connection, projection)
     skip = await fresh.parked_positions(connection, projection, seen.generation)
-    table, time = await fresh.fold_fresh(
-        connection, projection, position, installation.log.read, skip=skip, progress=advance
-    )
+    try:
+        table, time = await fresh.fold_fresh(
+            connection, projection, position, installation.log.read, skip=skip, progress=advance
+        )
+    except asyncpg.PostgresError as error:
+        if not poison(error):
+            raise
+        at = "" if seen.failed_position is None else f" at position {seen.failed_position}"
+        raise GatewayError(
+            "invalid_request",
+            f"an event{at} cannot be folded ({reason(error)}): expected a place before it; see `emberlog projections list`, and "
+            f"`emberlog projections park {projection.name}` to go on without it",
+        ) from None
     return Past(table, position, time)
 
 

@@ -122,6 +122,8 @@ async def test_a_tenant_that_exists_is_not_made_again(cli: Cli) -> None:
         (["keys", "revoke", "em_0123456789abcdef_SECRETSECRET"], "expected the id of a key"),
         (["usage", "--grain", "week"], "'week' is not one of"),
         (["usage", "--from", "yesterday"], "'yesterday' is no time"),
+        (["usage", "--as-of", "0001-01-01T00:00:00+14:00"], "'0001-01-01T00:00:00+14:00' is no time"),
+        (["usage", "--to", "9999-12-31T23:59:59-01:00"], "'9999-12-31T23:59:59-01:00' is no time"),
         (["usage", "--from", "2026-02-01", "--to", "2026-01-01"], "--to must be later"),
         (["nonsense"], "No such command"),
     ],

@@ -288,6 +288,11 @@ async def test_an_event_that_cannot_be_folded_is_let_go_by_and_folded_once_it_ca
         error = refused(await cli.run("projections", *command))
         assert "'usage' is halted before the event at position 21" in error
         assert "`emberlog projections park usage`" in error
+    for command in (["usage"], ["projections", "show", "usage"]):
+        error = refused(await cli.run(*command, "--as-of", "21"))
+        assert "an event at position 21 cannot be folded (NumericValueOutOfRangeError: 22003" in error
+        assert str(2**80) not in error
+        assert (await cli.run(*command, "--as-of", "20")).code == 0
 
     before = await head(owner)
     assert await cli.json("projections", "park", "usage") == {"projection": "usage", "position": 21}
