@@ -30,7 +30,9 @@ _FACT: dict[str, Any] = {
     "dimensions": 1536,
     "attempt": 1,
 }
-_random = random.Random(7)  # cheaper than the system's randomness, so that the client's figure is the log's
+_random = (
+    random.Random()
+)  # cheaper than the system's randomness, so that the client's figure is the log's; other keys in each process
 _ASKED = [
     msgspec.json.encode(_FACT | {"request_id": uuid4().hex, "at": n, "instance": str(uuid4()), "fingerprint": "f" * 22, "reserved_tokens": 40})
     for n in range(1024)

@@ -15,6 +15,7 @@ from adapters.postgres.event_log import PostgresEventLog
 from domain.ports.event_log import Appended
 from gateway.bench.database import BenchDatabase, bench_database
 from gateway.bench.facts import fact
+from gateway.bench.run import BenchFailed
 
 BATCHES = (16, 64, 256, 512)
 OFFERED = 5_000
@@ -62,9 +63,22 @@ async def run(rows: int, say: Say) -> dict[str, Any]:
         }
 
 
+@asynccontextmanager
+async def appending(dsn: str, count: int) -> AsyncIterator[None]:
+    """Raise `BenchFailed` unless the log has `count` more events at the end: one refused, or a duplicate, costs less than one appended."""
+    log = await PostgresEventLog.connect(dsn, pool_size=1, readers=1)
+    try:
+        before = await log.head()
+        yield
+        if (appended := await log.head() - before) != count:
+            raise BenchFailed(f"of {count:,} events {appended:,} were appended: what was measured is something else")
+    finally:
+        await log.close()
+
+
 async def saturate(database: BenchDatabase, count: int, max_batch: int) -> dict[str, Any]:
     """Append `count` events with the queue never empty."""
-    async with appender(database.dsn, max_batch) as log:
+    async with appending(database.dsn, count + 1), appender(database.dsn, max_batch) as log:
         times: list[float] = []
         room = asyncio.Semaphore(4 * max_batch)
 
@@ -102,9 +116,9 @@ async def saturate(database: BenchDatabase, count: int, max_batch: int) -> dict[
 
 async def offer(dsn: str, rate: int, seconds: float) -> dict[str, Any]:
     """Append at a given rate, an event at a time, whether or not the log keeps up; each event's latency from its due time."""
-    async with appender(dsn) as log:
+    count = int(rate * seconds)
+    async with appending(dsn, count + 1), appender(dsn) as log:
         latencies: list[float] = []
-        count = int(rate * seconds)
         events = [fact(n) for n in range(count)]
         clock = time.perf_counter
         await log.append(fact(0))  # connects and plans
@@ -142,11 +156,13 @@ async def several(database: BenchDatabase, processes: int, count: int) -> dict[s
     for worker in workers:
         assert worker.stdout is not None
         await worker.stdout.readline()  # ready
-    began, cpu = time.perf_counter(), database.cpu()
-    await asyncio.gather(*(worker.communicate(b"go\n") for worker in workers))
     events = processes * count
+    async with appending(database.dsn, events):
+        began, cpu = time.perf_counter(), database.cpu()
+        await asyncio.gather(*(worker.communicate(b"go\n") for worker in workers))
+        took = time.perf_counter() - began
     return {
-        "events_per_s": events / (time.perf_counter() - began),
+        "events_per_s": events / took,
         "server_cpu_us": (database.cpu() - cpu) / events * 1e6,
     }
 

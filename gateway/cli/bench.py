@@ -77,13 +77,14 @@ def _measure(
     from rich.console import Console
 
     from adapters.embedded import EmbeddedError
+    from gateway.bench.run import BenchFailed
 
     console = Console(stderr=True)
     try:
         with console.status("preparing") as status, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             say = status.update if console.is_terminal else console.print
             found: dict[str, Any] = runner.run(_awaited(work(lambda line: say(line))))
-    except EmbeddedError as error:
+    except (BenchFailed, EmbeddedError) as error:
         raise fail(str(error)) from None
     if json:
         sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
