@@ -6,7 +6,7 @@
 -- is there and stays as it is. Two sealers are kept apart by a lock of their own; the one who comes second does nothing.
 CREATE FUNCTION emberlog.seal(p_rest_after interval DEFAULT '60 s', p_limit integer DEFAULT 100) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog
+SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 AS $$

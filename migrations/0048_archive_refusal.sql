@@ -3,7 +3,7 @@
 -- Whether one does the archiver asks as the application, which owns the views: reading one as the owner would run whatever is in it.
 CREATE FUNCTION emberlog.archive_refusal(p_first bigint, p_last bigint) RETURNS text
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog
+SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_head record;

@@ -7,7 +7,7 @@ CREATE FUNCTION emberlog.archive_partition(
     p_member_positions bigint[], p_member_offsets bigint[], p_member_hashes bytea[]
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog
+SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '500ms'
 AS $$
 DECLARE

@@ -17,7 +17,7 @@ CREATE TABLE emberlog.maintenance (
 -- lock is taking or ending it. A task never seen before is due one period from now: what needs doing at a start is done by the start.
 CREATE FUNCTION emberlog.claim_maintenance(p_task text, p_owner uuid, p_period interval, p_lease interval) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog
+SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '5s'
 AS $$
 DECLARE

@@ -1,7 +1,7 @@
 -- Extends the lease on a task's run; false when the run is over or another has begun.
 CREATE FUNCTION emberlog.renew_maintenance(p_task text, p_fence bigint, p_lease interval) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog
+SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '5s'
 AS $$
 BEGIN

@@ -2,7 +2,7 @@
 -- each failure in a row, up to the period. False, and nothing changes, when the run is over or another has begun.
 CREATE FUNCTION emberlog.finish_maintenance(p_task text, p_fence bigint, p_period interval, p_error text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog
+SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '5s'
 AS $$
 BEGIN

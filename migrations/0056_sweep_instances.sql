@@ -3,7 +3,7 @@
 -- into it with the rights of the schema's owner.
 CREATE FUNCTION emberlog.sweep_instances(p_ids uuid[]) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog
+SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '5s'
 AS $$
 DECLARE

@@ -119,6 +119,8 @@ SCENARIOS: dict[str, dict[str, Shown]] = {
             (APPEND_ONLY, "test_the_application_cannot_go_around_the_functions"),
             (APPEND_ONLY, "test_the_application_cannot_grant_itself_a_right"),
             (APPEND_ONLY, "test_nothing_that_runs_with_the_owners_rights_reads_the_applications_views"),
+            (APPEND_ONLY, "test_a_type_in_a_temporary_schema_does_not_get_the_owners_rights"),
+            (APPEND_ONLY, "test_with_the_temporary_schema_in_its_usual_place_it_would_get_them"),
             (APPEND_ONLY, "test_the_owner_has_the_rights_that_the_application_lacks"),
             (APPEND_ONLY, "test_a_trigger_refuses_every_change_of_an_event_to_the_owner"),
             (APPEND_ONLY, "test_without_its_trigger_the_owner_could_change_an_event"),

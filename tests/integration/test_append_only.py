@@ -296,6 +296,78 @@ async def test_no_function_of_the_schema_names_a_view_of_the_application(owner: 
         await owner.fetch("TABLE projections.requests")
 
 
+DEFINER_CALLS = {
+    "append": "SELECT emberlog.append('{instance}', '{key}', '{key}', 'acme', 's', 't', '{{}}')",
+    "claim_maintenance": "SELECT emberlog.claim_maintenance('chores', gen_random_uuid(), '1 h', '1 s')",
+    "drop_old_dedupe_keys": "SELECT emberlog.drop_old_dedupe_keys()",
+    "ensure_partitions": "SELECT emberlog.ensure_partitions(p_reach => 90000000)",
+    "fence_expired": "SELECT emberlog.fence_expired()",
+    "fence_instance": "SELECT emberlog.fence_instance('{instance}')",
+    "finish_maintenance": "SELECT emberlog.finish_maintenance('chores', 1, '1 h', 'no')",
+    "head": "SELECT emberlog.head()",
+    "register_instance": "SELECT emberlog.register_instance('x', '1 h')",
+    "renew_instance": "SELECT emberlog.renew_instance('{instance}', '1 h')",
+    "renew_maintenance": "SELECT emberlog.renew_maintenance('chores', 1, '1 h')",
+    "seal": "SELECT emberlog.seal('0 s')",
+    "sweep_instances": "SELECT emberlog.sweep_instances('{{}}')",
+}
+TYPES = (
+    "uuid",
+    "bytea",
+    "text",
+    "timestamptz",
+    "timestamp",
+    "jsonb",
+    "regclass",
+    "int8",
+    "int4",
+    "int2",
+    "interval",
+    "bool",
+    "date",
+)
+
+
+async def _call_among_trapped_types(application: Connection, instance: UUID, name: str) -> None:
+    """Call the function in a session whose temporary schema has a domain for each type, which tells by an error who checks it."""
+    domains = "; ".join(f"CREATE DOMAIN pg_temp.{kind} AS pg_catalog.{kind} CHECK (pg_temp.trap())" for kind in TYPES)
+    await application.execute(
+        "CREATE FUNCTION pg_temp.trap() RETURNS pg_catalog.bool LANGUAGE plpgsql AS "
+        f"$$ BEGIN RAISE EXCEPTION 'checked as %', current_user; END $$; {domains}"
+    )
+    await application.execute(DEFINER_CALLS[name].format(instance=instance, key="\\x" + "11" * 16))
+
+
+@pytest.mark.parametrize("name", DEFINER_CALLS)
+async def test_a_type_in_a_temporary_schema_does_not_get_the_owners_rights(
+    log: PostgresEventLog, instance: UUID, application: Connection, name: str
+) -> None:
+    await log.append(instance, [new_event()])
+    await _call_among_trapped_types(application, instance, name)
+
+
+@pytest.mark.parametrize("name", ["append", "drop_old_dedupe_keys", "ensure_partitions", "seal"])
+async def test_with_the_temporary_schema_in_its_usual_place_it_would_get_them(
+    log: PostgresEventLog, instance: UUID, application: Connection, owner: Connection, name: str
+) -> None:
+    """Negative control, and why the search path names that schema."""
+    await log.append(instance, [new_event()])
+    await owner.execute(f"ALTER FUNCTION emberlog.{name} SET search_path = pg_catalog")
+    with pytest.raises(asyncpg.RaiseError, match=f"checked as {await owner.fetchval('SELECT current_user')}"):
+        await _call_among_trapped_types(application, instance, name)
+
+
+async def test_every_function_with_the_owners_rights_is_among_those_attacked_and_looks_into_the_temporary_schema_last(
+    owner: Connection,
+) -> None:
+    functions = await owner.fetch(
+        "SELECT proname, proconfig, prosecdef FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang "
+        "WHERE pronamespace = 'emberlog'::regnamespace AND (prosecdef OR lanname = 'plpgsql')"
+    )
+    assert {row["proname"] for row in functions if row["prosecdef"]} == set(DEFINER_CALLS)
+    assert [row["proname"] for row in functions if "search_path=pg_catalog, pg_temp" not in row["proconfig"]] == []
+
+
 # -- what is stored -----------------------------------------------------------------------------------------------------
 
 
