@@ -1,4 +1,4 @@
-"""Which test shows what of the event log: each scenario that it has to survive, and the tests that put it through. A test of that name
+"""Which test shows what of the event log and its views: each scenario that they have to survive, and the tests that put it through. A test of that name
 must be there, and what is Postgres's own must run on the oldest supported Postgres too.
 """
 
@@ -24,6 +24,11 @@ COMMANDS = "tests/integration/test_cli_commands.py"
 CRASH = "tests/acceptance/test_crash.py"
 GATEWAY = "tests/acceptance/test_log_faults.py"
 PAUSE = "tests/acceptance/test_pause.py"
+SHRED = "tests/integration/test_shred.py"
+VIEWS = "tests/conformance/test_projections.py"
+MACHINE = "tests/conformance/test_projections_machine.py"
+PARKING = "tests/integration/test_parking.py"
+REBUILD = "tests/integration/test_rebuild.py"
 
 Shown = list[tuple[str, str]]
 
@@ -134,6 +139,67 @@ SCENARIOS: dict[str, dict[str, Shown]] = {
             (VERIFY, "test_the_first_event_at_fault_is_named"),
             (VERIFY, "test_without_the_content_hash_a_changed_event_would_go_unseen"),
         ],
+        "a shredded tenant": [
+            (SHRED, "test_the_log_keeps_its_hashes_and_its_chain"),
+            (SHRED, "test_a_dictionary_finds_no_text_without_the_key_and_after_the_shred_nobody_has_the_key"),
+        ],
+    },
+    "projections": {
+        "a crash between the view and its cursor": [
+            (VIEWS, "test_a_crash_between_view_and_cursor_leaves_neither"),
+            (VIEWS, "test_crashes_at_any_point_of_a_batch_count_nothing_twice"),
+            (VIEWS, "test_with_the_cursor_in_a_transaction_of_its_own_a_crash_counts_twice"),
+        ],
+        "two owners": [(VIEWS, "test_two_runners_at_once_fold_each_event_once")],
+        "an owner that returns late": [
+            (VIEWS, "test_an_owner_that_returns_late_changes_nothing"),
+            (VIEWS, "test_a_process_stopped_by_a_signal_is_replaced_and_harms_nothing_when_it_goes_on"),
+        ],
+        "halted and parked, mended, like a clean rebuild": [
+            (PARKING, "test_one_view_halts_and_the_other_goes_on_without_the_event_and_both_say_so_once"),
+            (VIEWS, "test_a_view_that_went_on_without_events_equals_a_clean_fold_once_they_are_folded"),
+        ],
+        "batches of any size, replay byte for byte": [
+            (VIEWS, "test_batches_of_any_size_and_in_bulk_give_the_view_of_the_plain_fold"),
+            (VIEWS, "test_replaying_the_log_gives_the_view_byte_for_byte"),
+            (VIEWS, "test_one_event_less_or_one_number_off_is_another_digest"),
+        ],
+        "an independent plain fold": [
+            (VIEWS, "test_every_projection_has_a_plain_fold_to_be_held_against"),
+            (MACHINE, "test_whatever_happens_a_view_is_the_plain_fold_of_what_it_has_folded"),
+            (MACHINE, "test_a_fold_that_counts_an_event_twice_is_found"),
+        ],
+        "stalled told from lagging": [
+            (VIEWS, "test_stalled_is_told_from_lagging_and_both_from_halted"),
+            (VIEWS, "test_the_database_tells_stalled_from_lagging_and_both_from_halted"),
+        ],
+    },
+    "rebuild": {
+        "under load, cut over at once": [
+            (REBUILD, "test_under_load_a_rebuild_takes_the_views_place_and_no_reader_notices"),
+            (REBUILD, "test_a_reader_would_notice_a_view_that_is_swapped_half_way"),
+        ],
+        "a planted difference": [
+            (REBUILD, "test_a_planted_difference_is_named_and_keeps_the_new_generation_from_taking_over"),
+            (REBUILD, "test_a_comparison_that_leaves_a_column_out_misses_what_was_planted_in_it"),
+        ],
+        "killed and gone on with": [
+            (REBUILD, "test_a_rebuild_that_was_killed_is_gone_on_with_from_where_it_stood"),
+            (REBUILD, "test_a_rebuild_that_dies_as_it_takes_the_views_place_has_changed_nothing"),
+        ],
+        "two at once": [
+            (REBUILD, "test_of_two_rebuilds_at_once_the_second_is_refused_and_the_first_ends_well"),
+            (REBUILD, "test_of_rebuilds_begun_at_the_same_moment_one_goes_on"),
+        ],
+        "rolled back": [
+            (REBUILD, "test_a_rollback_reads_the_generation_before_caught_up_and_another_goes_forward_again"),
+        ],
+        "as of the past": [
+            (REBUILD, "test_the_view_as_of_a_position_has_the_digest_that_the_live_view_had_there"),
+            (REBUILD, "test_a_time_is_the_position_of_the_last_event_up_to_it"),
+        ],
+        "across an archived segment": [(REBUILD, "test_everything_holds_across_events_that_were_archived")],
+        "a halted view": [(REBUILD, "test_a_halted_view_is_not_rebuilt_until_it_goes_on")],
     },
     "faults": {
         "the line cut": [
@@ -176,7 +242,7 @@ ALL = [
     for scenario, tests in scenarios.items()
     for shown in tests
 ]
-ON_OLDEST = {ORDER, APPEND_ONLY, APPENDER, FAULTS, DISK, LOG, CLOCK, EVOLUTION}
+ON_OLDEST = {ORDER, APPEND_ONLY, APPENDER, FAULTS, DISK, LOG, CLOCK, EVOLUTION, VIEWS, MACHINE}
 """What is Postgres's own; the others go through a whole gateway, or do not depend on the server's version."""
 
 
