@@ -84,7 +84,8 @@ class Archiver:
     async def open(cls, owner_dsn: str, app_dsn: str, folder: Path) -> Archiver:
         """Connect as the owner. `app_dsn` is the application's login, which is asked what its views say.
 
-        Raises what connecting raises, `ArchiveRefused` while another archives this log, and to whoever is not the owner.
+        Raises what connecting raises, `ArchiveRefused` while another archives this log, where its segments lie in another folder, and to
+        whoever is not the owner.
         """
         # A slow disk must not cost a long run its transaction.
         settings = READER_SETTINGS | {"idle_in_transaction_session_timeout": "0"}
@@ -98,6 +99,12 @@ class Archiver:
             await connection.execute(log_statement("durable"))
             if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
                 raise ArchiveRefused("another process archives this log: wait for it to end")
+            newest = await connection.fetchval(statement("newest_segment"))
+            if newest is not None and not await asyncio.to_thread((folder / newest).is_file):
+                raise ArchiveRefused(
+                    f"the newest segment of this log, {newest}, is not in {folder}, and all of them must lie in one folder to be read: set "
+                    "EMBERLOG_ARCHIVE_DIR to the folder that holds them, or bring them here"
+                )
         except BaseException:
             await archiver.close()
             raise

@@ -389,6 +389,27 @@ async def test_two_at_once_are_refused(log: PostgresEventLog, owner_dsn: str, fo
 # -- what may be archived ------------------------------------------------------------------------------------------------
 
 
+async def test_segments_are_not_spread_over_two_folders(
+    log: PostgresEventLog, instance: UUID, owner_dsn: str, folder: Path, tmp_path: Path
+) -> None:
+    await fill(log, instance, COUNT)
+    await age(owner_dsn, OLD)
+    archiver = await Archiver.open(owner_dsn, with_user(owner_dsn, "emberlog_gateway"), folder)
+    try:
+        for partition in (await archiver.candidates(datetime.now(UTC) - timedelta(days=4)))[:3]:
+            await archiver.archive(partition)
+    finally:
+        await archiver.close()
+    other = tmp_path / "other"
+    with pytest.raises(
+        ArchiveRefused, match=r"events-000000000021-.* is not in .*other, and all of them must lie in one"
+    ):
+        await archive_all(owner_dsn, other)
+    assert not other.exists()
+    folder.rename(other)  # with what it holds it is as good a folder as any
+    assert len(await archive_all(owner_dsn, other)) == 7
+
+
 async def test_the_gateways_role_may_not_archive(
     log: PostgresEventLog, instance: UUID, owner_dsn: str, folder: Path
 ) -> None:
