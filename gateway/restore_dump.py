@@ -23,7 +23,10 @@ async def restore_dump(settings: Settings, dump: Path) -> None:
         owner = await connect(places.owner_dsn, "restore", role=False)
         try:
             if await owner.fetchval("SELECT to_regnamespace('emberlog') IS NOT NULL"):
-                raise NotReady(f"{settings.data_dir} has a log already: set EMBERLOG_DATA_DIR to a new folder")
+                raise NotReady(
+                    f"{settings.data_dir} has a log already: if an earlier run read this dump, run it again without --dump; else set "
+                    "EMBERLOG_DATA_DIR to a new folder"
+                )
             # A dump of a database holds no roles.
             if not await owner.fetchval("SELECT to_regrole($1) IS NOT NULL", APPLICATION_ROLE):
                 await owner.execute(f"CREATE ROLE {APPLICATION_ROLE} NOLOGIN")
