@@ -10,7 +10,11 @@ from domain.ports.event_log import NewEvent
 
 
 def system_fact(data: EventData, identity: str, at: int) -> NewEvent:
-    """The event of a fact that happened `at` (microseconds since the epoch): however often it is sent, one `identity` is logged once."""
+    """The event of a fact: however often it is sent within the dedupe window, and by whomever, one `identity` is logged once.
+
+    Its id is derived from both arguments: `at` is when it happened (microseconds since the epoch) or, where several processes find the
+    same fact at different times, any number that they agree on.
+    """
     key = blake2b(f"{data.TYPE}\0{identity}".encode(), digest_size=16, person=b"system fact").digest()
     return NewEvent(
         key=key,
