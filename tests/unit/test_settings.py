@@ -142,5 +142,5 @@ def test_archiving_by_age_needs_a_folder_and_an_age_beyond_the_dedupe_window(mon
     monkeypatch.setenv("EMBERLOG_ARCHIVE_AFTER_DAYS", "3")
     assert load_settings().archive_after_days == 3
     monkeypatch.setenv("EMBERLOG_DATABASE_URL", "postgresql://db/x")
-    with pytest.raises(InvalidSettings, match="archive_after_days: .*archive_dir"):
+    with pytest.raises(InvalidSettings, match=r"archive_after_days: .*archive_dir"):
         load_settings()
