@@ -25,7 +25,7 @@ demo: setup ## eight agents embed the standard library's docstrings; the gateway
 serve: setup ## run the gateway with embedded Postgres, Valkey and the local model
 	$(BIN)/emberlog serve
 
-ON_16 := tests/conformance tests/integration/test_append_only.py tests/integration/test_appender.py tests/integration/test_log_order.py tests/integration/test_log_faults.py tests/integration/test_disk_full.py tests/integration/test_archive.py tests/integration/test_log_export.py tests/integration/test_migrations.py tests/integration/test_projections_views.py
+ON_16 := tests/conformance tests/integration/test_append_only.py tests/integration/test_appender.py tests/integration/test_log_order.py tests/integration/test_log_faults.py tests/integration/test_disk_full.py tests/integration/test_archive.py tests/integration/test_log_export.py tests/integration/test_migrations.py tests/integration/test_projections_views.py tests/integration/test_rebuild.py tests/integration/test_parking.py
 
 test: setup ## run every test; what is Postgres's own on the oldest supported one too
 	EMBERLOG_TEST_POSTGRES=16 $(BIN)/python -m pytest -q $(ON_16)

@@ -35,7 +35,7 @@ from domain.events import (
     TenantShredded,
 )
 from domain.facts import system_fact
-from domain.ports.event_log import Appended, AppendStatus, InstanceFenced, LogUnavailable, StoredEvent
+from domain.ports.event_log import Appended, AppendStatus, InstanceFenced, LogUnavailable, NewEvent, StoredEvent
 from domain.ports.provider import Provider, ProviderError, Text
 from domain.ports.tokenizer import Tokenizer
 from domain.tenancy import Directory, Principal
@@ -302,8 +302,16 @@ class Gateway:
         """A view cannot fold an event: that is an event itself, logged once whichever process finds it."""
         if isinstance(trouble, ProjectionHalted | ProjectionParked):
             identity = f"{trouble.projection}/{trouble.generation}/{trouble.failed_position}"
-            with suppress(QueueFull):
-                self._appender.submit(system_fact(trouble, identity, trouble.failed_position), lambda _: None)
+            self._start(self._append_surely(system_fact(trouble, identity, time.time_ns() // 1000)))
+
+    async def _append_surely(self, event: NewEvent) -> None:
+        """Append what nobody waits for and nobody says again: until the log has it, or this gateway ends."""
+        while True:
+            try:
+                await self._appender.append(event)
+                return
+            except (QueueFull, InstanceFenced, AppenderClosed):
+                await asyncio.sleep(1)
 
     async def _abandon_open(self) -> int:
         """Write the outcome of what fenced instances left open; returns how many this process wrote."""

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
+from adapters.archive.segment import FILE_MODE, FOLDER_MODE
 from adapters.embedded.files import sync_folder
 
 LEDGER_NAME = "shredded.ndjson"
@@ -48,8 +49,8 @@ def read_ledger(path: Path) -> dict[str, Shred]:
 def note_shred(path: Path, tenant: str) -> Shred:
     """The tenant's line; one is written, and is on disk on return, unless there is one. Raises `LedgerUnusable`."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
         with os.fdopen(handle, "r+b") as file:
             fcntl.flock(handle, fcntl.LOCK_EX)
             content = file.read()

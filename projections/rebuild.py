@@ -158,7 +158,12 @@ class Rebuild:
             "SELECT discarded_at FROM projections.parked WHERE name = $1 AND generation = $2 AND position = $3",
             self._projection.name, live.generation, position,
         )  # fmt: skip
-        if isinstance(error, GapInLog) or (before is None and (self._projection.halts or not poison(error))):
+        if isinstance(error, GapInLog):
+            raise Refused(
+                f"the log cannot be read at position {position} ({reason(error)}). The live view is unchanged: `emberlog log verify` says what "
+                "is missing; put it back, then run this again"
+            ) from error
+        if before is None and (self._projection.halts or not poison(error)):
             raise Refused(
                 f"the event at position {position} cannot be folded ({reason(error)}). The live view is unchanged: run a release that "
                 "can fold it, then run this again"

@@ -16,6 +16,8 @@ from domain.ports.event_log import LogDamaged, StoredEvent
 
 MEMBER_EVENTS = 10_000
 _LEVEL = 6
+FOLDER_MODE, FILE_MODE = 0o750, 0o640
+"""What lies in the archive folder names tenants and agents: no business of other users of the machine. A group may share it."""
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -61,7 +63,7 @@ class SegmentWriter:
         _make(folder)
         self._folder = folder
         self._path = folder / scratch
-        self._file = self._path.open("wb")
+        self._file = os.fdopen(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE), "wb")
         self._digest = sha256()
         self._offset = 0
         self._members: list[Member] = []
@@ -110,7 +112,7 @@ class SegmentWriter:
 def _make(folder: Path) -> None:
     """Make a folder that is still there after a power cut."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
     for path in missing:
         _sync(path.parent)
 

@@ -81,6 +81,8 @@ class EventScan:
         found = stored_events(await self._fetch(_SCAN_SQL, after, upto, *filters, limit))
         # Events leave the table from below: while the first position is there, so was the whole range when it was looked at.
         if await self._fetch("SELECT FROM emberlog.events WHERE position = $1::bigint + 1", after):
+            if wanted == EventFilter():
+                _check_dense(after, found)
             return ScannedEvents(found, found[-1].position if len(found) == limit else upto)
         read = await self._log.read(after, min(_READ, upto - after))
         passing = [event for event in read if wanted.passes(event)][:limit]
@@ -95,3 +97,9 @@ class EventScan:
             return await self._pool.fetch(sql, *arguments)
         except UNREACHABLE as error:
             raise LogUnavailable(f"the event log is out of reach: {type(error).__name__}") from error
+
+
+def _check_dense(after: int, events: list[StoredEvent]) -> None:
+    for expected, event in enumerate(events, after + 1):
+        if event.position != expected:
+            raise LogDamaged(expected, f"the log has no event at position {expected}, though there are later ones")

@@ -322,9 +322,12 @@ async def _session(installation: Installation, name: str, *, bulk: bool = False)
 async def _record(installation: Installation, data: EventData, identity: str) -> None:
     """What was done, as an event of the log."""
     from domain.facts import system_fact
+    from gateway.decisions import check_appended
 
+    event = system_fact(data, identity, _now())
     async with installation.writer() as instance:
-        await installation.log.append(instance, [system_fact(data, identity, _now())])
+        [appended] = await installation.log.append(instance, [event])
+    check_appended(appended, event.stream)
 
 
 def _now() -> int:

@@ -296,6 +296,17 @@ async def test_a_full_disk_leaves_everything_as_it_was(
     assert len(await archive_all(owner_dsn, folder)) == 10
 
 
+async def test_other_users_of_the_machine_read_no_segment(
+    log: PostgresEventLog, instance: UUID, owner_dsn: str, folder: Path
+) -> None:
+    await filled(log, instance, owner_dsn)
+    archiver = await Archiver.open(owner_dsn, with_user(owner_dsn, "emberlog_gateway"), folder)
+    [oldest, *_] = await archiver.candidates(datetime.now(UTC))
+    await archiver.archive(oldest)
+    await archiver.close()
+    assert {path.stat().st_mode & 0o007 for path in (folder, *folder.iterdir())} == {0}
+
+
 async def test_what_the_disk_gives_back_is_what_is_believed(
     log: PostgresEventLog, instance: UUID, owner_dsn: str, owner: Connection, folder: Path
 ) -> None:
@@ -305,7 +316,9 @@ async def test_what_the_disk_gives_back_is_what_is_believed(
     async def spoil(partition: Partition, step: Step, position: int) -> None:
         if step is Step.NAMED:
             [path] = folder.iterdir()
-            path.write_bytes(path.read_bytes()[:-9] + b"\0" + path.read_bytes()[-8:])
+            whole = bytearray(path.read_bytes())
+            whole[-9] ^= 1
+            path.write_bytes(whole)
 
     [oldest, *_] = await archiver.candidates(datetime.now(UTC))
     with pytest.raises(LogDamaged, match="does not hold what was written"):

@@ -240,7 +240,7 @@ def test_the_ledger_is_private_and_only_grows(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "shredded.ndjson"
     first = note_shred(path, "acme")
     content = path.read_bytes()
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
     second = note_shred(path, "globex")
     assert path.read_bytes().startswith(content)
     assert note_shred(path, "acme") == first
