@@ -152,8 +152,16 @@ class PostgresService(Service):
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
             await process.wait()
-            shutil.rmtree(fresh, ignore_errors=True)
+            await self._remove(fresh)
             raise
+
+    async def _remove(self, folder: Path) -> None:
+        """Remove the folder of an initdb that was ended. What it had started may write on for a moment after it."""
+        for _ in range(50):
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                return
+            await asyncio.sleep(0.1)
 
     def _fresh_folder(self) -> Path:
         parent = self._layout.cluster.parent

@@ -206,7 +206,7 @@ async def test_readiness_speaks_of_log_migrations_and_projections(shared: Runnin
     assert (checks["log"], checks["migrations"]) == ("ok", "current")
     assert {"usage", "requests"} <= set(checks["projections"])
     for lag in checks["projections"].values():
-        assert set(lag) == {"events", "seconds"}
+        assert set(lag) == {"state", "events", "seconds"}
 
 
 async def test_the_commands_print_the_shapes_that_scripts_rely_on(shared: Running, provider: Simulator) -> None:

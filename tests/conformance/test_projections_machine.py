@@ -267,10 +267,14 @@ class ViewMachine(RuleBasedStateMachine):
         assert self.do(rows_of(self.app, self.projection)) == self._plain(self.live)
 
 
-def _run(projection: Projection, dsn: str, phases: Sequence[Phase] = tuple(Phase)) -> None:
+def _run(projection: Projection, dsn: str, phases: Sequence[Phase] = tuple(Phase), examples: int = 25) -> None:
     machine = type(f"Machine_{projection.name}", (ViewMachine,), {"projection": tasting(projection), "dsn": dsn})
     chosen = settings(
-        max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck), phases=phases
+        max_examples=examples,
+        stateful_step_count=25,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=phases,
     )
     run_state_machine_as_test(machine, settings=chosen)
 
@@ -304,4 +308,4 @@ def test_a_fold_that_counts_an_event_twice_is_found(poisonable_dsn: str, monkeyp
 
     monkeypatch.setattr(cursor, "hold", forgetful)
     with pytest.raises(AssertionError):
-        _run(ALL[0], poisonable_dsn, [Phase.generate])
+        _run(ALL[0], poisonable_dsn, [Phase.generate], examples=500)  # it ends with the first that shows it

@@ -37,7 +37,7 @@ async def test_with_a_gateway_running_its_database_is_used_and_nothing_is_starte
             usage = await cli.json("usage", "--grain", "hour")
             assert usage["complete_to"]["position"] == head
             assert len(usage["usage"]) == len([row for row in plain_usage(history) if row[0] == 3600])
-            assert await cli.json("migrate") == {"applied": []}
+            assert await cli.json("migrate") == {"applied": [], "after_deploy_pending": []}
             assert services.postgres_pid == server
         finally:
             await runner.stop()
