@@ -27,9 +27,12 @@ serve: setup ## run the gateway with embedded Postgres, Valkey and the local mod
 
 ON_16 := tests/conformance tests/integration/test_append_only.py tests/integration/test_appender.py tests/integration/test_log_order.py tests/integration/test_log_faults.py tests/integration/test_disk_full.py tests/integration/test_archive.py tests/integration/test_log_export.py tests/integration/test_migrations.py tests/integration/test_projections_views.py tests/integration/test_rebuild.py tests/integration/test_parking.py
 
+# Two processes, each with servers of its own; the tests of a file share theirs.
+TOGETHER := -n 2 --dist loadfile
+
 test: setup ## run every test; what is Postgres's own on the oldest supported one too
-	EMBERLOG_TEST_POSTGRES=16 $(BIN)/python -m pytest -q $(ON_16)
-	$(BIN)/python -m pytest -q
+	EMBERLOG_TEST_POSTGRES=16 $(BIN)/python -m pytest -q $(TOGETHER) $(ON_16)
+	$(BIN)/python -m pytest -q $(TOGETHER)
 
 check: setup ## what CI checks before the tests: lint, format, types, import contracts
 	$(BIN)/ruff check .

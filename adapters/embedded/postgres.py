@@ -37,8 +37,10 @@ SETTINGS: Mapping[str, str] = {
     "synchronous_commit": "on",
     "full_page_writes": "on",
     "wal_level": "replica",
-    "shared_buffers": "128MB",
-    "max_wal_size": "1GB",
+    # Random keys (dedupe, ids) touch the whole of an index: what does not fit is read and logged whole again after each checkpoint.
+    "shared_buffers": "512MB",
+    "max_wal_size": "2GB",
+    "checkpoint_timeout": "15min",
     "max_connections": "100",
     "jit": "off",
     "timezone": "UTC",
@@ -158,8 +160,8 @@ class PostgresService(Service):
     async def _remove(self, folder: Path) -> None:
         """Remove the folder of an initdb that was ended. What it had started may write on for a moment after it."""
         for _ in range(50):
-            shutil.rmtree(folder, ignore_errors=True)
-            if not folder.exists():
+            with contextlib.suppress(OSError):
+                shutil.rmtree(folder)
                 return
             await asyncio.sleep(0.1)
 
