@@ -40,6 +40,7 @@ SETTINGS: Mapping[str, str] = {
     # Random keys (dedupe, ids) touch the whole of an index: what does not fit is read and logged whole again after each checkpoint.
     "shared_buffers": "512MB",
     "max_wal_size": "2GB",
+    "min_wal_size": "256MB",  # files to use again: making one takes as long as a dozen commits
     "checkpoint_timeout": "15min",
     "max_connections": "100",
     "jit": "off",
