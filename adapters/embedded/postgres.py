@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
 import tempfile
@@ -29,6 +30,16 @@ OWNER = "emberlog"
 APP_LOGIN = "emberlog_gateway"
 _PORT = 5432
 
+
+def shared_buffers_mb(memory: int) -> int:
+    """Postgres's own cache for a machine with so many bytes of memory: an eighth of it, from 128 to 1024 MB.
+
+    Dedupe keys are random and touch the whole of their index: at ten million keys a day that is 0.5 GB, and what does not fit costs
+    each append a copy from the system's cache.
+    """
+    return min(1024, max(128, memory // 8 // 2**20))
+
+
 SETTINGS: Mapping[str, str] = {
     "listen_addresses": "",
     "port": str(_PORT),
@@ -37,8 +48,7 @@ SETTINGS: Mapping[str, str] = {
     "synchronous_commit": "on",
     "full_page_writes": "on",
     "wal_level": "replica",
-    # Random keys (dedupe, ids) touch the whole of an index: what does not fit is read and logged whole again after each checkpoint.
-    "shared_buffers": "512MB",
+    "shared_buffers": f"{shared_buffers_mb(os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE'))}MB",
     "max_wal_size": "2GB",
     "min_wal_size": "256MB",  # files to use again: making one takes as long as a dozen commits
     "checkpoint_timeout": "15min",

@@ -20,6 +20,7 @@ from adapters.embedded import (
     running,
     service,
 )
+from adapters.embedded.postgres import shared_buffers_mb
 from tests.support.databases import execute
 from tests.support.folders import servers_of
 from tests.support.waiting import until
@@ -119,6 +120,10 @@ async def test_either_service_can_run_alone(data_dir: Path) -> None:
         assert await fetch(only_postgres.owner_dsn, "SELECT 1") == 1
 
 
+def test_postgres_takes_an_eighth_of_the_memory_for_its_cache_within_bounds() -> None:
+    assert [shared_buffers_mb(n * 2**30 // 2) for n in (1, 8, 46, 1024)] == [128, 512, 1024, 1024]
+
+
 async def test_what_must_be_durable_and_private_is_configured_so(used_data_dir: Path) -> None:
     expected = {
         "fsync": "on",
@@ -128,7 +133,6 @@ async def test_what_must_be_durable_and_private_is_configured_so(used_data_dir: 
         "listen_addresses": "",
         "jit": "off",
         "wal_level": "replica",
-        "shared_buffers": "512MB",
         "max_wal_size": "2GB",
         "server_encoding": "UTF8",
         "TimeZone": "UTC",
