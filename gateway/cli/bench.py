@@ -78,7 +78,9 @@ def _measure(
 
     from adapters.embedded import EmbeddedError
     from gateway.bench.run import BenchFailed
+    from gateway.telemetry.logs import configure_logs
 
+    configure_logs("critical", "console")  # rebuilds take views over again and again, and say so
     console = Console(stderr=True)
     try:
         with console.status("preparing") as status, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
