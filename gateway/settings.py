@@ -34,6 +34,7 @@ from pydantic_settings import (
 from domain.catalogue import Endpoint
 
 PREFIX = "EMBERLOG_"
+_UNKNOWN = "there is no such setting: mend its name or take it out; docs/operations.md lists those there are"
 
 
 class InvalidSettings(Exception):
@@ -257,7 +258,7 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
         return Configured(**overrides)
     except ValidationError as error:
         lines = [
-            f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg'].removeprefix('Value error, ')}"
+            f"{'.'.join(map(str, e['loc'])) or 'settings'}: {_UNKNOWN if e['type'] == 'extra_forbidden' else e['msg'].removeprefix('Value error, ')}"
             for e in error.errors(include_url=False, include_input=False)
         ]
         raise InvalidSettings("\n".join(lines)) from None

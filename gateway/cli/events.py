@@ -39,8 +39,19 @@ def tail(
 
     With --json one document {"events": [...], "cursor": ...}; with --json --follow one event a line, each with its cursor.
     """
-    reader = _Reader(start, follow, tenant, frozenset(split_list(types)) if types else None, json)
+    reader = _Reader(start, follow, tenant, _types(types) if types else None, json)
     execute(config, reader.run)
+
+
+def _types(text: str) -> frozenset[str]:
+    from domain.events import EVENT_TYPES
+
+    types = frozenset(split_list(text))
+    for name in sorted(types - EVENT_TYPES.keys()):
+        raise typer.BadParameter(
+            f"there are no events {name!r}; docs/events.md lists those there are", param_hint="--types"
+        )
+    return types
 
 
 class _Reader:

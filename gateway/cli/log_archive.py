@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from gateway.cli.progress import Advance
     from gateway.settings import Settings
 
+_NOTHING = (
+    "a partition moves once every event in it is older than that, sealed and folded by `requests`, and no request in it "
+    "is open; the newest event's stays, and at least 3 days"
+)
 _COLUMNS = ("first_position", "last_position", "events", "newest", "file")
 
 
@@ -62,6 +66,9 @@ def archive(
                 await archiver.close()
 
     moved = execute(config, work)
+    if not moved and not json:
+        typer.echo("nothing to move: " + _NOTHING)
+        return
     show({"segments": moved, "dry_run": dry_run}, json, _COLUMNS, ([row[name] for name in _COLUMNS] for row in moved))
 
 

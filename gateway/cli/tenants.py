@@ -37,6 +37,8 @@ def create(
             except GatewayError as error:
                 if error.code != "version_conflict":
                     raise
+                if any(tenant.id == name and tenant.shredded_at for tenant in await installation.tenants()):
+                    raise Failed(f"tenant {name} was shredded: its name stays taken, choose another") from None
                 raise Failed(f"tenant {name} already exists") from None
 
     with_installation(config, work)

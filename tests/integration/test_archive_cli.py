@@ -58,6 +58,7 @@ async def test_what_would_be_moved_is_told_before_and_moved_then(cli: Cli, owner
     after = await cli.json("events", "tail")
     assert after["events"][: OLD + 5] == before["events"]
     assert (await cli.json("log", "archive", "--older-than", "90d"))["segments"] == []
+    assert "nothing to move: a partition moves once" in (await cli.run("log", "archive", "--older-than", "90d")).out
 
 
 async def test_tenants_and_keys_are_known_after_their_events_were_archived(cli: Cli, owner_dsn: str) -> None:

@@ -109,6 +109,14 @@ async def test_a_tenant_that_exists_is_not_made_again(cli: Cli) -> None:
     assert refused(await cli.run("tenants", "create", "twice", "--json")) == "emberlog: tenant twice already exists\n"
 
 
+async def test_a_shredded_tenant_is_not_made_again_and_the_refusal_says_why(cli: Cli, tmp_path: Path) -> None:
+    await cli.run("tenants", "create", "gone")
+    shredded = await cli.run("tenants", "shred", "gone", "--yes", "--ledger", str(tmp_path / "shredded.ndjson"))
+    assert shredded.code == 0, shredded.error
+    told = refused(await cli.run("tenants", "create", "gone"))
+    assert told == "emberlog: tenant gone was shredded: its name stays taken, choose another\n"
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -186,6 +194,9 @@ async def test_events_are_filtered_by_tenant_and_type(cli: Cli) -> None:
     await cli.run("keys", "create", "--tenant", "filtered", "--scopes", "agent")
     found = await cli.json("events", "tail", "--tenant", "filtered", "--types", "key.created,key.revoked")
     assert [(e["tenant"], e["type"]) for e in found["events"]] == [("filtered", "key.created")]
+    unknown = await cli.run("events", "tail", "--types", "key.created,key.creatd")
+    assert unknown.code == 2
+    assert "there are no events 'key.creatd'" in unknown.error
 
 
 async def test_help_is_shown_without_loading_what_only_a_gateway_needs(cli: Cli) -> None:

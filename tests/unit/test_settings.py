@@ -56,7 +56,7 @@ def test_every_failing_field_is_named_by_its_dotted_path(tmp_path: Path) -> None
 
 
 def test_an_unknown_setting_in_the_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidSettings, match="lisen"):
+    with pytest.raises(InvalidSettings, match="lisen: there is no such setting"):
         load_settings(_config(tmp_path, 'lisen = "127.0.0.1:1"\n'))
 
 
