@@ -192,6 +192,7 @@ async def test_a_view_and_the_usage_are_shown_as_they_were_at_any_place_of_the_l
             assert (found["position"], found["digest"], len(found["rows"])) == (end, digest, 2)
         assert await cli.json("usage", "--grain", "hour", "--as-of", str(end)) == usage
     now = await cli.json("projections", "show", "usage")
+    assert list(now["rows"][0])[:4] == ["grain", "bucket", "tenant", "agent"]
     assert (now["position"], now["digest"]) == (400, stood[400][0])
     text = await cli.run("projections", "show", "usage", "--as-of", "0")
     assert (text.code, text.error) == (0, "")
