@@ -204,7 +204,9 @@ def show_(
     if json:
         tell(found, True)
         return
-    typer.echo(f"{name} at position {found['position']} ({found['time']}), digest {found['digest']}")
+    typer.echo(
+        f"{name} at position {found['position']} ({found['time'] or 'before the first event'}), digest {found['digest']}"
+    )
     if found["rows"]:
         show(None, False, list(found["rows"][0]), (row.values() for row in found["rows"]))
 

@@ -196,7 +196,7 @@ async def test_a_view_and_the_usage_are_shown_as_they_were_at_any_place_of_the_l
     assert (now["position"], now["digest"]) == (400, stood[400][0])
     text = await cli.run("projections", "show", "usage", "--as-of", "0")
     assert (text.code, text.error) == (0, "")
-    assert text.out.startswith("usage at position 0 (None), digest ")
+    assert text.out.startswith("usage at position 0 (before the first event), digest ")
     assert await head(owner) == 400, "looking back leaves no trace"
 
 
