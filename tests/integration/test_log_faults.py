@@ -261,11 +261,11 @@ async def test_a_runner_on_a_silent_line_is_replaced_and_harms_nothing_when_the_
         proxy.pause()
         async with running(app_dsn, batch=50, lease_seconds=0.5) as other:
             for name in VIEWS:
-                await other.wait_for(name, head, 30)
+                await other.wait_for(name, head, 90)
             await assert_equals_plain_folds(owner, HISTORY)
             proxy.resume()
             for name in VIEWS:
-                await silent.wait_for(name, head, 30)
+                await silent.wait_for(name, head, 90)
     await assert_equals_plain_folds(owner, HISTORY)
 
 
