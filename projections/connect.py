@@ -34,6 +34,11 @@ _SECONDS, _BULK_SECONDS = 60.0, 3600.0
 """How long a statement may take before the line counts as dead: a live fold takes a second, the digest of a large view minutes."""
 
 
+def application_name(name: str) -> str:
+    """What a connection made under this name is called in Postgres."""
+    return f"emberlog {name}"
+
+
 async def connect(dsn: str, name: str, settings: Mapping[str, str] | None = None, *, bulk: bool = False) -> Connection:
     """A connection named `emberlog <name>`; `settings` are laid over the usual ones. Raises what asyncpg raises.
 
@@ -44,7 +49,7 @@ async def connect(dsn: str, name: str, settings: Mapping[str, str] | None = None
         timeout=10,
         command_timeout=_BULK_SECONDS if bulk else _SECONDS,
         server_settings={
-            "application_name": f"emberlog {name}",
+            "application_name": application_name(name),
             **_SETTINGS,
             **(_BULK_SETTINGS if bulk else {}),
             **(settings or {}),

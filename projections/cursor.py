@@ -8,14 +8,27 @@ from uuid import UUID
 
 import msgspec
 
+from projections.connect import application_name
 from projections.fold import fold_range
 from projections.projection import Ousted, Projection
 from projections.source import Connection, Read
 from projections.statements import statement
 
-_LOOK, _CREATE, _ACQUIRE, _RENEW, _RELEASE, _HOLD, _ADVANCE, _HALT, _EVICT, _PARK = (
+_END_STUCK, _LOOK, _CREATE, _ACQUIRE, _RENEW, _RELEASE, _HOLD, _ADVANCE, _HALT, _EVICT, _PARK = (
     statement("projections.sql", name)
-    for name in ("look", "create", "acquire", "renew", "release", "hold", "advance", "halt", "evict", "park")
+    for name in (
+        "end_stuck",
+        "look",
+        "create",
+        "acquire",
+        "renew",
+        "release",
+        "hold",
+        "advance",
+        "halt",
+        "evict",
+        "park",
+    )
 )
 STALLED_SECONDS = 10.0
 """A view that is behind, and whose cursor has not moved for this long, is stalled: twice the lease of an owner that died."""
@@ -80,6 +93,18 @@ async def acquire(
     """Become the owner of a generation if nobody is; returns the fence to show from now on, or None."""
     row = await connection.fetchrow(_ACQUIRE, projection.name, generation, owner, lease)
     return None if row is None else int(row["fence"])
+
+
+async def end_stuck(connection: Connection, projection: Projection, lease: timedelta) -> int:
+    """End the sessions of owners that keep the cursor's row locked and have said nothing for a lease; returns how many.
+
+    Seen are those of the same database login.
+    """
+    async with connection.transaction():
+        await connection.execute(
+            "SET LOCAL ROLE NONE"
+        )  # a session is seen and ended by its login, not by the role it took
+        return int(await connection.fetchval(_END_STUCK, application_name(f"projection {projection.name}"), lease))
 
 
 async def renew(connection: Connection, projection: Projection, generation: int, fence: int, lease: timedelta) -> None:

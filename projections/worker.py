@@ -145,6 +145,8 @@ class Worker:
             self._generation = seen.generation
             self._fence = await cursor.acquire(connection, self.projection, seen.generation, self._owner, self._lease)
             self._renewed_at = time.monotonic()
+            if self._fence is None and await cursor.end_stuck(connection, self.projection, self._lease):
+                _log.warning("stuck_owner_ended", projection=self.projection.name)
             return self._fence is not None
         if seen.head > seen.position and time.monotonic() >= self._resume_at:
             return await self._step(connection, self._fence, seen)

@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -395,6 +396,61 @@ async def test_a_process_stopped_by_a_signal_is_replaced_and_harms_nothing_when_
         await runner.stop()
         process.kill()
         await process.wait()
+
+
+@asynccontextmanager
+async def owner_silent_in_a_preparation(app_dsn: str, projection: Projection) -> AsyncIterator[None]:
+    """An owner that holds the cursor's row, has had a statement prepared, and says no more: for Postgres it is at work."""
+    settings = {"idle_in_transaction_session_timeout": "100"}
+    connection = await connect(app_dsn, f"projection {projection.name}", settings)
+    fence = await own(connection, projection)
+    await connection.execute("UPDATE projections.cursors SET lease_until = '-infinity'")
+    transaction = connection.transaction()
+    await transaction.start()
+    await cursor.hold(connection, projection, 1, fence, 0)
+    prepared = await connection.prepare("SELECT 1")
+    try:
+        yield
+    finally:
+        connection.terminate()
+        del prepared
+
+
+async def test_an_owner_whose_line_goes_silent_while_a_statement_is_prepared_is_replaced(
+    owner: Connection, app_dsn: str, projection: Projection
+) -> None:
+    head = await write_log(owner, HISTORY)
+    runner = Runner(app_dsn, [projection], lease_seconds=0.3, poll_seconds=0.02)
+    async with owner_silent_in_a_preparation(app_dsn, projection):
+        await runner.start()
+        try:
+            await runner.wait_for(projection.name, head, 20)
+        finally:
+            await runner.stop()
+    assert await rows_of(owner, projection) == plain(projection, HISTORY)
+
+
+async def test_without_ending_it_such_an_owner_would_keep_the_view(
+    owner: Connection, app_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control: Postgres's own timeout for idle transactions, a tenth of a second here, does not end it."""
+    asked = 0
+
+    async def nobody(*_: object) -> int:
+        nonlocal asked
+        asked += 1
+        return 0
+
+    monkeypatch.setattr(cursor, "end_stuck", nobody)
+    await write_log(owner, HISTORY[:20])
+    runner = Runner(app_dsn, [ALL[0]], lease_seconds=0.3, poll_seconds=0.02)
+    async with owner_silent_in_a_preparation(app_dsn, ALL[0]):
+        await runner.start()
+        try:
+            await until(lambda: asked > 30, what="the row was found locked again and again")
+            assert await position(owner, ALL[0]) == 0
+        finally:
+            await runner.stop()
 
 
 async def test_a_gap_in_the_log_is_folded_by_nobody(owner: Connection, app: Connection, projection: Projection) -> None:
