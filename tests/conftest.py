@@ -16,7 +16,8 @@ import pytest
 import pytest_asyncio
 
 from adapters.embedded import EmbeddedServices
-from tests.support.databases import create_database, drop_database, execute, with_database
+from adapters.postgres.pool import Connection, connect
+from tests.support.databases import create_database, drop_database, execute, with_database, with_user
 from tests.support.folders import temporary_data_dir, temporary_folder
 
 
@@ -60,13 +61,24 @@ async def migrated_template(services: EmbeddedServices) -> str:
 
 @pytest.fixture
 async def migrated_dsn(services: EmbeddedServices, migrated_template: str) -> AsyncIterator[str]:
-    """The owner's connection string to a new database with the whole schema.
-
-    `tests.support.databases.with_user(dsn, "emberlog_gateway")` is the application's.
-    """
+    """The owner's connection string to a new database with the whole schema."""
     name = await create_database(services.owner_dsn, template=migrated_template)
     yield with_database(services.owner_dsn, name)
     await drop_database(services.owner_dsn, name)
+
+
+@pytest.fixture
+def app_dsn(migrated_dsn: str) -> str:
+    """The application's connection string to that database."""
+    return with_user(migrated_dsn, "emberlog_gateway")
+
+
+@pytest.fixture
+async def owner(migrated_dsn: str) -> AsyncIterator[Connection]:
+    """A connection to it with the owner's rights."""
+    connection = await connect(migrated_dsn, "owner", role=False)
+    yield connection
+    await connection.close()
 
 
 @pytest.fixture

@@ -64,18 +64,6 @@ def projection(request: pytest.FixtureRequest) -> Projection:
 
 
 @pytest.fixture
-async def owner(migrated_dsn: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(migrated_dsn)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-def app_dsn(migrated_dsn: str) -> str:
-    return with_user(migrated_dsn, "emberlog_gateway")
-
-
-@pytest.fixture
 async def app(app_dsn: str) -> AsyncIterator[Connection]:
     connection = await connect(app_dsn, "conformance")
     yield connection

@@ -1,13 +1,15 @@
-"""Databases whose log has small partitions."""
+"""A log as a gateway holds it; databases whose log has small partitions."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from uuid import UUID
 
 import pytest
 import pytest_asyncio
 
 from adapters.embedded import EmbeddedServices
+from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.migrator import migrate
 from tests.support.archiving import WIDTH
 from tests.support.databases import create_database, drop_database, execute, with_database
@@ -51,3 +53,17 @@ async def narrow_database(services: EmbeddedServices, narrow_template: str) -> A
 async def narrow_dsn(narrow_database: MakeDatabase) -> str:
     """The owner's connection string to one."""
     return await narrow_database()
+
+
+@pytest.fixture
+async def log(app_dsn: str) -> AsyncIterator[PostgresEventLog]:
+    """The log of the test's database, as a gateway holds it."""
+    made = await PostgresEventLog.connect(app_dsn)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def instance(log: PostgresEventLog) -> UUID:
+    """An instance that may append to it."""
+    return await log.register_instance("integration tests", 600)

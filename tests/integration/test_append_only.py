@@ -36,25 +36,6 @@ TABLES = ["events", "events_000000000001"]
 
 
 @pytest.fixture
-async def log(migrated_dsn: str) -> AsyncIterator[PostgresEventLog]:
-    made = await PostgresEventLog.connect(with_user(migrated_dsn, "emberlog_gateway"))
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-async def instance(log: PostgresEventLog) -> UUID:
-    return await log.register_instance("integration tests", 600)
-
-
-@pytest.fixture
-async def owner(migrated_dsn: str) -> AsyncIterator[Connection]:
-    connection = await connect(migrated_dsn, "owner", role=False)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
 async def application(migrated_dsn: str) -> AsyncIterator[Connection]:
     connection = await connect(with_user(migrated_dsn, "emberlog_gateway"), "application")
     yield connection

@@ -51,11 +51,6 @@ async def log(owner_dsn: str, folder: Path) -> AsyncIterator[PostgresEventLog]:
 
 
 @pytest.fixture
-async def instance(log: PostgresEventLog) -> UUID:
-    return await log.register_instance("integration tests", 600)
-
-
-@pytest.fixture
 async def owner(owner_dsn: str) -> AsyncIterator[Connection]:
     connection = await connect(owner_dsn, "owner", role=False)
     yield connection

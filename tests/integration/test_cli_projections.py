@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import asyncpg
 import msgspec
 import pytest
 from typer.testing import CliRunner
@@ -55,13 +54,6 @@ def settings(migrated_dsn: str, tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def cli(settings: dict[str, str]) -> Cli:
     return Cli(settings)
-
-
-@pytest.fixture
-async def owner(migrated_dsn: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(migrated_dsn)
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture

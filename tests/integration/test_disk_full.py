@@ -62,11 +62,6 @@ async def log(server: EmbeddedServices) -> AsyncIterator[PostgresEventLog]:
 
 
 @pytest.fixture
-async def instance(log: PostgresEventLog) -> UUID:
-    return await log.register_instance("disk full", 600)
-
-
-@pytest.fixture
 async def appender(log: PostgresEventLog, instance: UUID) -> AsyncIterator[Appender]:
     made = Appender(log, instance, first_backoff=0.05, max_backoff=0.5)
     yield made

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import asyncpg
 import pytest
 
 from tests.support.projecting import Connection, Recorded, generated, write_log
@@ -20,13 +19,6 @@ PROJECTIONS = "/api/v1/projections"
 async def site(migrated_dsn: str) -> AsyncIterator[Site]:
     async with reading_site(migrated_dsn) as running:
         yield running
-
-
-@pytest.fixture
-async def owner(migrated_dsn: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(migrated_dsn)
-    yield connection
-    await connection.close()
 
 
 async def usage_view(site: Site) -> dict[str, Any]:

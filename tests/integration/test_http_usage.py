@@ -30,13 +30,6 @@ async def site(migrated_dsn: str) -> AsyncIterator[Site]:
 
 
 @pytest.fixture
-async def owner(migrated_dsn: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(migrated_dsn)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
 async def folded(site: Site, owner: Connection) -> Site:
     """Three days of usage of two tenants and two agents, folded."""
     history = [

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
 from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.pool import Connection, connect
+from adapters.postgres.pool import Connection
 from adapters.postgres.seals import newest_seal, seal
 from adapters.postgres.tenant_keys import all_wrapped
 from domain.events import AgentRegistered, Preferences
@@ -39,25 +38,6 @@ def settings(migrated_dsn: str, tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def cli(settings: dict[str, str]) -> Cli:
     return Cli(settings)
-
-
-@pytest.fixture
-async def log(migrated_dsn: str) -> AsyncIterator[PostgresEventLog]:
-    made = await PostgresEventLog.connect(with_user(migrated_dsn, "emberlog_gateway"))
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-async def instance(log: PostgresEventLog) -> UUID:
-    return await log.register_instance("command tests", 600)
-
-
-@pytest.fixture
-async def owner(migrated_dsn: str) -> AsyncIterator[Connection]:
-    connection = await connect(migrated_dsn, "owner", role=False)
-    yield connection
-    await connection.close()
 
 
 def failed(outcome: Outcome, code: int = 1) -> str:

@@ -8,10 +8,8 @@ import random
 import signal
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -26,9 +24,7 @@ from adapters.postgres.migrator import migrate
 from adapters.postgres.pool import Connection
 from domain.events import EventData, encode_data
 from domain.ports.event_log import Appended, AppendStatus, LogUnavailable, NewEvent
-from projections.runner import Runner
 from tests.conformance.conftest import new_event
-from tests.support.databases import with_user
 from tests.support.projecting import (
     Recorded,
     generated,
@@ -42,22 +38,11 @@ from tests.support.projecting import (
 )
 from tests.support.proxy import CuttingProxy
 from tests.support.transactions import waiting_for_the_lock
+from tests.support.views import running
 from tests.support.waiting import until
 
 HISTORY = some_history(600)
 VIEWS = ("usage", "requests")
-
-
-@pytest.fixture
-def app_dsn(migrated_dsn: str) -> str:
-    return with_user(migrated_dsn, "emberlog_gateway")
-
-
-@pytest.fixture
-async def owner(migrated_dsn: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(migrated_dsn)
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture
@@ -84,16 +69,6 @@ async def log(app_dsn: str, proxy: CuttingProxy) -> AsyncIterator[PostgresEventL
 @pytest.fixture
 async def instance(direct: PostgresEventLog) -> UUID:
     return await direct.register_instance("fault tests", 600)
-
-
-@asynccontextmanager
-async def running(dsn: str, **how: Any) -> AsyncIterator[Runner]:
-    runner = Runner(dsn, **{"poll_seconds": 0.02} | how)
-    await runner.start()
-    try:
-        yield runner
-    finally:
-        await runner.stop()
 
 
 async def assert_equals_plain_folds(owner: Connection, history: list[Recorded]) -> None:

@@ -13,41 +13,17 @@ import pytest
 
 from adapters.embedded import EmbeddedServices
 from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.pool import Connection, connect
+from adapters.postgres.pool import Connection
 from domain.ports.event_log import ANY_VERSION, AppendStatus, InstanceFenced, LogDamaged, LogUnavailable
 from tests.conformance.conftest import new_event
 from tests.support.appending import batch_of, whole_batches
-from tests.support.databases import create_database, drop_database, with_database, with_user
+from tests.support.databases import create_database, drop_database, with_database
 from tests.support.runner import Child, running_python
 from tests.support.transactions import open_append, waiting_for_the_lock
 from tests.support.waiting import until
 
 LOCK = 4993438714461021447
 """The number of the log's lock; locks of other databases have the same numbers and are other locks."""
-
-
-@pytest.fixture
-def app_dsn(migrated_dsn: str) -> str:
-    return with_user(migrated_dsn, "emberlog_gateway")
-
-
-@pytest.fixture
-async def log(app_dsn: str) -> AsyncIterator[PostgresEventLog]:
-    made = await PostgresEventLog.connect(app_dsn)
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-async def instance(log: PostgresEventLog) -> UUID:
-    return await log.register_instance("order tests", 600)
-
-
-@pytest.fixture
-async def owner(migrated_dsn: str) -> AsyncIterator[Connection]:
-    connection = await connect(migrated_dsn, "owner", role=False)
-    yield connection
-    await connection.close()
 
 
 async def positions(log: PostgresEventLog) -> list[int]:

@@ -18,7 +18,6 @@ from adapters.postgres.verify import verify
 from domain.content_hash import content_hash
 from domain.ports.event_log import StoredEvent
 from domain.verification import Damage, Finding, Verdict
-from tests.support.databases import with_user
 from tests.support.sealing import PARTITION, append, rehash, unguard
 
 TAMPER = Callable[[Connection], Awaitable[object]]
@@ -31,25 +30,6 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAME, inner, max_size=3),
     max_leaves=6,
 )
-
-
-@pytest.fixture
-async def log(migrated_dsn: str) -> AsyncIterator[PostgresEventLog]:
-    made = await PostgresEventLog.connect(with_user(migrated_dsn, "emberlog_gateway"))
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-async def owner(migrated_dsn: str) -> AsyncIterator[Connection]:
-    connection = await connect(migrated_dsn, "owner", role=False)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def instance(log: PostgresEventLog) -> UUID:
-    return await log.register_instance("verify tests", 600)
 
 
 @pytest.fixture

@@ -41,13 +41,6 @@ HOUR = timedelta(hours=1)
 DUE = "UPDATE emberlog.maintenance SET next_run_at = clock_timestamp() - interval '1 s'"
 
 
-@pytest.fixture
-async def owner(migrated_dsn: str) -> AsyncIterator[Connection]:
-    connection = await connect(migrated_dsn, "owner", role=False)
-    yield connection
-    await connection.close()
-
-
 class Gatewayish:
     """What a gateway gives its scheduler: a log, an instance and an appender."""
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -21,11 +19,10 @@ from projections.projection import Projection, Refused
 from projections.projection import ProjectionHalted as Halted
 from projections.rebuild import Rebuild
 from projections.requests import REQUESTS
-from projections.runner import ALL, Runner
+from projections.runner import ALL
 from projections.usage import USAGE
-from tests.support.databases import with_user
 from tests.support.projecting import Connection, Recorded, generated, requested, some_history, write_log
-from tests.support.views import fold_to, heal, make_poison, own, plain, poison, rows_of, tasting
+from tests.support.views import fold_to, heal, make_poison, own, plain, poison, rows_of, running, tasting
 from tests.support.waiting import until
 
 HISTORY = some_history(300)
@@ -41,25 +38,10 @@ async def owner(migrated_dsn: str) -> AsyncIterator[Connection]:
 
 
 @pytest.fixture
-def app_dsn(migrated_dsn: str) -> str:
-    return with_user(migrated_dsn, "emberlog_gateway")
-
-
-@pytest.fixture
 async def app(app_dsn: str) -> AsyncIterator[Connection]:
     connection = await connect(app_dsn, "parking tests")
     yield connection
     await connection.close()
-
-
-@asynccontextmanager
-async def running(dsn: str, *projections: Projection, **how: Any) -> AsyncIterator[Runner]:
-    runner = Runner(dsn, projections, **{"poll_seconds": 0.02} | how)
-    await runner.start()
-    try:
-        yield runner
-    finally:
-        await runner.stop()
 
 
 async def test_one_view_halts_and_the_other_goes_on_without_the_event_and_both_say_so_once(

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import msgspec
 import pytest
 
 from projections import cursor
 from projections.projection import Projection, ProjectionHalted
 from projections.requests import REQUESTS
-from projections.runner import Runner
 from projections.usage import USAGE
-from tests.support.databases import with_user
 from tests.support.projecting import (
     Connection,
     plain_requests,
@@ -27,33 +22,12 @@ from tests.support.projecting import (
     usage_rows,
     write_log,
 )
+from tests.support.views import running
 from tests.support.waiting import until
 
 LEASE = timedelta(seconds=60)
 HISTORY = some_history(600)
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-async def owner(migrated_dsn: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(migrated_dsn)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-def app_dsn(migrated_dsn: str) -> str:
-    return with_user(migrated_dsn, "emberlog_gateway")
-
-
-@asynccontextmanager
-async def running(dsn: str, *projections: Projection, **how: Any) -> AsyncIterator[Runner]:
-    runner = Runner(dsn, projections or (USAGE, REQUESTS), **{"poll_seconds": 0.02} | how)
-    await runner.start()
-    try:
-        yield runner
-    finally:
-        await runner.stop()
 
 
 async def assert_equals_plain_folds(owner: Connection, history: list[Any]) -> None:

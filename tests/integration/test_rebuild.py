@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from projections.generations import take_building, take_retired
 from projections.projection import Projection, Refused
 from projections.rebuild import Rebuild
 from projections.requests import REQUESTS
-from projections.runner import ALL, Runner
+from projections.runner import ALL
 from projections.usage import USAGE
 from tests.support.archiving import WIDTH, age, archive_all
 from tests.support.databases import with_user
@@ -44,6 +43,7 @@ from tests.support.views import (
     plain,
     poison,
     rows_of,
+    running,
     tasting,
 )
 from tests.support.waiting import until
@@ -61,32 +61,10 @@ def projection(request: pytest.FixtureRequest) -> Projection:
 
 
 @pytest.fixture
-async def owner(migrated_dsn: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(migrated_dsn)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-def app_dsn(migrated_dsn: str) -> str:
-    return with_user(migrated_dsn, "emberlog_gateway")
-
-
-@pytest.fixture
 async def app(app_dsn: str) -> AsyncIterator[Connection]:
     connection = await connect(app_dsn, "rebuild tests", bulk=True)
     yield connection
     await connection.close()
-
-
-@asynccontextmanager
-async def running(dsn: str, *projections: Projection, **how: Any) -> AsyncIterator[Runner]:
-    runner = Runner(dsn, projections, **{"poll_seconds": 0.02} | how)
-    await runner.start()
-    try:
-        yield runner
-    finally:
-        await runner.stop()
 
 
 async def states(owner: Connection, projection: Projection) -> dict[int, str]:

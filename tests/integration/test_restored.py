@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from adapters.postgres.pool import Connection, connect
+from adapters.postgres.pool import Connection
 from adapters.postgres.tenant_keys import all_wrapped
 from domain.cursor import decode_cursor, encode_cursor
 from domain.errors import GatewayError
@@ -28,13 +28,6 @@ async def installation(migrated_dsn: str, tmp_path: Path) -> AsyncIterator[Insta
             for tenant in ("acme", "globex"):
                 await create_tenant(opened.log, instance, opened.master(), tenant)
         yield opened
-
-
-@pytest.fixture
-async def owner(migrated_dsn: str) -> AsyncIterator[Connection]:
-    connection = await connect(migrated_dsn, "owner", role=False)
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture

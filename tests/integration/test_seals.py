@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
 from uuid import UUID
 
 import asyncpg
@@ -20,25 +19,6 @@ from tests.conformance.conftest import new_event
 from tests.support.databases import with_user
 from tests.support.sealing import PARTITION, append, unguard
 from tests.support.waiting import until
-
-
-@pytest.fixture
-async def log(migrated_dsn: str) -> AsyncIterator[PostgresEventLog]:
-    made = await PostgresEventLog.connect(with_user(migrated_dsn, "emberlog_gateway"))
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-async def instance(log: PostgresEventLog) -> UUID:
-    return await log.register_instance("seal tests", 600)
-
-
-@pytest.fixture
-async def owner(migrated_dsn: str) -> AsyncIterator[Connection]:
-    connection = await connect(migrated_dsn, "owner", role=False)
-    yield connection
-    await connection.close()
 
 
 async def ranges(owner: Connection) -> list[tuple[int, int, int]]:

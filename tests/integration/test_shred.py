@@ -49,13 +49,6 @@ async def installation(migrated_dsn: str, tmp_path: Path) -> AsyncIterator[Insta
 
 
 @pytest.fixture
-async def owner(migrated_dsn: str) -> AsyncIterator[Connection]:
-    connection = await connect(migrated_dsn, "owner", role=False)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
 def ledger(installation: Installation) -> Path:
     return installation.ledger(None)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 
@@ -32,6 +34,8 @@ class Cli:
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "gateway.cli", *words,
             env=self.environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            # Who runs the tests in the background has SIGINT ignored, and what is started inherits that.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
     async def run(self, *words: str) -> Outcome:

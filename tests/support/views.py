@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
@@ -11,6 +13,7 @@ import msgspec
 from projections import cursor
 from projections.compare import digest
 from projections.projection import Projection
+from projections.runner import ALL, Runner
 from projections.source import Read
 from tests.support.projecting import Connection, Recorded, Row, plain_requests, plain_usage
 
@@ -20,6 +23,17 @@ PLAIN: dict[str, Callable[[Sequence[Recorded], Collection[int]], list[Row]]] = {
     "requests": plain_requests,
 }
 """The name of a projection -> its plain fold of a log, but the events at some positions."""
+
+
+@asynccontextmanager
+async def running(dsn: str, *projections: Projection, **how: Any) -> AsyncIterator[Runner]:
+    """A runner at work, of these projections or of all."""
+    runner = Runner(dsn, projections or ALL, **{"poll_seconds": 0.02} | how)
+    await runner.start()
+    try:
+        yield runner
+    finally:
+        await runner.stop()
 
 
 def plain(projection: Projection, events: Sequence[Recorded], skip: Collection[int] = ()) -> list[Row]:
