@@ -56,7 +56,7 @@ async def test_gateways_serve_while_a_newer_release_migrates_and_stand_back_when
     async def probe() -> None:
         while not stop.is_set():
             seen.append(await _ready(gateway.url))
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # a probe asks now and then, as a load balancer does
 
     async def newer() -> bool:
         return (await _ready(gateway.url))[1] == "newer"

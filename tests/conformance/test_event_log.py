@@ -104,7 +104,7 @@ async def test_a_reader_that_follows_concurrent_appenders_misses_nothing(world: 
         seen: list[int] = []
         while len(seen) < total:
             seen += [event.position for event in await logs[0].read(len(seen), 7)]
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # the log in memory never waits: its writers need a turn
         return seen
 
     async def write(log: EventLog, instance: UUID) -> None:
@@ -395,7 +395,7 @@ async def test_nothing_of_a_fenced_instance_lies_behind_the_returned_head(world:
         while True:
             await writer_log.append(instance, [new_event() for _ in range(5)])
             started.set()
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # the log in memory never waits: whoever fences needs a turn
 
     writing = asyncio.create_task(write())
     await started.wait()

@@ -320,7 +320,6 @@ async def test_two_runners_at_once_fold_each_event_once(
             await owner.execute("UPDATE projections.cursors SET lease_until = '-infinity'")
             for runner in runners:
                 runner.wake()
-            await asyncio.sleep(0)
     finally:
         for runner in runners:
             await runner.stop()

@@ -109,7 +109,7 @@ async def test_what_comes_while_a_batch_is_in_flight_goes_together_in_the_next_u
     waiting = [asyncio.create_task(appender.append(new_event()))]
     await log.sent.wait()
     waiting += [asyncio.create_task(appender.append(new_event())) for _ in range(9)]
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # one turn of the loop: each of them has submitted its event
     log.gate.set()
     assert [outcome.position for outcome in await asyncio.gather(*waiting)] == list(range(1, 11))
     assert [len(batch) for batch in log.batches] == [1, 4, 4, 1]
