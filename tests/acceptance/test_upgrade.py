@@ -42,7 +42,8 @@ async def test_gateways_serve_while_a_newer_release_migrates_and_stand_back_when
     key = await migrated.create_key("acme")
     gateway = migrated.gateway()
     await gateway.start()
-    answered, seen = 0, []
+    answered = 0
+    seen: list[tuple[int, str]] = [await _ready(gateway.url)]
     stop = asyncio.Event()
 
     async def ask() -> None:
@@ -58,9 +59,6 @@ async def test_gateways_serve_while_a_newer_release_migrates_and_stand_back_when
             seen.append(await _ready(gateway.url))
             await asyncio.sleep(0.02)  # a probe asks now and then, as a load balancer does
 
-    async def newer() -> bool:
-        return (await _ready(gateway.url))[1] == "newer"
-
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(ask())
@@ -68,7 +66,7 @@ async def test_gateways_serve_while_a_newer_release_migrates_and_stand_back_when
             await until(lambda: answered > 10, what="the gateway is in use")
             assert await migrate(migrated.dsn, migrations=NEWER) == ["9990_more_columns", "9991_more_tables"]
             during = answered
-            await until(newer, what="the gateway has seen the newer schema")
+            await until(lambda: seen[-1][1] == "newer", what="the probe is told of the newer schema")
             await until(lambda: answered > during + 10, what="it goes on to answer")
             stop.set()
         assert {status for status, _ in seen} == {200}
