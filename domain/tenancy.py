@@ -9,6 +9,7 @@ import hmac
 import re
 import secrets
 from hashlib import blake2b
+from typing import Literal
 
 import msgspec
 
@@ -21,12 +22,22 @@ _KEY = re.compile(r"em_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who is asking: a valid key, its tenant (None for an installation key) and its scopes."""
+    """Who is asking: a valid credential, its tenant (None for the installation's) and its scopes.
+
+    `key` is the API key's id, or `<issuer>:<subject>` of a JWT, as `kind` says. With an `agent` it speaks for that agent alone.
+    """
 
     key: str
     tenant: str | None
     scopes: frozenset[str]
     expires_at: int | None = None
+    agent: str | None = None
+    kind: Literal["key", "jwt"] = "key"
+
+    @property
+    def actor(self) -> str:
+        """Who did it, as events say it."""
+        return f"{self.kind}:{self.key}"
 
     def require(self, scope: str) -> None:
         """Raise `forbidden` unless the key has `scope`."""
@@ -46,7 +57,13 @@ class IssuedKey(msgspec.Struct, frozen=True):
 
 
 def issue_key(
-    tenant: str | None, scopes: list[str], *, expires_at: int | None = None, name: str | None = None
+    tenant: str | None,
+    scopes: list[str],
+    *,
+    expires_at: int | None = None,
+    name: str | None = None,
+    agent: str | None = None,
+    actor: str | None = None,
 ) -> IssuedKey:
     """A key `em_<id>_<secret>` of 256 random bits. Raises `invalid_config` for unknown scopes or operator with a tenant."""
     unknown = [s for s in scopes if s not in SCOPES]
@@ -66,7 +83,14 @@ def issue_key(
     return IssuedKey(
         f"em_{key_id}_{secret}",
         KeyCreated(
-            key=key_id, hash=_hash(secret), scopes=sorted(set(scopes)), tenant=tenant, expires_at=expires_at, name=name
+            key=key_id,
+            hash=_hash(secret),
+            scopes=sorted(set(scopes)),
+            tenant=tenant,
+            expires_at=expires_at,
+            name=name,
+            agent=agent,
+            actor=actor,
         ),
     )
 
@@ -134,7 +158,9 @@ class Directory:
                 "unauthorized",
                 "the API key is unknown, revoked or expired: send a valid one as 'Authorization: Bearer <key>' or 'X-API-Key'",
             )
-        return Principal(key=key.key, tenant=key.tenant, scopes=frozenset(key.scopes), expires_at=key.expires_at)
+        return Principal(
+            key=key.key, tenant=key.tenant, scopes=frozenset(key.scopes), expires_at=key.expires_at, agent=key.agent
+        )
 
     def valid(self, key_id: str, now: float) -> bool:
         """Whether the key exists, is not revoked and has not expired, and its tenant was not shredded."""

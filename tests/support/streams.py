@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import msgspec
 
-from domain.events import EVENT_TYPES, SYSTEM_STREAM, SYSTEM_TENANT
+from domain.events import EVENT_TYPES, PRICES_STREAM, SYSTEM_STREAM, SYSTEM_TENANT
 
 
 def wrong_places(event_type: str, tenant: str, stream: str, data: bytes) -> list[str]:
-    """What is wrong with where the event stands; empty when it is right. The stream `system` is for the tenant `_system` only."""
+    """What is wrong with where the event stands; empty when it is right. The installation's own streams are for the tenant `_system` only, and it stands in no other."""
     fields = msgspec.json.decode(data, type=dict[str, object]) | {"tenant": tenant}
     expected = {pattern.format_map(fields) for pattern in EVENT_TYPES[event_type].STREAMS}
-    if stream not in expected or (stream == SYSTEM_STREAM) != (tenant == SYSTEM_TENANT):
+    ours = stream in (SYSTEM_STREAM, PRICES_STREAM) or stream.startswith("model/")
+    requests = stream.startswith(f"request/{SYSTEM_TENANT}/")  # its own calls
+    if stream not in expected or (ours or requests) != (tenant == SYSTEM_TENANT):
         return [f"{event_type} of {tenant} in {stream}: expected {' or '.join(sorted(expected))}"]
     return []
