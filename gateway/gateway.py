@@ -35,10 +35,12 @@ from domain.events import (
     TenantShredded,
 )
 from domain.facts import system_fact
+from domain.plane import ControlPlane
 from domain.ports.event_log import Appended, AppendStatus, InstanceFenced, LogUnavailable, NewEvent, StoredEvent
 from domain.ports.provider import Provider, ProviderError, Text
 from domain.ports.tokenizer import Tokenizer
-from domain.tenancy import Directory, Principal
+from domain.tenancy import Principal
+from gateway.control import Control
 from gateway.decisions import check_appended, decision_event
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.dispatch.limits import DispatchLimits
@@ -57,7 +59,7 @@ from gateway.service.replay import abandoned_event
 from gateway.service.service import RequestService, Ticket
 from gateway.settings import Settings
 from gateway.shred_ledger import LEDGER_NAME
-from gateway.tail import DirectoryTail
+from gateway.tail import PlaneTail
 from gateway.telemetry.metrics import Gauges, ProviderMetrics, RequestMetrics
 from gateway.telemetry.tracing import RequestTracing, open_tracing
 from gateway.telemetry.watch import watch_maintenance, watch_parts
@@ -87,7 +89,9 @@ class Gateway:
     def __init__(self) -> None:
         self._stack = AsyncExitStack()
         self.limits = Limits()
-        self.directory = Directory()
+        self.plane = ControlPlane()
+        self.directory = self.plane.directory
+        self.control = Control(self.plane, _Backing(self))
         self.metrics = RequestMetrics()
         self.provider_metrics = ProviderMetrics()
         self.gauges = Gauges()
@@ -100,7 +104,7 @@ class Gateway:
         self._dispatcher: Dispatcher
         self._catalogue: Catalogue
         self._service: RequestService
-        self._tail: DirectoryTail
+        self._tail: PlaneTail
         self._wakeups: Wakeups
         self._runner: Runner
         self._scheduler: Scheduler
@@ -136,7 +140,7 @@ class Gateway:
                 "fsync_is_off", consequence="a power cut may lose committed events: switch fsync on in Postgres"
             )
         self._schema = SchemaWatch(self._log.pool)
-        self._tail = DirectoryTail(self._log, self.directory, self._observe)
+        self._tail = PlaneTail(self._log, self.plane, self._observe)
         self._keys = TenantKeys(self._log.pool, self._master, self.directory.shredded)
         if settings.archive_folder is not None:
             await self._keys.obey(settings.archive_folder / LEDGER_NAME)
@@ -384,21 +388,27 @@ class Gateway:
             return self.directory.agent_versions[
                 tenant, agent.id
             ]  # said again, as at every reconnect: nothing new to log
-        appended = await self._append_decision(tenant, f"agent/{tenant}/{agent.id}", data)
+        stream = f"agent/{tenant}/{agent.id}"
+        [appended] = await self.append_decisions([decision_event(tenant, stream, data)])
+        check_appended(appended, stream)
         assert appended.position is not None
         with suppress(TimeoutError):
             await self._tail.wait_for(appended.position, 5.0)
         return appended.version or 0
 
-    async def _append_decision(self, tenant: str, stream: str, data: EventData) -> Appended:
+    async def append_decisions(self, events: Sequence[NewEvent]) -> list[Appended]:
+        """Append, in order. Raises `unavailable`."""
         if not self._appender.healthy:
             raise refusals.log_error(LogUnavailable())
         try:
             async with asyncio.timeout(DECISION_SECONDS):
-                appended = await self._appender.append(decision_event(tenant, stream, data))
+                return await asyncio.gather(*(self._appender.append(event) for event in events))
         except (LogUnavailable, InstanceFenced, AppenderClosed, QueueFull, TimeoutError) as error:
             raise refusals.log_error(error) from None
-        return check_appended(appended, stream)
+
+    async def catch_up(self) -> None:
+        """Fold every decision that is in the log by now. Raises `LogUnavailable`."""
+        await self._tail.catch_up()
 
     def models(self) -> Catalogue:
         """The catalogue."""
@@ -435,3 +445,26 @@ class Gateway:
             if found is not None:
                 self._tokenizers[model_id] = found
         return found
+
+
+class _Backing:
+    """Where the gateway's decisions go: see `gateway.control.Backing`."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def append(self, events: Sequence[NewEvent]) -> list[Appended]:
+        """Through the appender, as whatever else this gateway writes."""
+        return await self._gateway.append_decisions(events)
+
+    async def reach(self, position: int) -> None:
+        """Fold on until there."""
+        if self._gateway.plane.position < position:
+            await self.catch_up()
+
+    async def catch_up(self) -> None:
+        """Fold what is there."""
+        try:
+            await self._gateway.catch_up()
+        except LogUnavailable as error:
+            raise refusals.log_error(error) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ from adapters.postgres.migrator import SchemaStatus, migrate, schema_state
 from adapters.postgres.pool import connect
 from domain.decoding import decode_decision
 from domain.errors import GatewayError
-from domain.events import KeyCreated, KeyRevoked, TenantCreated, TenantShredded
-from domain.ports.event_log import StoredEvent
+from domain.events import EventData, KeyCreated, KeyRevoked, TenantCreated, TenantShredded
+from domain.plane import ControlPlane
+from domain.ports.event_log import Appended, NewEvent, StoredEvent
+from gateway.control import Control
 from gateway.event_document import time_text
 from gateway.house import NotReady, master_key
 from gateway.instance import describe
@@ -28,6 +30,7 @@ from gateway.places import Places
 from gateway.secrets import MasterKey
 from gateway.settings import Settings
 from gateway.shred_ledger import LEDGER_NAME
+from gateway.tail import PlaneTail
 from gateway.turn import PATIENCE_SECONDS, turn
 from projections.cursor import evict_owners
 
@@ -81,6 +84,15 @@ class Installation:
             yield instance
         finally:
             await self.log.fence_instance(instance)
+
+    @asynccontextmanager
+    async def control(self) -> AsyncIterator[Control]:
+        """The control plane as of now, and the way to change it, for the time of one command."""
+        plane = ControlPlane()
+        tail = PlaneTail(self.log, plane, _nothing)
+        await tail.catch_up()
+        async with self.writer() as instance:
+            yield Control(plane, _Backing(self.log, instance, tail))
 
     async def decisions(self) -> AsyncIterator[tuple[StoredEvent, Any]]:
         """Every decision event that this build can read, with its data, up to the head as of the call."""
@@ -152,6 +164,31 @@ class Installation:
             )  # fmt: skip
         if alive and found.shredded_at is not None:
             raise GatewayError("not_found", f"tenant {name!r} was shredded: nothing can be done in its name any more")
+
+
+async def _nothing(event: StoredEvent, data: EventData) -> None:
+    pass
+
+
+class _Backing:
+    """Where a command's decisions go: see `gateway.control.Backing`."""
+
+    def __init__(self, log: PostgresEventLog, instance: UUID, tail: PlaneTail) -> None:
+        self._log = log
+        self._instance = instance
+        self._tail = tail
+
+    async def append(self, events: Sequence[NewEvent]) -> list[Appended]:
+        """Straight to the log."""
+        return await self._log.append(self._instance, events)
+
+    async def reach(self, position: int) -> None:
+        """Fold on until there."""
+        await self._tail.catch_up()
+
+    async def catch_up(self) -> None:
+        """Fold what is there."""
+        await self._tail.catch_up()
 
 
 @asynccontextmanager

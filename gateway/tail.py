@@ -1,4 +1,4 @@
-"""The directory of tenants, keys and agents, kept current by tailing the log's decision events.
+"""The control plane, kept current by following the log's decision events.
 
 Wake-ups make a change effective at once; polling makes it effective within a quarter of a second even if a wake-up is lost.
 """
@@ -13,8 +13,8 @@ import structlog
 
 from domain.decoding import decode_decision
 from domain.events import EventData
+from domain.plane import ControlPlane
 from domain.ports.event_log import EventLog, LogUnavailable, StoredEvent
-from domain.tenancy import Directory
 
 POLL_SECONDS = 0.25
 REST_SECONDS = 0.05
@@ -24,15 +24,16 @@ BATCH = 1000
 Observer = Callable[[StoredEvent, EventData], Awaitable[None]]
 
 
-class DirectoryTail:
-    """Folds decision events into `directory`; `observe` is awaited before each is folded (to load a new tenant's key, say)."""
+class PlaneTail:
+    """Folds decision events into `plane`; `observe` is awaited before each is folded (to load a new tenant's key, say)."""
 
-    def __init__(self, log: EventLog, directory: Directory, observe: Observer) -> None:
+    def __init__(self, log: EventLog, plane: ControlPlane, observe: Observer) -> None:
         self._log = log
-        self._directory = directory
+        self._plane = plane
         self._observe = observe
         self._wake = asyncio.Event()
         self._caught_up = asyncio.Condition()
+        self._folding = asyncio.Lock()
         self._logger = structlog.get_logger("emberlog.tail")
         self._passed: set[tuple[str, int]] = set()
 
@@ -42,17 +43,18 @@ class DirectoryTail:
 
     async def catch_up(self) -> None:
         """Fold everything that is in the log by now. Raises `LogUnavailable`."""
-        while events := await self._log.read_decisions(self._directory.position, BATCH):
-            for event in events:
-                await self._fold(event)
-            async with self._caught_up:
-                self._caught_up.notify_all()
+        async with self._folding:
+            while events := await self._log.read_decisions(self._plane.position, BATCH):
+                for event in events:
+                    await self._fold(event)
+                async with self._caught_up:
+                    self._caught_up.notify_all()
 
     async def wait_for(self, position: int, timeout: float) -> None:
-        """Wait until the directory has reached `position`. Raises TimeoutError after `timeout` seconds."""
+        """Wait until the plane has reached `position`. Raises TimeoutError after `timeout` seconds."""
         self.wake()
         async with asyncio.timeout(timeout), self._caught_up:
-            await self._caught_up.wait_for(lambda: self._directory.position >= position)
+            await self._caught_up.wait_for(lambda: self._plane.position >= position)
 
     async def run(self) -> None:
         """Follow the log until cancelled."""
@@ -60,9 +62,9 @@ class DirectoryTail:
             try:
                 await self.catch_up()
             except LogUnavailable as error:
-                self._logger.warning("directory_behind", reason=str(error))
+                self._logger.warning("control_plane_behind", reason=str(error))
             except Exception as error:  # revocations must go on taking effect, whatever else is wrong
-                self._logger.error("directory_stuck", position=self._directory.position, exc_info=error)
+                self._logger.error("control_plane_stuck", position=self._plane.position, exc_info=error)
             try:
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._wake.wait()
@@ -76,14 +78,14 @@ class DirectoryTail:
             data = decode_decision(event.type, event.data, event.schema_version)
         except msgspec.ValidationError as error:
             self._logger.error("event_unreadable", position=event.position, type=event.type, reason=str(error))
-            self._directory.position = event.position
+            self._plane.passed(event.position, event.stream, event.version)
             return
         if data is None:
             self._of_newer_build(event)
-            self._directory.position = event.position
+            self._plane.passed(event.position, event.stream, event.version)
             return
         await self._observe(event, data)
-        self._directory.apply(event.position, event.tenant, data, event.version)
+        self._plane.apply(event.position, event.tenant, event.stream, event.version, data)
 
     def _of_newer_build(self, event: StoredEvent) -> None:
         """A newer gateway wrote it: what it means is unknown here, so it changes nothing here; once a kind, say so."""

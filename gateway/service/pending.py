@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from domain.catalogue import Candidate
 from domain.errors import GatewayError
-from domain.events import Attempt
+from domain.events import Attempt, EventData
 from domain.ports.provider import Text
 from domain.selection import Selection
 from gateway.dispatch.lane import Lane
@@ -28,7 +28,7 @@ class State(Enum):
     """Where a request stands. It only moves down this list."""
 
     COUNTING = "counting"
-    """Its tokens are being counted off the loop."""
+    """Its tokens are being counted off the loop, or a gate keeps it waiting; nothing is in the log."""
     COMMITTING = "committing"
     """Its `requested` event is on the way to the log; nothing may be spent."""
     RUNNING = "running"
@@ -36,6 +36,18 @@ class State(Enum):
     SETTLING = "settling"
     """Its outcome is on the way to the log."""
     DONE = "done"
+
+
+class Hold(Protocol):
+    """What a request holds of its quotas until it is known what it uses."""
+
+    def settle(self, data: EventData) -> None:
+        """Its outcome is in the log: it has used what that bills; the rest is free again."""
+        ...
+
+    def release(self) -> None:
+        """It has used nothing. Idempotent, and nothing after `settle`."""
+        ...
 
 
 class Steps(Protocol):
@@ -118,6 +130,7 @@ class Pending:
         "fingerprint",
         "first_sent_at",
         "given_up",
+        "hold",
         "key_id",
         "keys",
         "lane",
@@ -175,6 +188,7 @@ class Pending:
         self.listeners: list[Listener] = []
         self.attempt = 1
         self.given_up: GatewayError | None = None
+        self.hold: Hold | None = None
         self.replaying = False
         self.lane: Lane | None = None
         self.estimated = False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -40,6 +40,9 @@ from gateway.trace import new_trace_id
 from gateway.wire.messages import EmbeddingGenerate, Limits
 
 _log = structlog.get_logger("emberlog.service")
+
+Gate = Callable[[Pending], Awaitable[None] | None]
+"""Lets a request whose tokens are counted pass at once (None) or after a wait, or raises `GatewayError`. Dry runs pass none."""
 
 
 class Ticket:
@@ -79,6 +82,7 @@ class RequestService:
         tracing: RequestTracing | None = None,
         instance: str,
         limits: Limits | None = None,
+        gates: Sequence[Gate] = (),
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._appender = appender
@@ -98,6 +102,7 @@ class RequestService:
         self._idle.set()
         self.instance = instance
         self.limits = limits or Limits()
+        self._gates = gates
         self.draining = False
 
     # -- admission ---------------------------------------------------------------------------------------------------
@@ -200,8 +205,38 @@ class RequestService:
             return
         if not self._appender.healthy:
             raise refusals.log_error(LogUnavailable())
-        pending.keys = self.cache_keys(pending, pending.selection.space)
-        self.commit_requested(pending)
+        for number, gate in enumerate(self._gates, 1):
+            if (wait := gate(pending)) is not None:
+                self.enter(pending)
+                self.spawn(pending, self._wait_at_gates(pending, wait, self._gates[number:]))
+                return
+        self._admitted(pending)
+
+    async def _wait_at_gates(self, pending: Pending, wait: Awaitable[None], others: Sequence[Gate]) -> None:
+        """Pass the rest of the gates, one after the other."""
+        try:
+            await wait
+            for gate in others:
+                if (wait_on := gate(pending)) is not None:
+                    await wait_on
+            if pending.state is State.COUNTING:
+                self._admitted(pending)
+            elif pending.hold is not None:
+                pending.hold.release()  # it was given up meanwhile
+        except GatewayError as error:
+            if not pending.ended:
+                self._refused(pending.tenant, pending.message, error)
+                self.leave(pending, error)
+
+    def _admitted(self, pending: Pending) -> None:
+        """Nothing keeps it out: into the log."""
+        try:
+            pending.keys = self.cache_keys(pending, pending.selection.space)
+            self.commit_requested(pending)
+        except GatewayError:
+            if pending.hold is not None:
+                pending.hold.release()
+            raise
         self.enter(pending)
 
     def _answer_dry_run(self, pending: Pending, result: Any) -> None:
@@ -303,6 +338,8 @@ class RequestService:
     def conclude(self, pending: Pending, data: EventData, event_id: bytes) -> None:
         """The outcome is in the log: answer."""
         now = self._loop.time()
+        if pending.hold is not None:
+            pending.hold.settle(data)
         if self._tracing is not None and isinstance(data, EmbeddingGenerated | EmbeddingFailed):
             self._tracing.ended(data, pending.tenant, now - pending.started, time.time_ns(), pending.caller)
         if isinstance(data, EmbeddingGenerated):
@@ -343,6 +380,8 @@ class RequestService:
 
     def _forget(self, pending: Pending) -> None:
         self.vectors.retract(pending)
+        if pending.hold is not None:
+            pending.hold.release()
         pending.state = State.DONE
         pending.listeners.clear()
         self._deadlines.remove(pending)

@@ -9,9 +9,9 @@ import pytest
 
 from adapters.postgres.event_log import PostgresEventLog
 from domain.events import EventData
+from domain.plane import ControlPlane
 from domain.ports.event_log import StoredEvent
-from domain.tenancy import Directory
-from gateway.tail import DirectoryTail
+from gateway.tail import PlaneTail
 from tests.support.archiving import WIDTH, age, fill
 from tests.support.cli import Cli
 from tests.support.databases import with_user
@@ -74,9 +74,9 @@ async def test_tenants_and_keys_are_known_after_their_events_were_archived(cli: 
     async def observe(event: StoredEvent, data: EventData) -> None:
         """Nothing to load."""
 
-    directory = Directory()
-    await DirectoryTail(log, directory, observe).catch_up()
-    assert directory.authenticate(key["key"], 0).tenant == "acme"
+    plane = ControlPlane()
+    await PlaneTail(log, plane, observe).catch_up()
+    assert plane.directory.authenticate(key["key"], 0).tenant == "acme"
     await log.close()
 
 

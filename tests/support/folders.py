@@ -20,7 +20,7 @@ from adapters.embedded.processes import find, send
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
     """A folder of ours below /tmp that every user may pass (pytest's own are closed to all but their owner)."""
-    folder = Path(tempfile.mkdtemp(prefix="emberlog-test-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="emberlog-test-", dir="/dev/shm"))
     folder.chmod(0o711)
     try:
         yield folder

@@ -11,10 +11,11 @@ import structlog
 
 from adapters.memory.event_log import MemoryEventLog
 from domain.events import EventData, KeyCreated, KeyRevoked, TenantCreated
+from domain.plane import ControlPlane
 from domain.ports.event_log import LogUnavailable, StoredEvent
-from domain.tenancy import Directory, IssuedKey, issue_key
+from domain.tenancy import IssuedKey, issue_key
 from gateway.decisions import append_decision
-from gateway.tail import DirectoryTail
+from gateway.tail import PlaneTail
 
 
 async def _nothing(event: StoredEvent, data: EventData) -> None:
@@ -22,9 +23,9 @@ async def _nothing(event: StoredEvent, data: EventData) -> None:
 
 
 async def _follow(log: MemoryEventLog, observe: Callable[[StoredEvent, EventData], Awaitable[None]] = _nothing):
-    directory = Directory()
-    tail = DirectoryTail(log, directory, observe)
-    return directory, tail, asyncio.create_task(tail.run())
+    plane = ControlPlane()
+    tail = PlaneTail(log, plane, observe)
+    return plane.directory, tail, asyncio.create_task(tail.run())
 
 
 async def test_a_revocation_takes_effect_when_the_log_is_woken() -> None:
@@ -117,9 +118,10 @@ async def test_a_key_in_a_newer_schema_version_is_unknown_here_which_is_logged_o
     for key in ("0" * 16, "1" * 16):
         await append_decision(log, instance, "acme", "tenant/acme", Created(key=key))
     await append_decision(log, instance, "acme", "tenant/acme", KeyRevoked(key=issued.event.key))
-    directory = Directory()
+    plane = ControlPlane()
     with structlog.testing.capture_logs() as lines:
-        await DirectoryTail(log, directory, _nothing).catch_up()
+        await PlaneTail(log, plane, _nothing).catch_up()
+    directory = plane.directory
     assert set(directory.keys) == {issued.event.key}
     assert not directory.valid(issued.event.key, 0)
     assert [(line["event"], line["type"], line["schema_version"]) for line in lines] == [
