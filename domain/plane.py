@@ -6,8 +6,6 @@ somebody wants into events, or refuse it.
 
 from __future__ import annotations
 
-import msgspec
-
 from domain.events import EventData
 from domain.model_catalog import ModelCatalog
 from domain.prices import PriceBook
@@ -16,14 +14,6 @@ from domain.rate_limits import RateLimits
 from domain.tenancy import Directory
 from domain.tenant_config import TenantConfigs
 from domain.webhooks import Webhooks
-
-
-class Decision(msgspec.Struct, frozen=True):
-    """An event that was decided on: the tenant it is of, its stream and its data."""
-
-    tenant: str
-    stream: str
-    data: EventData
 
 
 class ControlPlane:

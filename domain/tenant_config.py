@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from zoneinfo import available_timezones
+
+import msgspec
+
+from domain.decision import Decision
+from domain.errors import GatewayError
 from domain.events import EventData, TenantConfigured, TenantModelConfigured, TenantModelRemoved
+from domain.problems import Problems
+
+if TYPE_CHECKING:
+    from domain.plane import ControlPlane
+
+TIERS = ("free", "starter", "pro", "enterprise")
+"""Lowest first: a tenant may use models of its tier and below."""
+FAILOVER = ("same_space", "any", "none")
+PRICE_CEILINGS = ("cheapest", "none")
 
 
 class TenantConfig:
@@ -47,3 +64,26 @@ class TenantConfigs:
                 config.models.pop(data.model, None)
                 if config.default == data.model:
                     config.default = None
+
+
+def decide_tenant_settings(
+    plane: ControlPlane, tenant: str, wanted: Mapping[str, Any], *, operator: bool, actor: str
+) -> list[Decision]:
+    """Change the settings named in `wanted`, of `TenantConfigured`. The tier is the operators' to set."""
+    problems = Problems()
+    for field, options in (("failover", FAILOVER), ("tier", TIERS), ("price_ceiling", PRICE_CEILINGS)):
+        if field in wanted and wanted[field] not in options:
+            problems.add(field, f"{str(wanted[field])[:40]!r} is none of {', '.join(options)}")
+    if "time_zone" in wanted and wanted["time_zone"] not in available_timezones():
+        problems.add(
+            "time_zone",
+            f"there is no time zone {str(wanted['time_zone'])[:40]!r}: expected an IANA name such as Europe/Paris",
+        )
+    problems.check(f"settings of tenant {tenant}")
+    current = plane.tenants.of(tenant).settings
+    if "tier" in wanted and wanted["tier"] != current.tier and not operator:
+        raise GatewayError("forbidden", "the tier is set by operators: leave it out", details={"field": "tier"})
+    data = msgspec.structs.replace(current, **wanted, actor=actor)
+    if msgspec.structs.replace(data, actor=current.actor) == current:
+        return []
+    return [Decision(tenant, f"tenant/{tenant}", data)]

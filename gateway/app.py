@@ -13,6 +13,8 @@ from starlette.types import Receive, Scope, Send
 from domain.errors import GatewayError
 from gateway.errorlog import ErrorLog
 from gateway.http.answers import HttpError, error_answer, http_status
+from gateway.http.api.endpoint import ApiEndpoint
+from gateway.http.api.table import ROUTES as API_ROUTES
 from gateway.http.embeddings import EmbeddingsEndpoint
 from gateway.http.events import EventRoutes
 from gateway.http.headers import header
@@ -45,6 +47,11 @@ def build_app(
             Route("/api/v1/events", EventRoutes(service).list, methods=["GET"]),
             Route("/api/v1/usage", UsageRoutes(service).list, methods=["GET"]),
             Route("/api/v1/projections", ProjectionRoutes(service).list, methods=["GET"]),
+            *(
+                Route(path, ApiEndpoint(service, route), methods=[route.method])
+                for route in API_ROUTES
+                for path in (route.path, *route.aliases)
+            ),
             Route("/healthz", health.healthz, methods=["GET"]),
             Route("/readyz", health.readyz, methods=["GET"]),
             Route("/metrics", health.metrics, methods=["GET"]),

@@ -10,8 +10,9 @@ from typing import Protocol
 
 import msgspec
 
+from domain.decision import Decision
 from domain.errors import GatewayError
-from domain.plane import ControlPlane, Decision
+from domain.plane import ControlPlane
 from domain.ports.event_log import ANY_VERSION, Appended, AppendStatus, NewEvent
 from gateway.decisions import check_appended, decision_event
 

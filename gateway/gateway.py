@@ -396,6 +396,10 @@ class Gateway:
             await self._tail.wait_for(appended.position, 5.0)
         return appended.version or 0
 
+    async def plane_reaches(self, position: int, timeout: float) -> None:
+        """See `EmbeddingService.plane_reaches`."""
+        await self._tail.wait_for(position, timeout)
+
     async def append_decisions(self, events: Sequence[NewEvent]) -> list[Appended]:
         """Append, in order. Raises `unavailable`."""
         if not self._appender.healthy:

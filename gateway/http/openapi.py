@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from domain.errors import CODES
 from gateway.http.answers import ErrorBody
+from gateway.http.api import describe
 from gateway.http.embeddings import EmbeddingsRequest
 from gateway.http.events import EventsAnswer
 from gateway.http.health import Health, Readiness
@@ -72,6 +73,7 @@ def document(version: str) -> Json:
             Health,
             Readiness,
             ErrorBody,
+            *describe.structs(),
         ],
         ref_template="#/components/schemas/{name}",
     )
@@ -138,6 +140,7 @@ def _paths() -> Json:
         "/api/v1/events": {"get": events()},
         "/api/v1/usage": {"get": usage()},
         "/api/v1/projections": {"get": projections()},
+        **describe.paths(),
         "/healthz": {
             "get": route(
                 "healthz",

@@ -17,6 +17,7 @@ ANSWER_HEADERS = {
     "x-emberlog-nano-usd": "The charge in nano-dollars; absent when the price is unknown.",
     "x-emberlog-failover": "Absent, or a JSON object: from, to and reason of the switch.",
     "x-emberlog-cursor": "The cursor to go on from: what came after this page.",
+    "x-emberlog-position": "Where the write stands in the log, opaque: a read with `after_position` waits for it.",
     "vary": "Which request headers the form of the answer depends on.",
     "traceparent": "W3C trace context of this request.",
     "retry-after": "Seconds to wait before trying again.",

@@ -62,6 +62,7 @@ class Reads:
         self._runner = runner
         self._directory = directory
         self._turns = Turns()
+        self._incarnation: UUID | None = None
 
     @classmethod
     async def open(cls, log: EventLog, dsn: str, runner: Runner, directory: Directory) -> Reads:
@@ -140,6 +141,22 @@ class Reads:
                     return [projection_document(p.name, await look(connection, p)) for p in ALL]
             except UNREACHABLE:
                 raise _views_unavailable() from None
+
+    async def cursor(self, position: int) -> str:
+        """The cursor of a position: what lies behind it came later. Raises `unavailable`."""
+        if self._incarnation is None:
+            try:
+                self._incarnation, _ = await self._scan.place()
+            except LogUnavailable as error:
+                raise log_error(error) from None
+        return encode_cursor(self._incarnation, position)
+
+    async def position(self, cursor: str, field: str) -> int:
+        """The position that a cursor stands for. Raises `invalid_cursor` naming `field`, `unavailable`."""
+        try:
+            return _decode(cursor, *await self._scan.place(), field)
+        except LogUnavailable as error:
+            raise log_error(error) from None
 
     def _require_known(self, tenants: Iterable[str], field: str) -> None:
         for tenant in tenants:

@@ -9,6 +9,7 @@ from domain.catalogue import Catalogue
 from domain.events import Preferences
 from domain.ports.provider import Text
 from domain.tenancy import Principal
+from gateway.control import Control
 from gateway.reads.reads import Reads
 from gateway.replies import Reply
 from gateway.wire.messages import AgentInfo, EmbeddingGenerate, Limits
@@ -32,6 +33,8 @@ class EmbeddingService(Protocol):
     limits: Limits
     reads: Reads
     """Reads of the log and its views; who may read what is for the caller to check (`gateway.reads.reach`)."""
+    control: Control
+    """The control plane, and the way to change it; who may is for the caller to check."""
 
     @property
     def draining(self) -> bool:
@@ -68,6 +71,10 @@ class EmbeddingService(Protocol):
         metadata: dict[str, str] | None,
     ) -> int:
         """Store what an agent states; its version. Raises GatewayError."""
+        ...
+
+    async def plane_reaches(self, position: int, timeout: float) -> None:
+        """Return once the control plane has folded everything up to `position`. Raises TimeoutError after `timeout` seconds."""
         ...
 
     def models(self) -> Catalogue:

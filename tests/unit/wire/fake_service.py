@@ -13,6 +13,7 @@ from domain.errors import GatewayError, invalid_request
 from domain.events import Preferences
 from domain.ports.provider import Text
 from domain.tenancy import Principal
+from gateway.control import Control
 from gateway.reads.reads import Reads
 from gateway.replies import Reply
 from gateway.wire.messages import AgentInfo, Cost, EmbeddingGenerate, EmbeddingResult, Limits, Timings, Usage
@@ -90,6 +91,7 @@ class FakeService:
     """
 
     reads: Reads
+    control: Control
 
     def __init__(self) -> None:
         self.limits = Limits()
@@ -158,6 +160,10 @@ class FakeService:
             raise self.fail
         self.registered.append((agent, message_preferences))
         return len(self.registered)
+
+    async def plane_reaches(self, position: int, timeout: float) -> None:
+        if self.control.plane.position < position:
+            raise TimeoutError
 
     def models(self) -> Catalogue:
         model = Model("tiny", "1", 4, 256, None, True, 1, aliases=("small",), owned_by="fake", created=1)

@@ -1,0 +1,45 @@
+"""Bodies of the management API: JSON of the route's struct, every failing field told at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from domain.errors import invalid_request
+from domain.problems import Problems
+from gateway.http.body import not_json
+
+MAX_BYTES = 1024 * 1024
+
+
+def decode(data: bytes, struct: type) -> Any:
+    """The body as `struct`. Raises `invalid_message` for what is no JSON, `invalid_config` naming every field of a wrong type, missing or unknown."""
+    try:
+        raw = msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise not_json(error) from None
+    if not isinstance(raw, dict):
+        raise invalid_request("the body must be one JSON object", "body")
+    problems = Problems()
+    fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
+    for name, value in raw.items():
+        field = fields.get(name)
+        if field is None:
+            problems.add(name[:64], f"there is no such field; expected some of {', '.join(fields)}")
+            continue
+        try:
+            msgspec.convert(value, field.type)
+        except msgspec.ValidationError as error:
+            where, _, why = str(error).rpartition(" - at `$")
+            problems.add(name + why.rstrip("`") if where else name, where or str(error))
+        except RecursionError:
+            problems.add(name, "nested too deeply")
+        else:
+            if "\0" in str(value) or any(0xD800 <= ord(c) < 0xE000 for c in str(value)):
+                problems.add(name, "holds a NUL character or half of a surrogate pair, which no text may")
+    for name, field in fields.items():
+        if field.required and name not in raw:
+            problems.add(name, "is missing")
+    problems.check("the body")
+    return msgspec.convert(raw, struct)

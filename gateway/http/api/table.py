@@ -1,0 +1,8 @@
+"""Every route of the management API."""
+
+from __future__ import annotations
+
+from gateway.http.api import tenant_settings
+from gateway.http.api.route import ApiRoute
+
+ROUTES: tuple[ApiRoute, ...] = (*tenant_settings.ROUTES,)

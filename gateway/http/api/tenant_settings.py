@@ -1,0 +1,82 @@
+"""`/api/v1/tenant-settings`: what holds for every request of a tenant."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from domain.plane import ControlPlane
+from domain.tenant_config import decide_tenant_settings
+from gateway.http.api.route import ApiRoute, Call
+
+
+class TenantSettings(msgspec.Struct, frozen=True):
+    """A tenant's settings. `version` is that of the tenant's stream, for `expected_version`."""
+
+    tenant: str
+    failover: Literal["same_space", "any", "none"]
+    time_zone: str
+    require_known_prices: bool
+    tier: Literal["free", "starter", "pro", "enterprise"]
+    price_ceiling: Literal["cheapest", "none"]
+    version: int
+
+
+class TenantSettingsChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is to change; what is left out stays as it is. `tier` is for operators to set."""
+
+    failover: str | msgspec.UnsetType = msgspec.UNSET
+    time_zone: str | msgspec.UnsetType = msgspec.UNSET
+    require_known_prices: bool | msgspec.UnsetType = msgspec.UNSET
+    tier: str | msgspec.UnsetType = msgspec.UNSET
+    price_ceiling: str | msgspec.UnsetType = msgspec.UNSET
+
+
+async def show(call: Call) -> TenantSettings:
+    """The settings as of now."""
+    return _document(call.plane, call.tenant)
+
+
+async def change(call: Call) -> TenantSettings:
+    """Change some of them."""
+    wanted = {name: value for name, value in msgspec.structs.asdict(call.body).items() if value is not msgspec.UNSET}
+    await call.decide(
+        f"tenant/{call.tenant}",
+        lambda plane: decide_tenant_settings(
+            plane, call.tenant, wanted, operator=call.principal.tenant is None, actor=call.actor
+        ),
+    )
+    return _document(call.plane, call.tenant)
+
+
+def _document(plane: ControlPlane, tenant: str) -> TenantSettings:
+    settings = plane.tenants.of(tenant).settings
+    fields = {name: getattr(settings, name) for name in settings.__struct_fields__ if name != "actor"}
+    return TenantSettings(tenant=tenant, **fields, version=plane.versions.get(f"tenant/{tenant}", 0))
+
+
+ROUTES = (
+    ApiRoute(
+        method="GET",
+        path="/api/v1/tenant-settings",
+        name="getTenantSettings",
+        summary="What holds for every request of the tenant",
+        tag="tenants",
+        handler=show,
+        answer=TenantSettings,
+        scopes=("admin",),
+    ),
+    ApiRoute(
+        method="PUT",
+        path="/api/v1/tenant-settings",
+        name="changeTenantSettings",
+        summary="Change what holds for every request of the tenant",
+        tag="tenants",
+        handler=change,
+        body=TenantSettingsChange,
+        answer=TenantSettings,
+        scopes=("admin",),
+        errors=(409,),
+    ),
+)

@@ -1,0 +1,100 @@
+"""The management API in the test's loop, on a log in memory: no socket, no database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, cast
+from uuid import UUID
+
+import httpx2 as httpx
+from prometheus_client import CollectorRegistry
+
+from adapters.memory.event_log import MemoryEventLog
+from domain.cursor import decode_cursor, encode_cursor
+from domain.events import EventData, TenantCreated
+from domain.plane import ControlPlane
+from domain.ports.event_log import ANY_VERSION, Appended, NewEvent, StoredEvent
+from gateway.app import build_app
+from gateway.control import Control
+from gateway.decisions import decision_event
+from gateway.reads.reads import Reads
+from gateway.tail import PlaneTail
+from tests.unit.wire.fake_service import FakeService
+
+
+async def _nothing(event: StoredEvent, data: EventData) -> None:
+    pass
+
+
+class MemoryBacking:
+    """Decisions go to a log in memory. `before` runs once ahead of the next append: what another process does meanwhile."""
+
+    def __init__(self, log: MemoryEventLog, plane: ControlPlane, instance: UUID) -> None:
+        self.log = log
+        self.instance = instance
+        self.before: list[NewEvent] = []
+        self._tail = PlaneTail(log, plane, _nothing)
+
+    async def append(self, events: Sequence[NewEvent]) -> list[Appended]:
+        if self.before:
+            between, self.before = self.before, []
+            await self.log.append(self.instance, between)
+        return await self.log.append(self.instance, events)
+
+    async def reach(self, position: int) -> None:
+        await self._tail.catch_up()
+
+    async def catch_up(self) -> None:
+        await self._tail.catch_up()
+
+
+class _Cursors:
+    """The part of `Reads` that a log in memory can do."""
+
+    def __init__(self, log: MemoryEventLog) -> None:
+        self._log = log
+
+    async def cursor(self, position: int) -> str:
+        return encode_cursor((await self._log.identity()).incarnation, position)
+
+    async def position(self, cursor: str, field: str) -> int:
+        return decode_cursor(cursor, (await self._log.identity()).incarnation, await self._log.head())
+
+
+class ApiSite:
+    """The tenants acme and other exist. Keys are `tests.unit.wire.fake_service`'s."""
+
+    def __init__(self, service: FakeService, log: MemoryEventLog, backing: MemoryBacking) -> None:
+        self.service = service
+        self.log = log
+        self.backing = backing
+        self.plane = service.control.plane
+        transport = httpx.ASGITransport(app=build_app(service, CollectorRegistry()), raise_app_exceptions=False)
+        self.http = httpx.AsyncClient(transport=transport, base_url="http://test")
+
+    async def ask(self, method: str, path: str, key: str, json: Any = None, **query: Any) -> httpx.Response:
+        headers = {"authorization": f"Bearer {key}"}
+        if json is None:
+            return await self.http.request(method, path, params=query, headers=headers)
+        return await self.http.request(method, path, params=query, headers=headers, json=json)
+
+    async def given(self, tenant: str, stream: str, *data: EventData) -> None:
+        """Decisions that were taken before."""
+        await self.backing.append([decision_event(tenant, stream, d, ANY_VERSION) for d in data])
+        await self.backing.catch_up()
+
+
+@asynccontextmanager
+async def api_site() -> AsyncIterator[ApiSite]:
+    """The site, for the time of a test."""
+    log, plane = MemoryEventLog(), ControlPlane()
+    backing = MemoryBacking(log, plane, await log.register_instance("test", 600))
+    service = FakeService()
+    service.control = Control(plane, backing)
+    service.reads = cast("Reads", _Cursors(log))
+    site = ApiSite(service, log, backing)
+    for name in ("acme", "other"):
+        await site.given(name, f"tenant/{name}", TenantCreated(tenant=name))
+    async with site.http:
+        yield site
