@@ -16,6 +16,7 @@ from domain.events.alerts import (
     WebhookCreated,
     WebhookDeleted,
     WebhookDeliveryFailed,
+    WebhookSecretRotated,
 )
 from domain.events.base import PRICES_STREAM, SYSTEM_STREAM, SYSTEM_TENANT, EventData
 from domain.events.catalogue import (
@@ -91,6 +92,7 @@ EVENT_TYPES: dict[str, type[EventData]] = {
         AlertAcknowledged,
         AlertSilenced,
         WebhookCreated,
+        WebhookSecretRotated,
         WebhookDeleted,
         WebhookDeliveryFailed,
         MasterKeyRotated,
@@ -159,5 +161,6 @@ __all__ = [
     "WebhookCreated",
     "WebhookDeleted",
     "WebhookDeliveryFailed",
+    "WebhookSecretRotated",
     "encode_data",
 ]

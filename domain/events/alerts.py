@@ -11,7 +11,8 @@ class AlertRaised(EventData, frozen=True, gc=False, omit_defaults=True):
     """Something needs a person. `alert` is derived from what it is about (its kind, labels and window), so that it is raised once.
 
     `kind` is one of `quota_warning`, `quota_high`, `quota_exceeded`, `model_deprecated`, `price_unknown`, `failover`, `circuit_open`,
-    `projection_lag`, `quota_drift`, `evaluation_failed`; `severity` `info`, `warning` or `critical`. `labels` name its subject.
+    `projection_lag`, `quota_drift`, `evaluation_failed`; `severity` `info`, `warning` or `critical`. `labels` name its subject. `episode`
+    counts how often it was raised: what was resolved may come back.
     """
 
     TYPE = "alert.raised"
@@ -25,10 +26,14 @@ class AlertRaised(EventData, frozen=True, gc=False, omit_defaults=True):
     labels: dict[str, str] = {}
     used: int | None = None
     limit: int | None = None
+    episode: int = 1
 
 
 class AlertResolved(EventData, frozen=True, gc=False, omit_defaults=True):
-    """What an alert was about is over: `reset` (a new window), `raised` (a higher limit), `removed`, `recovered`, or `closed` by `actor`."""
+    """What an alert was about is over: `reset` (a new window), `raised` (a higher limit), `removed`, `recovered`, or `closed` by `actor`.
+
+    `episode` is that of the raising it ends.
+    """
 
     TYPE = "alert.resolved"
     STREAMS = _ANY
@@ -37,6 +42,7 @@ class AlertResolved(EventData, frozen=True, gc=False, omit_defaults=True):
     reason: str
     at: int
     actor: str | None = None
+    episode: int = 1
 
 
 class AlertAcknowledged(EventData, frozen=True, gc=False, omit_defaults=True):
@@ -73,6 +79,18 @@ class WebhookCreated(EventData, frozen=True, gc=False, omit_defaults=True):
     url: str
     types: list[str]
     tenant: str | None = None
+    actor: str | None = None
+
+
+class WebhookSecretRotated(EventData, frozen=True, gc=False, omit_defaults=True):
+    """A webhook has a new secret; the one before signs beside it until `overlap_until` (seconds since the epoch)."""
+
+    TYPE = "webhook.secret_rotated"
+    STREAMS = _ANY
+    DECISION = True
+
+    webhook: str
+    overlap_until: int
     actor: str | None = None
 
 
