@@ -7,6 +7,7 @@ somebody wants into events, or refuse it.
 from __future__ import annotations
 
 from domain.events import EventData
+from domain.live_settings import LiveSettings
 from domain.model_catalog import ModelCatalog
 from domain.prices import PriceBook
 from domain.quotas import Quotas
@@ -29,6 +30,7 @@ class ControlPlane:
         self.quotas = Quotas()
         self.rate_limits = RateLimits()
         self.webhooks = Webhooks()
+        self.settings = LiveSettings()
 
     def apply(self, position: int, tenant: str, stream: str, version: int | None, data: EventData) -> None:
         """Fold an event of the log (in order). `version` is its number on its stream."""
@@ -38,7 +40,7 @@ class ControlPlane:
         self.tenants.apply(tenant, data)
         self.quotas.apply(tenant, data)
         self.rate_limits.apply(tenant, data)
-        self.webhooks.apply(data)
+        self.webhooks.apply(position, data)
         self.passed(position, stream, version)
 
     def passed(self, position: int, stream: str, version: int | None) -> None:
