@@ -25,6 +25,7 @@ class Principal(msgspec.Struct, frozen=True):
     """Who is asking: a valid credential, its tenant (None for the installation's) and its scopes.
 
     `key` is the API key's id, or `<issuer>:<subject>` of a JWT, as `kind` says. With an `agent` it speaks for that agent alone.
+    `subject` and `signer` are a JWT's alone: whom it is about, and which of its issuer's keys signed it.
     """
 
     key: str
@@ -33,6 +34,13 @@ class Principal(msgspec.Struct, frozen=True):
     expires_at: int | None = None
     agent: str | None = None
     kind: Literal["key", "jwt"] = "key"
+    subject: str | None = None
+    signer: str = ""
+
+    @property
+    def default_agent(self) -> str:
+        """The agent that a request is of which names none."""
+        return self.agent or self.subject or self.key
 
     @property
     def actor(self) -> str:

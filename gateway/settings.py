@@ -32,6 +32,7 @@ from pydantic_settings import (
 )
 
 from domain.catalogue import Endpoint
+from gateway.auth.settings import JwtIssuerSettings, check_issuers
 
 PREFIX = "EMBERLOG_"
 _UNKNOWN = "there is no such setting: mend its name or take it out; docs/operations.md lists those there are"
@@ -129,6 +130,7 @@ class Settings(BaseSettings):
     tls_key: AbsolutePath | None = None
     trusted_proxies: Annotated[list[str], NoDecode] = []
     endpoints: list[EndpointSettings] = []
+    jwt_issuers: list[JwtIssuerSettings] = []
 
     drain_seconds: float = Field(default=30.0, ge=0, le=3600)
     instance_lease_seconds: float = Field(default=10.0, ge=1, le=300)
@@ -171,6 +173,7 @@ class Settings(BaseSettings):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"endpoints: two are named {name!r}; names must be unique")
+        check_issuers(self.jwt_issuers)
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key go together: set both or neither")
         if self.archive_after_days is not None and self.archive_folder is None:

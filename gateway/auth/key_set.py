@@ -6,10 +6,11 @@ document that was broken on its way never takes the keys of a running gateway aw
 
 from __future__ import annotations
 
+import os
+from base64 import urlsafe_b64encode
 from hashlib import blake2b
 from typing import Any
 
-import msgspec
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
@@ -21,6 +22,7 @@ MIN_SECRET_BYTES = 32
 _RSA_BITS = range(2048, 8193)
 _PUBLIC_MEMBERS = {"RSA": ("n", "e"), "EC": ("crv", "x", "y")}
 _ALGORITHM = {"RSA": "RS256", "EC": "ES256"}
+_SALT = os.urandom(32)
 
 
 class KeySetUnusable(Exception):
@@ -30,7 +32,7 @@ class KeySetUnusable(Exception):
 class VerifyKey:
     """A key and the only algorithm it may be used with. `kid` is None where the issuer gave it no name.
 
-    `signer` identifies the key and its issuer for as long as the process lives and is no secret.
+    `signer` identifies the key and its issuer for as long as the process lives; it does not tell the key.
     """
 
     __slots__ = ("_jwk", "algorithm", "kid", "signer")
@@ -38,8 +40,7 @@ class VerifyKey:
     def __init__(self, issuer: str, kid: str | None, jwk: PyJWK, material: bytes) -> None:
         self.kid = kid
         self.algorithm = jwk.algorithm_name
-        digest = blake2b(material, digest_size=16, key=issuer.encode()[:64])
-        self.signer = digest.hexdigest()
+        self.signer = blake2b(issuer.encode() + b"\0" + material, digest_size=16, key=_SALT).hexdigest()
         self._jwk = jwk
 
     def verify(self, signed: bytes, signature: bytes) -> bool:
@@ -73,7 +74,7 @@ def secret_key_set(issuer: str, secret: str) -> KeySet:
         raise KeySetUnusable(
             f"the secret has {len(material)} bytes: HS256 needs {MIN_SECRET_BYTES} random ones at least"
         )
-    encoded = msgspec.to_builtins(material).rstrip("=").translate(str.maketrans("+/", "-_"))
+    encoded = urlsafe_b64encode(material).decode()
     return KeySet([VerifyKey(issuer, None, PyJWK({"kty": "oct", "k": encoded}, "HS256"), material)])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -35,7 +36,7 @@ class JwtIssuerSettings(BaseModel):
     agent_claim: ClaimName = "agent"
     leeway_seconds: int = Field(default=30, ge=0, le=300)
     max_lifetime_seconds: int | None = Field(default=None, ge=1)
-    refresh_seconds: float = Field(default=300.0, ge=1, le=86_400)
+    refresh_seconds: float = Field(default=300.0, ge=30, le=86_400)
 
     @field_validator("jwks_url")
     @classmethod
@@ -58,9 +59,13 @@ class JwtIssuerSettings(BaseModel):
         if sum(place is not None for place in (self.jwks_file, self.jwks_url, self.secret_env)) != 1:
             raise ValueError("set exactly one of jwks_file, jwks_url and secret_env: where the issuer's keys are")
         if self.secret_env is not None and set(self.algorithms) > {"HS256"}:
-            raise ValueError("algorithms: with secret_env only HS256 is possible; set jwks_file or jwks_url for the others")
+            raise ValueError(
+                "algorithms: with secret_env only HS256 is possible; set jwks_file or jwks_url for the others"
+            )
         if self.secret_env is None and "HS256" in self.algorithms:
-            raise ValueError("algorithms: HS256 needs a secret that both sides know: set secret_env, or leave HS256 out")
+            raise ValueError(
+                "algorithms: HS256 needs a secret that both sides know: set secret_env, or leave HS256 out"
+            )
         if self.tenant is not None and self.tenants:
             raise ValueError("set tenant or tenants, not both")
         if not self.bound_to and not self.installation:
@@ -86,7 +91,7 @@ class JwtIssuerSettings(BaseModel):
 def check_issuers(issuers: list[JwtIssuerSettings]) -> None:
     """Raise ValueError where two issuers could be taken for one: `<issuer>:<subject>` must name one subject of one of them."""
     names = sorted(issuer.issuer for issuer in issuers)
-    for name, following in zip(names, names[1:], strict=False):
+    for name, following in pairwise(names):
         if name == following:
             raise ValueError(f"jwt_issuers: two are named {name!r}; give all its tenants in one table")
     for name in names:

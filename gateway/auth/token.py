@@ -6,8 +6,8 @@ Header and claims are parsed once, strictly, and what was parsed is what is veri
 from __future__ import annotations
 
 import re
-from binascii import Error as NotBase64
 from base64 import urlsafe_b64decode
+from binascii import Error as NotBase64
 from typing import Any
 
 import msgspec
@@ -74,9 +74,7 @@ def verify_signature(token: Token, keys: KeySet, allowed: frozenset[str]) -> Ver
     raise TokenRefused("the signature is not the issuer's")
 
 
-def expiry(
-    claims: dict[str, Any], *, audience: str, leeway: int, max_lifetime: int | None, now: float
-) -> int:
+def expiry(claims: dict[str, Any], *, audience: str, leeway: int, max_lifetime: int | None, now: float) -> int:
     """When it stops being valid, leeway included, in seconds since the epoch. Raises `TokenRefused` where it is not valid at `now`."""
     expires, before, issued = (_time(claims, name) for name in ("exp", "nbf", "iat"))
     if expires is None:
