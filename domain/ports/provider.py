@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
+
+if (
+    TYPE_CHECKING
+):  # for a command that only needs the names of this module, loading it takes longer than the rest of its work
+    import numpy as np
+    from numpy.typing import NDArray
 
 Text = str | list[int]
 """One input: text, or the tokens of the model's tokeniser."""
