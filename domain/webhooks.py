@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from domain.decision import Decision
 from domain.errors import GatewayError
 from domain.events import (
     EVENT_TYPES,
@@ -24,7 +25,7 @@ from domain.problems import Problems
 from domain.webhook_url import BadAddress, parse_address
 
 if TYPE_CHECKING:
-    from domain.plane import ControlPlane, Decision
+    from domain.plane import ControlPlane
 
 MAX_WEBHOOKS = 100
 """Webhooks of one tenant, and of the installation."""
@@ -91,7 +92,7 @@ class Webhooks:
 
 def expand(patterns: Sequence[str]) -> frozenset[str]:
     """The event types that patterns stand for: those of them that this build knows."""
-    found = set()
+    found: set[str] = set()
     for pattern in patterns:
         if pattern.endswith(".*"):
             found.update(name for name in EVENT_TYPES if name.startswith(pattern[:-1]))
@@ -173,7 +174,5 @@ def decide_rotate(
 
 
 def _decision(tenant: str | None, data: EventData) -> Decision:
-    from domain.plane import Decision
-
     owner, stream = webhook_stream(tenant)
     return Decision(owner, stream, data)

@@ -1,0 +1,1 @@
+"""Sending webhooks: signed, to addresses that may be reached, once per call."""
