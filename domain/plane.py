@@ -38,9 +38,10 @@ class ControlPlane:
         self.models.apply(data)
         self.prices.apply(data)
         self.tenants.apply(tenant, data)
-        self.quotas.apply(tenant, data)
+        self.quotas.apply(tenant, data, position)
         self.rate_limits.apply(tenant, data)
         self.webhooks.apply(position, data)
+        self.settings.apply(data)
         self.passed(position, stream, version)
 
     def passed(self, position: int, stream: str, version: int | None) -> None:

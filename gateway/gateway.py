@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
@@ -31,6 +31,7 @@ from domain.events import (
     Preferences,
     ProjectionHalted,
     ProjectionParked,
+    SettingChanged,
     TenantCreated,
     TenantShredded,
 )
@@ -45,6 +46,7 @@ from gateway.decisions import check_appended, decision_event
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.dispatch.limits import DispatchLimits
 from gateway.instance import Lease, Reconciler, describe
+from gateway.live_settings import overlaid
 from gateway.maintenance.scheduler import Scheduler
 from gateway.maintenance.sealing import keep_sealed
 from gateway.maintenance.tasks import gateway_tasks
@@ -60,6 +62,7 @@ from gateway.service.service import RequestService, Ticket
 from gateway.settings import Settings
 from gateway.shred_ledger import LEDGER_NAME
 from gateway.tail import PlaneTail
+from gateway.telemetry.logs import set_level
 from gateway.telemetry.metrics import Gauges, ProviderMetrics, RequestMetrics
 from gateway.telemetry.tracing import RequestTracing, open_tracing
 from gateway.telemetry.watch import watch_maintenance, watch_parts
@@ -114,6 +117,10 @@ class Gateway:
         self._schema: SchemaWatch
         self._master: MasterKey
         self._settings: Settings
+        self._base_settings: Settings
+        self._lru: LruVectorCache
+        self._shared: RedisVectorCache | None = None
+        self._settings_callbacks: list[Callable[[Settings], None]] = []
 
     # -- opening and closing ----------------------------------------------------------------------------------------
 
@@ -121,7 +128,8 @@ class Gateway:
     async def open(cls, settings: Settings, places: Places, master: MasterKey) -> Gateway:
         """Connect, catch up with the log, take a lease and start what runs beside. Raises what the parts raise, all closed again."""
         gateway = cls()
-        gateway._settings, gateway._places, gateway._master = settings, places, master
+        gateway._base_settings = gateway._settings = settings
+        gateway._places, gateway._master = places, master
         try:
             await gateway._open()
         except BaseException:
@@ -160,6 +168,7 @@ class Gateway:
         if places.redis_url is not None:
             shared = RedisVectorCache(places.redis_url, settings.cache_ttl_seconds)
             self._stack.push_async_callback(shared.close)
+        self._lru, self._shared = lru, shared
         self._purge = Purge(lru, shared)
         instance = await self._log.register_instance(describe(), settings.instance_lease_seconds)
         self._appender = self._new_appender(instance)
@@ -200,6 +209,7 @@ class Gateway:
         self._start(keep_sealed(self._log.pool))
         self._start(self._warm_up())
         self._hold(instance)
+        self._apply_settings()
         watch_parts(
             self.gauges, self._service, lambda: self._appender, self._dispatcher, self._log, self._runner, shared
         )
@@ -275,6 +285,8 @@ class Gateway:
                 self._start(self._purge.keep_trying(data.tenant))
         elif isinstance(data, AgentRegistered) and hasattr(self, "_service"):
             self._service.preferences_changed()
+        elif isinstance(data, SettingChanged) and hasattr(self, "_service"):
+            asyncio.get_running_loop().call_soon(self._apply_settings)  # once it is folded
 
     def _appended(self, appended: Sequence[Appended]) -> None:
         self._wakeups.poke()
@@ -325,7 +337,30 @@ class Gateway:
         )
         return sum(appended.status is AppendStatus.APPENDED for appended in written)
 
+    def on_settings(self, callback: Callable[[Settings], None]) -> None:
+        """Call `callback` with the settings in force, now and whenever they change."""
+        self._settings_callbacks.append(callback)
+        callback(self._settings)
+
+    def _apply_settings(self) -> None:
+        settings = overlaid(self._base_settings, self.plane.settings.values)
+        if settings == self._settings:
+            return
+        self._settings = settings
+        self._lru.resize(settings.cache_bytes, settings.cache_ttl_seconds)
+        if self._shared is not None:
+            self._shared.ttl_seconds = settings.cache_ttl_seconds
+        self._dispatcher.bound_queue(settings.max_queued_texts)
+        set_level(settings.log_level)
+        for callback in self._settings_callbacks:
+            callback(settings)
+
     # -- what sessions and routes ask ---------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force: those of the start with what events have changed since."""
+        return self._settings
 
     @property
     def draining(self) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -66,6 +68,16 @@ class Installation:
         self.log = log
         self.temporary = temporary
         self._settings = settings
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of this command."""
+        return self._settings
+
+    @property
+    def actor(self) -> str:
+        """Who decides by this command, as events say it."""
+        return actor_of_command()
 
     @property
     def embedded(self) -> bool:
@@ -164,6 +176,14 @@ class Installation:
             )  # fmt: skip
         if alive and found.shredded_at is not None:
             raise GatewayError("not_found", f"tenant {name!r} was shredded: nothing can be done in its name any more")
+
+
+def actor_of_command() -> str:
+    """The operating system's user, as events name who decided: `cli:<user>`."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return f"cli:{os.getuid()}"
 
 
 async def _nothing(event: StoredEvent, data: EventData) -> None:

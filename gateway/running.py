@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Callable
 
+import msgspec
 import structlog
 from prometheus_client import CollectorRegistry
 
@@ -47,9 +48,14 @@ async def run_gateway(
         metrics = CollectorRegistry()
         for collector in (gateway.metrics, gateway.provider_metrics, gateway.gauges, ToldErrors()):
             metrics.register(collector)
-        registry = SessionRegistry(
-            gateway, WireSettings(drain_seconds=settings.drain_seconds, max_connections=settings.max_connections)
-        )
+        registry = SessionRegistry(gateway, WireSettings())
+
+        def bound(now: Settings) -> None:
+            registry.settings = msgspec.structs.replace(
+                registry.settings, drain_seconds=now.drain_seconds, max_connections=now.max_connections
+            )
+
+        gateway.on_settings(bound)
         watch_sessions(gateway.gauges, registry)
         server = Server(
             build_app(gateway, metrics, registry),

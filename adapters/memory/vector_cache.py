@@ -44,6 +44,12 @@ class LruVectorCache:
         while self.bytes > self._max_bytes:
             self._drop(next(iter(self._entries)))
 
+    def resize(self, max_bytes: int, ttl_seconds: float) -> None:
+        """Other bounds from now on; what is here keeps its time, and leaves where there is no room any more."""
+        self._max_bytes, self._ttl = max_bytes, ttl_seconds
+        while self.bytes > max_bytes:
+            self._drop(next(iter(self._entries)))
+
     def purge(self, tag: bytes) -> None:
         """Forget every vector whose key begins with `tag`. It looks at all keys."""
         for key in [key for key in self._entries if key.startswith(tag)]:

@@ -28,7 +28,7 @@ class RedisVectorCache:
     """Implements the `VectorCache` port. `timeout` in seconds bounds each round trip."""
 
     def __init__(self, url: str, ttl_seconds: int, *, timeout: float = 0.25, max_connections: int = 4) -> None:
-        self._ttl = ttl_seconds
+        self.ttl_seconds = ttl_seconds
         self._timeout = timeout
         self._redis = Redis(
             connection_pool=BlockingConnectionPool.from_url(
@@ -130,7 +130,7 @@ class RedisVectorCache:
                         part = batch[start : start + _MAX_VECTORS_PER_CALL]
                         async with asyncio.timeout(self._timeout * 4):
                             await self._put(
-                                keys=[PREFIX + key for key, _ in part], args=[self._ttl, *(v for _, v in part)]
+                                keys=[PREFIX + key for key, _ in part], args=[self.ttl_seconds, *(v for _, v in part)]
                             )
         except (RedisError, OSError, TimeoutError):
             self._failed()

@@ -67,6 +67,10 @@ class Dispatcher:
         self._slots: dict[str, Slots] = {}
         self._loads: dict[str, Load] = {}
 
+    def bound_queue(self, max_texts: int) -> None:
+        """From now on at most so many texts wait; those that wait already stay."""
+        self._context.limits = msgspec.structs.replace(self._context.limits, max_queued_texts=max_texts)
+
     @property
     def queued_texts(self) -> int:
         """Texts that wait for their first call."""

@@ -25,8 +25,9 @@ def configure_logs(level: str, form: str) -> None:
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        # Here and not in the wrapper, which loggers keep: the level can be changed while the process runs.
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
@@ -42,3 +43,8 @@ def configure_logs(level: str, form: str) -> None:
     root.setLevel(level.upper())
     for noisy in ("uvicorn.access", "openai", "httpx", "httpx2", "httpcore2", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def set_level(level: str) -> None:
+    """Show lines of this level and above from now on."""
+    logging.getLogger().setLevel(level.upper())

@@ -12,6 +12,7 @@ from domain.tenancy import Principal
 from gateway.control import Control
 from gateway.reads.reads import Reads
 from gateway.replies import Reply
+from gateway.settings import Settings
 from gateway.wire.messages import AgentInfo, EmbeddingGenerate, Limits
 
 
@@ -35,6 +36,11 @@ class EmbeddingService(Protocol):
     """Reads of the log and its views; who may read what is for the caller to check (`gateway.reads.reach`)."""
     control: Control
     """The control plane, and the way to change it; who may is for the caller to check."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        ...
 
     @property
     def draining(self) -> bool:

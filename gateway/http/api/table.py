@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from gateway.http.api import tenant_settings
+from gateway.http.api import settings, tenant_settings
 from gateway.http.api.route import ApiRoute
 
-ROUTES: tuple[ApiRoute, ...] = (*tenant_settings.ROUTES,)
+ROUTES: tuple[ApiRoute, ...] = (
+    *settings.ROUTES,
+    *tenant_settings.ROUTES,
+)

@@ -16,6 +16,7 @@ from domain.tenancy import Principal
 from gateway.control import Control
 from gateway.reads.reads import Reads
 from gateway.replies import Reply
+from gateway.settings import Settings
 from gateway.wire.messages import AgentInfo, Cost, EmbeddingGenerate, EmbeddingResult, Limits, Timings, Usage
 
 KEY = "em_agent"
@@ -114,6 +115,7 @@ class FakeService:
             ADMIN_KEY: Principal("k6", "acme", frozenset({"admin"})),
         }
         self.revoked: set[str] = set()
+        self.settings = Settings(_env_file=None)
 
     def authenticate(self, token: str) -> Principal:
         found = self.keys.get(token)
