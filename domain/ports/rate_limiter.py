@@ -21,7 +21,8 @@ class RateLimiter(Protocol):
     async def take(self, requests: Sequence[Sequence[Claim]]) -> list[Verdict]:
         """Decide for each request in order: it gets all that it claims, or nothing is taken for it.
 
-        Claims of one bucket in one call state the same limit; a request claims a bucket once. Raises `LimiterUnavailable`.
+        A request makes at least one claim, and one of a bucket. Where claims of one call state different limits of one bucket, because it is being changed, any
+        of them is applied. Raises `LimiterUnavailable`.
         """
         ...
 
