@@ -33,11 +33,11 @@ _V6 = [
     for network in ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20")
 ]  # fmt: skip
 _NAT64 = IPv6Network("64:ff9b::/96")
-_PRIVATE = [
+_PRIVATE: list[IPv4Network | IPv6Network] = [
     IPv4Network("10.0.0.0/8"), IPv4Network("100.64.0.0/10"), IPv4Network("172.16.0.0/12"), IPv4Network("192.168.0.0/16"),
     IPv6Network("fc00::/7"),
 ]  # fmt: skip
-_METADATA = [IPv4Network("100.100.100.200/32"), IPv6Network("fd00:ec2::/32"), IPv6Network("fd20:ce::/32")]
+_METADATA: list[IPv4Network | IPv6Network] = [IPv4Network("100.100.100.200/32"), IPv6Network("fd00:ec2::/32"), IPv6Network("fd20:ce::/32")]
 """Metadata services that stand in private ranges; most stand at a link-local address, which is refused whatever is allowed."""
 
 
