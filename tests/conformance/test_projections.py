@@ -37,6 +37,7 @@ from tests.support.databases import with_user
 from tests.support.histories import histories
 from tests.support.projecting import Connection, Recorded, some_history, write_log
 from tests.support.views import (
+    DEEP,
     LEASE,
     PLAIN,
     empty,
@@ -57,7 +58,7 @@ HISTORY = some_history(600, seconds=400)
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(params=ALL, ids=lambda p: p.name)
+@pytest.fixture(params=DEEP, ids=lambda p: p.name)
 def projection(request: pytest.FixtureRequest) -> Projection:
     made: Projection = request.param
     return made
@@ -75,6 +76,9 @@ async def bulk(app_dsn: str) -> AsyncIterator[Connection]:
     connection = await connect(app_dsn, "conformance in bulk", bulk=True)
     yield connection
     await connection.close()
+
+
+every_view = pytest.mark.parametrize("projection", ALL, ids=lambda p: p.name)
 
 
 def before_the_cursor(projection: Projection, function: str) -> Projection:
@@ -97,6 +101,7 @@ def test_every_projection_has_a_plain_fold_to_be_held_against() -> None:
     assert set(PLAIN) == {p.name for p in ALL}
 
 
+@every_view
 async def test_batches_of_any_size_and_in_bulk_give_the_view_of_the_plain_fold(
     owner: Connection, app: Connection, bulk: Connection, projection: Projection
 ) -> None:
@@ -110,6 +115,7 @@ async def test_batches_of_any_size_and_in_bulk_give_the_view_of_the_plain_fold(
     assert len(set(found)) == 1
 
 
+@every_view
 async def test_replaying_the_log_gives_the_view_byte_for_byte(
     owner: Connection, app: Connection, bulk: Connection, projection: Projection
 ) -> None:
@@ -157,6 +163,7 @@ async def test_the_digest_does_not_depend_on_the_order_of_rows_in_the_table(
     assert await live_digest(app, projection) == before
 
 
+@every_view
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=histories(), cuts=st.lists(st.integers(1, 24), max_size=6), in_bulk=st.booleans())
 async def test_any_history_cut_anywhere_equals_the_plain_fold(
@@ -175,6 +182,7 @@ async def test_any_history_cut_anywhere_equals_the_plain_fold(
         await _close(owner, app)
 
 
+@every_view
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=histories(), data=st.data())
 async def test_events_folded_late_in_any_order_give_the_view_as_if_they_had_come_in_time(
@@ -203,6 +211,7 @@ async def test_events_folded_late_in_any_order_give_the_view_as_if_they_had_come
         await _close(owner, app)
 
 
+@every_view
 async def test_pruning_at_any_time_makes_no_difference(
     owner: Connection, app: Connection, projection: Projection
 ) -> None:
@@ -543,6 +552,7 @@ SHAPES = {
 }
 
 
+@every_view
 @pytest.mark.parametrize("what", SHAPES)
 async def test_the_table_of_a_new_generation_is_like_that_of_the_migrations(
     app: Connection, projection: Projection, what: str

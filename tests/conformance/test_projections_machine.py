@@ -20,13 +20,12 @@ from projections import cursor, fresh, parking
 from projections.connect import connect
 from projections.projection import Ousted, Projection, Refused
 from projections.rebuild import Rebuild
-from projections.runner import ALL
 from projections.source import Connection
 from tests.support.databases import with_user
 from tests.support.histories import ITEMS, START, recorded
 from tests.support.projecting import Recorded
 from tests.support.projecting import write_log as write
-from tests.support.views import LEASE, empty, heal, make_poison, plain, poison, rows_of, tasting
+from tests.support.views import DEEP, LEASE, empty, heal, make_poison, plain, poison, rows_of, tasting
 from tests.support.waiting import until
 
 T = TypeVar("T")
@@ -287,7 +286,7 @@ async def poisonable_dsn(migrated_dsn: str) -> str:
     return migrated_dsn
 
 
-@pytest.mark.parametrize("projection", ALL, ids=lambda p: p.name)
+@pytest.mark.parametrize("projection", DEEP, ids=lambda p: p.name)
 def test_whatever_happens_a_view_is_the_plain_fold_of_what_it_has_folded(
     projection: Projection, poisonable_dsn: str
 ) -> None:
@@ -303,9 +302,9 @@ def test_a_fold_that_counts_an_event_twice_is_found(poisonable_dsn: str, monkeyp
     ) -> None:
         await hold(connection, projection, generation, fence, position)
         await connection.execute(
-            ALL[0].merge_sql(projection.table_of(generation), f"({ALL[0].delta_sql()})"), position - 1, position
+            DEEP[0].merge_sql(projection.table_of(generation), f"({DEEP[0].delta_sql()})"), position - 1, position
         )
 
     monkeypatch.setattr(cursor, "hold", forgetful)
     with pytest.raises(AssertionError):
-        _run(ALL[0], poisonable_dsn, [Phase.generate], examples=500)  # it ends with the first that shows it
+        _run(DEEP[0], poisonable_dsn, [Phase.generate], examples=500)  # it ends with the first that shows it

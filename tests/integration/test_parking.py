@@ -19,10 +19,9 @@ from projections.projection import Projection, Refused
 from projections.projection import ProjectionHalted as Halted
 from projections.rebuild import Rebuild
 from projections.requests import REQUESTS
-from projections.runner import ALL
 from projections.usage import USAGE
 from tests.support.projecting import Connection, Recorded, generated, requested, some_history, write_log
-from tests.support.views import fold_to, heal, make_poison, own, plain, poison, rows_of, running, tasting
+from tests.support.views import DEEP, fold_to, heal, make_poison, own, plain, poison, rows_of, running, tasting
 from tests.support.waiting import until
 
 HISTORY = some_history(300)
@@ -50,7 +49,7 @@ async def test_one_view_halts_and_the_other_goes_on_without_the_event_and_both_s
     head = await write_log(owner, HISTORY)
     await poison(owner, 77)
     told: list[EventData] = []
-    async with running(app_dsn, *map(tasting, ALL), batch=50, on_trouble=told.append) as runner:
+    async with running(app_dsn, *map(tasting, DEEP), batch=50, on_trouble=told.append) as runner:
         await runner.wait_for("requests", head, 20)
         with pytest.raises(Halted, match=r"usage.*stands at position 76"):
             await runner.wait_for("usage", head, 20)
@@ -100,7 +99,7 @@ class Newer(Projection, frozen=True):
         return [2] * len(self.types)
 
 
-@pytest.mark.parametrize("projection", ALL, ids=lambda p: p.name)
+@pytest.mark.parametrize("projection", DEEP, ids=lambda p: p.name)
 async def test_an_event_that_a_newer_release_wrote_waits_for_a_process_of_that_release(
     owner: Connection, app_dsn: str, app: Connection, projection: Projection
 ) -> None:
@@ -124,7 +123,7 @@ async def _free(app: Connection, projection: Projection) -> bool:
     return (await cursor.look(app, projection)).free
 
 
-@pytest.mark.parametrize("projection", ALL, ids=lambda p: p.name)
+@pytest.mark.parametrize("projection", DEEP, ids=lambda p: p.name)
 async def test_a_gap_in_the_log_halts_every_view_and_parks_nothing(
     owner: Connection, app_dsn: str, app: Connection, projection: Projection
 ) -> None:

@@ -28,12 +28,12 @@ from projections.generations import take_building, take_retired
 from projections.projection import Projection, Refused
 from projections.rebuild import Rebuild
 from projections.requests import REQUESTS
-from projections.runner import ALL
 from projections.usage import USAGE
 from tests.support.archiving import WIDTH, age, archive_all
 from tests.support.databases import with_user
 from tests.support.projecting import Connection, Recorded, some_history, start_over, write_log
 from tests.support.views import (
+    DEEP,
     LEASE,
     fold_to,
     heal,
@@ -54,7 +54,7 @@ BAD = next(n for n, e in enumerate(HISTORY, 1) if n > 120 and e.data.TYPE == "em
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(params=ALL, ids=lambda p: p.name)
+@pytest.fixture(params=DEEP, ids=lambda p: p.name)
 def projection(request: pytest.FixtureRequest) -> Projection:
     made: Projection = request.param
     return made
@@ -744,5 +744,5 @@ def _attempt(event: Recorded) -> tuple[Any, ...]:
 
 
 def test_what_is_planted_and_read_here_is_so_for_every_view() -> None:
-    assert set(COUNTED) == {p.name for p in ALL}
-    assert all(set(of) == {p.name for p in ALL} for of in PLANTED.values())
+    assert set(COUNTED) == {p.name for p in DEEP}
+    assert all(set(of) == {p.name for p in DEEP} for of in PLANTED.values())

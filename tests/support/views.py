@@ -13,11 +13,16 @@ import msgspec
 from projections import cursor
 from projections.compare import digest
 from projections.projection import Projection
+from projections.requests import REQUESTS
 from projections.runner import ALL, Runner
 from projections.source import Read
+from projections.usage import USAGE
 from tests.support.projecting import Connection, Recorded, Row, plain_requests, plain_usage
 
 LEASE = timedelta(seconds=60)
+DEEP = (USAGE, REQUESTS)
+"""The views that the machinery of owners, batches, rebuilds and parking is tried on, which is the same for all: one that halts and one that
+parks. What rests on a view's own statements is asked of every view."""
 PLAIN: dict[str, Callable[[Sequence[Recorded], Collection[int]], list[Row]]] = {
     "usage": plain_usage,
     "requests": plain_requests,
