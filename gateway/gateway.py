@@ -41,6 +41,8 @@ from domain.ports.event_log import Appended, AppendStatus, InstanceFenced, LogUn
 from domain.ports.provider import Provider, ProviderError, Text
 from domain.ports.tokenizer import Tokenizer
 from domain.tenancy import Principal
+from gateway.auth.authenticator import Authenticator
+from gateway.auth.issuer import open_issuer
 from gateway.control import Control
 from gateway.decisions import check_appended, decision_event
 from gateway.dispatch.dispatcher import Dispatcher
@@ -113,6 +115,7 @@ class Gateway:
         self._scheduler: Scheduler
         self._places: Places
         self._keys: TenantKeys
+        self._tokens: Authenticator
         self._purge: Purge
         self._schema: SchemaWatch
         self._master: MasterKey
@@ -149,6 +152,10 @@ class Gateway:
             )
         self._schema = SchemaWatch(self._log.pool)
         self._tail = PlaneTail(self._log, self.plane, self._observe)
+        self._tokens = Authenticator(
+            [open_issuer(issuer, settings.environment()) for issuer in settings.jwt_issuers], self.directory
+        )
+        self._stack.push_async_callback(self._tokens.close)
         self._keys = TenantKeys(self._log.pool, self._master, self.directory.shredded)
         if settings.archive_folder is not None:
             await self._keys.obey(settings.archive_folder / LEDGER_NAME)
@@ -207,6 +214,7 @@ class Gateway:
         )
         self._start(self._scheduler.run())
         self._start(keep_sealed(self._log.pool))
+        self._start(self._tokens.run())
         self._start(self._warm_up())
         self._hold(instance)
         self._apply_settings()
@@ -368,13 +376,15 @@ class Gateway:
         return self._service.draining
 
     def authenticate(self, token: str) -> Principal:
-        """Who holds this API key. Raises `unauthorized`."""
+        """Who holds this API key or JSON Web Token. Raises `unauthorized`; see `gateway.auth.authenticator.authenticated`."""
         if token.count(".") == 2:
-            raise GatewayError("unauthorized", "JSON Web Tokens are not configured on this gateway: send an API key")
+            return self._tokens.authenticate(token)
         return self.directory.authenticate(token, time.time())
 
     def valid(self, principal: Principal) -> bool:
-        """Whether the principal's key is still good."""
+        """Whether the principal's key or token is still good."""
+        if principal.kind == "jwt":
+            return self._tokens.valid(principal)
         return self.directory.valid(principal.key, time.time())
 
     def generate(

@@ -19,6 +19,7 @@ from adapters.postgres.migrator import SchemaStatus, migrate, schema_state
 from adapters.providers.local.fetch import ensure
 from adapters.providers.local.files import default_store
 from adapters.providers.registry import api_key
+from gateway.auth.issuer import open_issuer
 from gateway.places import Places
 from gateway.secrets import MasterKey, SecretKeyError
 from gateway.settings import Settings
@@ -103,6 +104,13 @@ def check_endpoints(settings: Settings) -> None:
     environment = settings.environment()
     for endpoint in load_catalogue(endpoints=settings.configured_endpoints()).endpoints.values():
         api_key(endpoint, environment)
+
+
+def check_issuers(settings: Settings) -> None:
+    """Raise ValueError where the keys of an issuer of tokens are not where the settings say, before anything is made."""
+    environment = settings.environment()
+    for issuer in settings.jwt_issuers:
+        open_issuer(issuer, environment)
 
 
 async def fetch_local_model(settings: Settings) -> None:

@@ -7,7 +7,7 @@ import sys
 from contextlib import closing
 
 from gateway.first_start import prepare_installation
-from gateway.house import NotReady, check_endpoints, fetch_local_model, open_house
+from gateway.house import NotReady, check_endpoints, check_issuers, fetch_local_model, open_house
 from gateway.running import run_gateway, stop_on_signals
 from gateway.server import listen
 from gateway.settings import Settings
@@ -17,6 +17,7 @@ from gateway.workers import run_workers
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, then drain. Raises `NotReady` and `DataFolderInUse`."""
     check_endpoints(settings)
+    check_issuers(settings)
     stop = stop_on_signals()
     async with open_house(settings) as house:
         with closing(_listen(settings)) as listener:

@@ -65,6 +65,8 @@ class Authenticator:
 
     def authenticate(self, text: str) -> Principal:
         """The principal of a token. Raises `unauthorized`, the same whatever is wrong; as `UnknownSigner` where fresher keys may help."""
+        if not self._issuers:
+            raise GatewayError("unauthorized", "JSON Web Tokens are not configured on this gateway: send an API key")
         digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32).digest()
         known = self._known.pop(digest, None)
         if known is None or not self.valid(known):

@@ -6,13 +6,14 @@ from starlette.requests import Request
 
 from domain.errors import GatewayError
 from domain.tenancy import Principal
+from gateway.auth.authenticator import authenticated
 from gateway.http.headers import token_of
 from gateway.wire.service import EmbeddingService
 
 
-def principal_of(request: Request, service: EmbeddingService) -> Principal:
+async def principal_of(request: Request, service: EmbeddingService) -> Principal:
     """Who is asking. Raises `unauthorized`."""
     token = token_of(request.scope["headers"])
     if token is None:
         raise GatewayError("unauthorized", "no credential: send 'Authorization: Bearer <key>' or 'X-API-Key: <key>'")
-    return service.authenticate(token)
+    return await authenticated(service.authenticate, token)

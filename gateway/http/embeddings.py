@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from domain.errors import GatewayError, invalid_request
 from domain.ports.provider import Text
 from domain.tenancy import Principal
+from gateway.auth.authenticator import authenticated
 from gateway.errorlog import ErrorLog
 from gateway.http.answers import Headers, error_answer, http_status
 from gateway.http.body import not_json, read_json_body
@@ -82,7 +83,7 @@ class EmbeddingsEndpoint:
         tenant: str | None = None
         cause: BaseException | None = None
         try:
-            principal = self._principal(scope)
+            principal = await self._principal(scope)
             tenant = principal.tenant
             outcome = await self._embed(scope, receive, principal, caller)
             if outcome is None:
@@ -104,13 +105,13 @@ class EmbeddingsEndpoint:
         await send({"type": "http.response.start", "status": status, "headers": [*headers, *closing, tracing]})
         await send({"type": "http.response.body", "body": body})
 
-    def _principal(self, scope: Scope) -> Principal:
+    async def _principal(self, scope: Scope) -> Principal:
         token = token_of(scope["headers"])
         if token is None:
             raise GatewayError(
                 "unauthorized", "no credential: send 'Authorization: Bearer <key>' or 'X-API-Key: <key>'"
             )
-        principal = self._service.authenticate(token)
+        principal = await authenticated(self._service.authenticate, token)
         checks.may_open(principal)
         if self._registry.draining or self._service.draining:
             raise self._registry.draining_error()
@@ -126,7 +127,7 @@ class EmbeddingsEndpoint:
         request = parse(body)
         texts = parse_input(bytes(request.input))
         message = _message(scope, request, texts)
-        agent = _bounded(scope, b"x-emberlog-agent", 128) or principal.key
+        agent = _bounded(scope, b"x-emberlog-agent", 128) or principal.default_agent
         reply = HttpReply()
         ticket = self._service.generate(principal, agent, message, texts, reply, trace=caller)
         if not reply.answer.done() and not await _answered(reply, receive):

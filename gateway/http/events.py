@@ -40,7 +40,7 @@ class EventRoutes:
 
     async def list(self, request: Request) -> Response:
         """One page."""
-        principal = principal_of(request, self._service)
+        principal = await principal_of(request, self._service)
         require_whole_tenant(principal)
         kind = negotiate(request.headers.get("accept"), (JSON, NDJSON))
         query = Query(request, PARAMETERS)

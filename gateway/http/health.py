@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from domain.errors import GatewayError
+from gateway.auth.authenticator import authenticated
 from gateway.http.headers import token_of
 from gateway.wire.service import EmbeddingService
 from gateway.wire.sessions import SessionRegistry
@@ -62,7 +63,7 @@ class HealthRoutes:
                     "unauthorized",
                     "metrics need an operator key, unless asked over loopback: send 'Authorization: Bearer <key>'",
                 )
-            self._service.authenticate(token).require("operator")
+            (await authenticated(self._service.authenticate, token)).require("operator")
         encoder, kind = choose_encoder(request.headers.get("accept", ""))
         return Response(encoder(self._metrics), headers={"content-type": kind})
 

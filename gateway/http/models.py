@@ -40,12 +40,12 @@ class ModelRoutes:
 
     async def list(self, request: Request) -> Response:
         """All served models."""
-        principal_of(request, self._service)
+        await principal_of(request, self._service)
         return _json(ModelList([_info(m) for m in self._service.models().served()]))
 
     async def one(self, request: Request) -> Response:
         """One served model, by id or alias."""
-        principal_of(request, self._service)
+        await principal_of(request, self._service)
         catalogue = self._service.models()
         name = request.path_params["model"]
         model = catalogue.resolve(name)

@@ -26,7 +26,7 @@ class ProjectionRoutes:
 
     async def list(self, request: Request) -> Response:
         """All views."""
-        principal = principal_of(request, self._service)
+        principal = await principal_of(request, self._service)
         principal.require("operator")
         Query(request, ())
         answer = ProjectionsAnswer(await self._service.reads.projections(principal))

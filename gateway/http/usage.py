@@ -89,7 +89,7 @@ class UsageRoutes:
 
     async def list(self, request: Request) -> Response:
         """The rows of a span of time."""
-        principal = principal_of(request, self._service)
+        principal = await principal_of(request, self._service)
         agent = None if whole_tenant(principal) else _own_agent(request, principal)
         query = Query(request, PARAMETERS)
         asked = query.text("tenant")

@@ -1,6 +1,7 @@
 """One agent's session: the state machine between a connection's messages and the request service.
 
-WAITING (nothing opened yet) -> OPENING (preferences of `session.open` are being stored; what follows is held) -> OPEN -> CLOSED.
+WAITING (nothing opened yet) -> OPENING (preferences of `session.open` are being stored, or keys
+looked up that its token was signed with; what follows is held) -> OPEN -> CLOSED.
 Everything happens on the loop; a request costs no task.
 """
 
@@ -14,6 +15,8 @@ from secrets import token_hex
 
 from domain.errors import GatewayError
 from domain.tenancy import Principal
+from gateway.auth.authenticator import UnknownSigner
+from gateway.auth.issuer import Issuer
 from gateway.errorlog import ErrorLog
 from gateway.wire import checks
 from gateway.wire.codec import Refused, decode, encode
@@ -221,7 +224,8 @@ class Session:
         else:
             self.shut(4401, "a request before session.open")
 
-    def _open(self, message: SessionOpen) -> None:
+    def _open(self, message: SessionOpen, *, asked: bool = False) -> None:
+        """`asked`: the issuer of its token was asked for fresher keys."""
         if self.principal is None:
             if message.token is None:
                 self.shut(4401, "no credential: send `token` in session.open, or a header on the upgrade")
@@ -229,6 +233,10 @@ class Session:
             try:
                 self.principal = self.service.authenticate(message.token)
             except GatewayError as error:
+                if isinstance(error, UnknownSigner) and not asked:
+                    self.state = State.OPENING
+                    self._spawn(self._open_with_fresher_keys(message, error.issuer))
+                    return
                 self.send_error(error, message.id)
                 self.shut(4401, "no valid credential")
                 return
@@ -270,6 +278,17 @@ class Session:
         else:
             if self.state is State.OPENING:
                 self._opened(message)
+        self._go_on()
+
+    async def _open_with_fresher_keys(self, message: SessionOpen, issuer: Issuer) -> None:
+        await issuer.look_again()
+        if self.state is State.OPENING:
+            self.state = State.WAITING
+            self._open(message, asked=True)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Take what was sent while the session was being opened."""
         while self._held and self.state is not State.OPENING:
             data = self._held.popleft()
             self._held_bytes -= len(data)
@@ -350,7 +369,8 @@ class Session:
 
     def _hold(self, data: bytes) -> None:
         """Keep a message until the session is open. A peer that sends more than this behind its `session.open` has to wait for it."""
-        if len(self._held) >= self.service.limits.max_in_flight or self._held_bytes + len(data) > _HELD_BYTES:
+        most = _HELD_BYTES if self.principal is not None else self.registry.settings.unauthenticated_bytes
+        if len(self._held) >= self.service.limits.max_in_flight or self._held_bytes + len(data) > most:
             self._refuse_held(data)
             return
         self._held.append(data)

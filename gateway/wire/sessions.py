@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from domain.errors import GatewayError
+from domain.tenancy import Principal
 from gateway.wire.link import LinkSettings
 from gateway.wire.service import EmbeddingService
 
@@ -120,16 +121,16 @@ class SessionRegistry:
             return
         loop = asyncio.get_running_loop()
         now = loop.time()
-        known: dict[str, bool] = {}
+        known: dict[Principal, bool] = {}
         for session in list(self.sessions):
             try:
                 principal = session.principal
                 if principal is None:
                     valid = True
-                elif principal.key in known:
-                    valid = known[principal.key]
+                elif principal in known:
+                    valid = known[principal]
                 else:
-                    valid = known[principal.key] = self._service.valid(principal)
+                    valid = known[principal] = self._service.valid(principal)
                 session.tick(now, valid=valid)
             except Exception as failure:
                 _log.error("a session failed its periodic check and was dropped", session=session.id, exc_info=failure)

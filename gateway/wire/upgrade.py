@@ -12,6 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from domain.errors import GatewayError, invalid_request
 from domain.tenancy import Principal
+from gateway.auth.authenticator import authenticated
 from gateway.errorlog import ErrorLog
 from gateway.http.answers import error_answer
 from gateway.http.headers import header, token_of
@@ -41,7 +42,7 @@ class AgentEndpoint:
             return
         caller = context_of(header(scope["headers"], b"traceparent"))
         try:
-            principal = self._admit(scope)
+            principal = await self._admit(scope)
         except GatewayError as error:
             await refuse_upgrade(
                 send, error, self._errors.note(error, tenant=None, trace=caller[:32] if caller else None)
@@ -58,7 +59,7 @@ class AgentEndpoint:
         )
         await link.wait_closed()
 
-    def _admit(self, scope: Scope) -> Principal | None:
+    async def _admit(self, scope: Scope) -> Principal | None:
         """The principal of the upgrade's credential, None for a browser's that carries none. Raises GatewayError."""
         if SUBPROTOCOL not in scope["subprotocols"]:
             raise invalid_request(f"the upgrade must offer the subprotocol {SUBPROTOCOL}", "sec-websocket-protocol")
@@ -67,7 +68,7 @@ class AgentEndpoint:
         token = token_of(scope["headers"])
         principal = None
         if token is not None:
-            principal = self._service.authenticate(token)
+            principal = await authenticated(self._service.authenticate, token)
             checks.may_open(principal)
         if self._registry.full() or (principal is not None and self._registry.tenant_full(principal.tenant)):
             raise GatewayError(

@@ -35,7 +35,7 @@ class ApiEndpoint:
 
     async def _answer(self, request: Request, receive: Receive) -> Response | None:
         service, route = self._service, self._route
-        principal = principal_of(request, service)
+        principal = await principal_of(request, service)
         route.admit(principal)
         query = Query(request, self._known)
         if not route.writes and (after := query.text("after_position")) is not None:
