@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SCOPES = ("tenant", "key", "agent", "thread")
 MAX_LIMITS = 10_000
 """Rate limits a tenant may have."""
-MAX_SUBJECT = 256
+MAX_SUBJECT = 512
 _API_KEY = re.compile(r"[0-9a-f]{16}")
 
 Limits = dict[tuple[str, str | None], RateLimitSet]

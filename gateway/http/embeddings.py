@@ -21,6 +21,7 @@ from gateway.errorlog import ErrorLog
 from gateway.http.answers import Headers, error_answer, http_status
 from gateway.http.body import not_json, read_json_body
 from gateway.http.headers import header, token_of
+from gateway.limits.standing import rate_headers
 from gateway.trace import context_of, new_trace_id, traceparent
 from gateway.wire import checks
 from gateway.wire.codec import field_error, nul_error
@@ -79,13 +80,13 @@ class EmbeddingsEndpoint:
         """Answer one request."""
         caller = context_of(header(scope["headers"], b"traceparent")) or new_trace_id()
         trace = caller[:32]
-        tracing = (b"traceparent", traceparent(trace).encode())
+        extra: Headers = [(b"traceparent", traceparent(trace).encode())]
         tenant: str | None = None
         cause: BaseException | None = None
         try:
             principal = await self._principal(scope)
             tenant = principal.tenant
-            outcome = await self._embed(scope, receive, principal, caller)
+            outcome = await self._embed(scope, receive, principal, caller, extra)
             if outcome is None:
                 return
             result, rows, base64 = outcome
@@ -94,7 +95,7 @@ class EmbeddingsEndpoint:
         except Exception as failure:
             error, cause = checks.internal(), failure
         else:
-            await _send_result(send, result, rows, [tracing, *_result_headers(result)], base64=base64)
+            await _send_result(send, result, rows, [*extra, *_result_headers(result)], base64=base64)
             return
         details = self._errors.note(error, tenant=tenant, trace=trace, cause=cause, route="/v1/embeddings")
         if error.code != "internal":
@@ -102,7 +103,7 @@ class EmbeddingsEndpoint:
             details.pop("trace", None)
         status, headers, body = error_answer(error, details, status=http_status(error))
         closing = [(b"connection", b"close")] if status == 413 or error.code == "draining" else []
-        await send({"type": "http.response.start", "status": status, "headers": [*headers, *closing, tracing]})
+        await send({"type": "http.response.start", "status": status, "headers": [*headers, *closing, *extra]})
         await send({"type": "http.response.body", "body": body})
 
     async def _principal(self, scope: Scope) -> Principal:
@@ -118,9 +119,12 @@ class EmbeddingsEndpoint:
         return principal
 
     async def _embed(
-        self, scope: Scope, receive: Receive, principal: Principal, caller: str
+        self, scope: Scope, receive: Receive, principal: Principal, caller: str, extra: Headers
     ) -> tuple[EmbeddingResult, NDArray[np.float32] | None, bool] | None:
-        """The result, its rows and whether base64 was asked for; None when the client has gone."""
+        """The result, its rows and whether base64 was asked for; None when the client has gone.
+
+        What the answer says of rate limits, good or bad, is added to `extra`.
+        """
         body = await read_json_body(scope, receive, self._service.limits.max_message_bytes)
         if body is None:
             return None
@@ -133,6 +137,7 @@ class EmbeddingsEndpoint:
         if not reply.answer.done() and not await _answered(reply, receive):
             _give_up(ticket, reply, known_id=header(scope["headers"], b"idempotency-key") is not None)
             return None
+        extra += rate_headers(ticket.rates)
         result, rows = reply.answer.result()
         return result, rows, request.encoding_format == "base64"
 

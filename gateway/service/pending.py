@@ -17,6 +17,7 @@ from domain.ports.provider import Text
 from domain.selection import Selection
 from gateway.dispatch.lane import Lane
 from gateway.dispatch.ports import CallReport
+from gateway.limits.standing import Standing
 from gateway.replies import Reply
 from gateway.wire.messages import EmbeddingGenerate
 
@@ -139,6 +140,7 @@ class Pending:
         "missing",
         "paid",
         "provider_seconds",
+        "rates",
         "replaying",
         "rows",
         "selection",
@@ -189,6 +191,8 @@ class Pending:
         self.attempt = 1
         self.given_up: GatewayError | None = None
         self.hold: Hold | None = None
+        self.rates: tuple[Standing, ...] = ()
+        """How the rate limits that it drew on stand."""
         self.replaying = False
         self.lane: Lane | None = None
         self.estimated = False

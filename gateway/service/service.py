@@ -27,6 +27,7 @@ from domain.ports.tokenizer import Tokenizer
 from domain.ports.vector_cache import VectorCache
 from domain.tenancy import Directory, Principal
 from gateway.dispatch.dispatcher import Dispatcher
+from gateway.limits.standing import Standing
 from gateway.replies import Reply
 from gateway.secrets import seal_metadata
 from gateway.service import admission, counting, outcomes, refusals
@@ -54,6 +55,11 @@ class Ticket:
         self._service = service
         self._listener = listener
 
+    @property
+    def rates(self) -> tuple[Standing, ...]:
+        """How the rate limits that the request drew on stand; nothing where there are none, or it has not come to them."""
+        return self._listener.pending.rates
+
     def cancel(self) -> None:
         """The asker gives the request up; it is told `cancelled`, or the result if that is already on its way."""
         self._service.cancel(self._listener)
@@ -64,7 +70,11 @@ class Ticket:
 
 
 class RequestService:
-    """See the module. `tenant_keys` maps tenants to their 32-byte keys; `instance` is the text of the log instance's id."""
+    """See the module.
+
+    `catalogue` gives the catalogue as of now; `tenant_keys` maps tenants to their 32-byte keys; `instance` is the text of the log
+    instance's id.
+    """
 
     def __init__(
         self,
@@ -72,7 +82,7 @@ class RequestService:
         log: EventLog,
         appender: Appender,
         dispatcher: Dispatcher,
-        catalogue: Catalogue,
+        catalogue: Callable[[], Catalogue],
         directory: Directory,
         tenant_keys: Mapping[str, bytes],
         tokenizer_of: Callable[[str], Tokenizer | None],
@@ -143,7 +153,7 @@ class RequestService:
         deadline = started + admission.deadline_seconds(message)
         admission.metadata_bytes(message)
         selection, candidate = self._selector.choose(tenant, agent, message)
-        admission.check_tokens_taken(texts, self._catalogue.candidates(selection.model.id))
+        admission.check_tokens_taken(texts, self._catalogue().candidates(selection.model.id))
         admission.check_answer_size(message, len(texts), selection.dimensions, self.limits)
         fingerprint = body_fingerprint(self.tenant_key(tenant), admission.body_options(message), texts)
         first = None if message.dry_run else self._inflight.get((tenant, message.id))
@@ -166,7 +176,7 @@ class RequestService:
 
     def _refused(self, tenant: str | None, message: EmbeddingGenerate, error: GatewayError) -> None:
         # What a sender calls its model is free text; as labels, names that nobody knows would pile up without bound.
-        model = None if message.model is None else self._catalogue.resolve(message.model)
+        model = None if message.model is None else self._catalogue().resolve(message.model)
         self._metrics.refused(tenant, None if model is None else model.id, error.code)
 
     def _join(self, first: Pending, fingerprint: bytes, listener: Listener) -> Ticket:

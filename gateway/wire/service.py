@@ -10,6 +10,7 @@ from domain.events import Preferences
 from domain.ports.provider import Text
 from domain.tenancy import Principal
 from gateway.control import Control
+from gateway.limits.standing import Standing
 from gateway.reads.reads import Reads
 from gateway.replies import Reply
 from gateway.settings import Settings
@@ -18,6 +19,11 @@ from gateway.wire.messages import AgentInfo, EmbeddingGenerate, Limits
 
 class Ticket(Protocol):
     """A request in flight, in the hands of whoever sent it."""
+
+    @property
+    def rates(self) -> Sequence[Standing]:
+        """How the rate limits that it drew on stand; nothing where there are none, or it has not come to them."""
+        ...
 
     def cancel(self) -> None:
         """The sender gave it up: what was sent to a provider is billed, what was not is dropped. Idempotent."""

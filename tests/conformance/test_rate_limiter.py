@@ -303,7 +303,7 @@ async def test_redis_keeps_a_tenants_buckets_in_one_slot_and_forgets_them_after_
     await limiter.take([[one(), one("tokens", 5)]])
     keys = await redis.keys("*")
     assert len(keys) == 2
-    assert len({key_slot(key) for key in keys}) == 1
+    assert len({key_slot(key) for key in keys if isinstance(key, bytes)}) == 1
     for key in keys:
         assert 0 < await redis.pttl(key) <= MINUTE
     await limiter.close()

@@ -53,6 +53,8 @@ def result_of(message: EmbeddingGenerate, count: int, dimensions: int) -> Embedd
 
 
 class FakeTicket:
+    rates = ()
+
     def __init__(self, service: FakeService, message: EmbeddingGenerate, texts: Sequence[Text], reply: Reply) -> None:
         self.service = service
         self.message = message
