@@ -48,6 +48,8 @@ from gateway.decisions import check_appended, decision_event
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.dispatch.limits import DispatchLimits
 from gateway.instance import Lease, Reconciler, describe
+from gateway.limits.gate import RateGate
+from gateway.limits.stores import TwoStores, open_limiter
 from gateway.live_settings import overlaid
 from gateway.maintenance.scheduler import Scheduler
 from gateway.maintenance.sealing import keep_sealed
@@ -67,7 +69,7 @@ from gateway.tail import PlaneTail
 from gateway.telemetry.logs import set_level
 from gateway.telemetry.metrics import Gauges, ProviderMetrics, RequestMetrics
 from gateway.telemetry.tracing import RequestTracing, open_tracing
-from gateway.telemetry.watch import watch_maintenance, watch_parts
+from gateway.telemetry.watch import watch_limits, watch_maintenance, watch_parts
 from gateway.tenant_keys import TenantKeys
 from gateway.version import server_version
 from gateway.wire import checks
@@ -177,6 +179,7 @@ class Gateway:
             self._stack.push_async_callback(shared.close)
         self._lru, self._shared = lru, shared
         self._purge = Purge(lru, shared)
+        rates = self._open_rates()
         instance = await self._log.register_instance(describe(), settings.instance_lease_seconds)
         self._appender = self._new_appender(instance)
         self._service = RequestService(
@@ -193,6 +196,7 @@ class Gateway:
             tracing=self._open_tracing(),
             instance=str(instance),
             limits=self.limits,
+            gates=[rates],
         )
         self._wakeups = Wakeups(places.app_dsn)
         self._wakeups.on_wake(self._tail.wake)
@@ -231,6 +235,15 @@ class Gateway:
         if tracing is not None:
             self._stack.push_async_callback(asyncio.to_thread, tracing.close)
         return tracing
+
+    def _open_rates(self) -> RateGate:
+        limiter = open_limiter(self._places.app_dsn, self._places.redis_url)
+        self._stack.push_async_callback(limiter.close)
+        if isinstance(limiter, TwoStores):
+            watch_limits(self.gauges, limiter)
+        gate = RateGate(self.plane.rate_limits, limiter)
+        self._stack.push_async_callback(gate.close)
+        return gate
 
     def _hold(self, instance: UUID) -> None:
         self._start(

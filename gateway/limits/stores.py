@@ -7,12 +7,20 @@ from collections.abc import Sequence
 
 import structlog
 
+from adapters.postgres.rate_limiter import PostgresRateLimiter
+from adapters.redis.rate_limiter import RedisRateLimiter
 from domain.ports.rate_limiter import LimiterUnavailable, RateLimiter
 from domain.rate_buckets import Claim, Verdict
 
 _log = structlog.get_logger("emberlog.limits")
 _LOOK_SECONDS = 1.0
 """How often it is looked whether the first store is back. All processes look as often, so that they return to it at about the same time."""
+
+
+def open_limiter(app_dsn: str, redis_url: str | None) -> TwoStores | PostgresRateLimiter:
+    """The limiter of a gateway. Nothing is connected before a limit is to be checked."""
+    postgres = PostgresRateLimiter(app_dsn)
+    return postgres if redis_url is None else TwoStores(RedisRateLimiter(redis_url), postgres)
 
 
 class TwoStores:
@@ -23,7 +31,7 @@ class TwoStores:
         self._second = second
         self._watch: asyncio.Task[None] | None = None
         self.failures = 0
-        """How often the first has failed."""
+        """How often the first was lost."""
 
     @property
     def on_second(self) -> bool:
@@ -53,8 +61,8 @@ class TwoStores:
         await self._second.close()
 
     def _lost(self, error: LimiterUnavailable) -> None:
-        self.failures += 1
         if self._watch is None:
+            self.failures += 1
             _log.warning("rate_limits_in_postgres", reason=str(error))
             self._watch = asyncio.get_running_loop().create_task(self._until_back())
 

@@ -8,6 +8,7 @@ from adapters.appender import Appender
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.redis.vector_cache import RedisVectorCache
 from gateway.dispatch.dispatcher import Dispatcher
+from gateway.limits.stores import TwoStores
 from gateway.maintenance.scheduler import Scheduler
 from gateway.service.service import RequestService
 from gateway.telemetry.metrics import Gauges
@@ -82,6 +83,18 @@ def watch_maintenance(gauges: Gauges, scheduler: Scheduler) -> None:
         "Failed runs of a periodic task since it last did its work.",
         "task",
         lambda: {name: float(state.failures) for name, state in scheduler.states.items()},
+    )
+
+
+def watch_limits(gauges: Gauges, stores: TwoStores) -> None:
+    """Add the gauges of the stores that count rate limits."""
+    gauges.gauge(
+        "emberlog_rate_limits_in_postgres",
+        "1 while rate limits are counted in Postgres because Redis is away.",
+        lambda: float(stores.on_second),
+    )
+    gauges.counter(
+        "emberlog_rate_limit_switches", "Times that Redis was lost for rate limits.", lambda: stores.failures
     )
 
 
