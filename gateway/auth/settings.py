@@ -58,7 +58,7 @@ class JwtIssuerSettings(BaseModel):
     def _whole(self) -> JwtIssuerSettings:
         if sum(place is not None for place in (self.jwks_file, self.jwks_url, self.secret_env)) != 1:
             raise ValueError("set exactly one of jwks_file, jwks_url and secret_env: where the issuer's keys are")
-        if self.secret_env is not None and set(self.algorithms) > {"HS256"}:
+        if self.secret_env is not None and not set(self.algorithms) <= {"HS256"}:
             raise ValueError(
                 "algorithms: with secret_env only HS256 is possible; set jwks_file or jwks_url for the others"
             )

@@ -2,52 +2,22 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import ssl
-from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from emberlog_client import Client, ConnectionFailed
 from tests.acceptance.http import request
 from tests.acceptance.load import check_vectors
 from tests.acceptance.provider import DIMENSIONS, MODEL, Simulator
 from tests.acceptance.site import Site
-
-
-def _certificate(folder: Path) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "emberlog test")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    cert_path, key_path = folder / "cert.pem", folder / "key.pem"
-    cert_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return cert_path, key_path
+from tests.support.certificates import certificate as make_certificate
 
 
 async def test_a_gateway_with_a_certificate_serves_https_and_wss_and_nobody_trusts_it_unasked(
     migrated: Site, provider: Simulator
 ) -> None:
-    certificate, private_key = _certificate(migrated.folder)
+    certificate, private_key = make_certificate(migrated.folder)
     await migrated.ask("tenants", "create", "acme")
     key = await migrated.create_key("acme")
     gateway = migrated.gateway(
