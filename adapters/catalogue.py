@@ -1,23 +1,34 @@
-"""Reads the catalogue's data file: models and offerings, checked whole, each error naming its entry."""
+"""Reads the models that a release ships with: models, offerings and list prices, checked whole, each error naming its entry."""
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from domain.catalogue import Catalogue, Endpoint, Model, Offering, Price
+from domain.events import ModelSpec, OfferingSpec, PriceSet
+from domain.model_catalog import CatalogModel
+from domain.model_lifecycle import AVAILABLE
 from domain.money import pico_per_unit
 
 DATA = Path(__file__).with_name("catalogue.toml")
+ORIGIN = "shipped"
 
 
 class CatalogueError(ValueError):
     """The data file is wrong. The message names the file, the entry and what was expected."""
+
+
+class Shipped(msgspec.Struct, frozen=True):
+    """What a release comes with: its models, available from the start, and their list prices where these are known."""
+
+    models: tuple[CatalogModel, ...]
+    prices: tuple[PriceSet, ...]
 
 
 class _ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,13 +40,18 @@ class _ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rank: int
     source: str
     created: date
+    name: str | None = None
+    model_type: str = "text"
     tokenizer: str | None = None
-    dimensions_allowed: tuple[int, ...] = ()
+    dimensions_allowed: list[int] = []
     dimensions_range: tuple[int, int] | None = None
-    aliases: tuple[str, ...] = ()
+    aliases: list[str] = []
+    supports_binary: bool = False
+    minimum_tier: str = "free"
+    capabilities: list[str] = []
     owned_by: str = ""
 
-    def name(self) -> str:
+    def title(self) -> str:
         return f"model {self.id!r}"
 
     def problem(self) -> str | None:
@@ -50,82 +66,106 @@ class _ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 return f"dimensions_range must be [min, max] around the default of {self.dimensions}"
         return None if self.source.strip() else "source must say where the figures come from"
 
-    def model(self) -> Model:
+    def spec(self) -> ModelSpec:
         created = datetime(self.created.year, self.created.month, self.created.day, tzinfo=UTC)
-        fields = {name: getattr(self, name) for name in Model.__struct_fields__ if name != "created"}
-        return Model(**fields, created=int(created.timestamp()))
+        fields = {f: getattr(self, f) for f in ModelSpec.__struct_fields__ if f not in ("created", "type")}
+        return ModelSpec(**fields, created=int(created.timestamp()))
 
 
 class _OfferingEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str
     provider: str
     provider_model: str
-    price_id: str
     max_inputs: int
     max_tokens_per_call: int
     source: str
+    price_id: str | None = None
+    price_source: str | None = None
     usd_per_million_tokens: str | None = None
+    usd_per_million_characters: str | None = None
     takes_tokens: bool = False
     sends_dimensions: bool = False
+    config: dict[str, str] = {}
 
-    def name(self) -> str:
+    def title(self) -> str:
         return f"offering of {self.model!r} at {self.provider!r}"
 
-    def problem(self, models: dict[str, Model]) -> str | None:
+    def problem(self, models: dict[str, ModelSpec]) -> str | None:
         """What is wrong with this entry, given the models."""
-        model = models.get(self.model)
-        if model is None:
+        spec = models.get(self.model)
+        if spec is None:
             return f"there is no such model; models: {', '.join(sorted(models))}"
-        if not self.price_id:
-            return "price_id must name the price, also where it is unknown"
-        if self.max_inputs < 1 or self.max_tokens_per_call < model.max_tokens:
+        if self.max_inputs < 1 or self.max_tokens_per_call < spec.max_tokens:
             return (
-                f"max_inputs must be at least 1 and max_tokens_per_call at least one text of {model.max_tokens} tokens"
+                f"max_inputs must be at least 1 and max_tokens_per_call at least one text of {spec.max_tokens} tokens"
             )
-        if self.takes_tokens and model.tokenizer is None:
+        if self.takes_tokens and spec.tokenizer is None:
             return "takes_tokens needs a model whose tokenizer is named"
+        usd = (self.usd_per_million_tokens, self.usd_per_million_characters)
+        if all(usd):
+            return "its price is per token or per character, not both"
+        if any(usd) != bool(self.price_id) or any(usd) != bool((self.price_source or "").strip()):
+            return "a price, price_id and price_source go together; a price that nobody stated is left out, and unknown"
         return None if self.source.strip() else "source must say where the figures come from"
 
-    def offering(self) -> Offering:
+    def offering(self) -> OfferingSpec:
+        return OfferingSpec(**{f: getattr(self, f) for f in OfferingSpec.__struct_fields__})
+
+    def price(self) -> PriceSet | None:
         """Raises ValueError for a price that is no decimal."""
-        usd = self.usd_per_million_tokens
-        fields = {name: getattr(self, name) for name in Offering.__struct_fields__ if name != "price"}
-        return Offering(**fields, price=Price(self.price_id, None if usd is None else pico_per_unit(usd)))
+        usd = self.usd_per_million_tokens or self.usd_per_million_characters
+        if usd is None or self.price_id is None:
+            return None
+        return PriceSet(
+            price=self.price_id,
+            model=self.model,
+            provider=self.provider,
+            effective_from=0,
+            unit="token" if self.usd_per_million_tokens else "character",
+            unit_pico_usd=pico_per_unit(usd),
+            source=self.price_source,
+        )
 
 
 _Entry = TypeVar("_Entry")
 
 
-def load(path: Path | None = None, endpoints: Iterable[Endpoint] = ()) -> Catalogue:
-    """The catalogue of the data file (`path`, default the one shipped) with what these endpoints serve of it.
-
-    Raises `CatalogueError` for the file, and ValueError for an endpoint that names what the catalogue lacks or is named twice.
-    """
+def shipped(path: Path | None = None) -> Shipped:
+    """What the data file says (`path`, default the one shipped). Raises `CatalogueError`."""
     path = path or DATA
     document = _read(path)
-    models: dict[str, Model] = {}
+    models: dict[str, ModelSpec] = {}
     names: dict[str, str] = {}
     for model_entry in _entries(path, document, "models", _ModelEntry):
-        _refuse(path, model_entry.name(), model_entry.problem())
+        _refuse(path, model_entry.title(), model_entry.problem())
         for name in (model_entry.id, *model_entry.aliases):
             if name in names:
-                _refuse(path, model_entry.name(), f"the name {name!r} is taken by model {names[name]!r}")
+                _refuse(path, model_entry.title(), f"the name {name!r} is taken by model {names[name]!r}")
             names[name] = model_entry.id
-        models[model_entry.id] = model_entry.model()
-    offerings: dict[tuple[str, str], Offering] = {}
+        models[model_entry.id] = model_entry.spec()
+    offerings: dict[str, dict[str, OfferingSpec]] = {model: {} for model in models}
     prices: dict[str, str] = {}
+    set_: list[PriceSet] = []
     for entry in _entries(path, document, "offerings", _OfferingEntry):
-        _refuse(path, entry.name(), entry.problem(models))
-        if (entry.model, entry.provider) in offerings:
-            _refuse(path, entry.name(), "there are two of it; keep one")
-        if entry.price_id in prices:
-            _refuse(path, entry.name(), f"the price id {entry.price_id!r} is taken by the {prices[entry.price_id]}")
-        prices[entry.price_id] = entry.name()
+        _refuse(path, entry.title(), entry.problem(models))
+        if entry.provider in offerings[entry.model]:
+            _refuse(path, entry.title(), "there are two of it; keep one")
+        offerings[entry.model][entry.provider] = entry.offering()
         try:
-            offerings[entry.model, entry.provider] = entry.offering()
+            price = entry.price()
         except ValueError as error:
-            _refuse(path, entry.name(), str(error))
-    return Catalogue(models.values(), offerings.values(), _named_once(endpoints))
+            _refuse(path, entry.title(), str(error))
+        if price is not None:
+            if price.price in prices:
+                _refuse(path, entry.title(), f"the price id {price.price!r} is taken by the {prices[price.price]}")
+            prices[price.price] = entry.title()
+            set_.append(price)
+    return Shipped(tuple(_model(m, s, [*offerings[m].values()]) for m, s in models.items()), tuple(set_))
+
+
+def _model(model: str, spec: ModelSpec, offerings: list[OfferingSpec]) -> CatalogModel:
+    digest = sha256(msgspec.json.encode((spec, offerings))).hexdigest()
+    return CatalogModel(model, spec, offerings, AVAILABLE, ORIGIN, digest)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -153,12 +193,3 @@ def _entries(path: Path, document: dict[str, Any], section: str, kind: type[_Ent
 def _refuse(path: Path, entry: str, problem: str | None) -> None:
     if problem is not None:
         raise CatalogueError(f"{path}: {entry}: {problem}")
-
-
-def _named_once(endpoints: Iterable[Endpoint]) -> Iterable[Endpoint]:
-    seen: set[str] = set()
-    for endpoint in endpoints:
-        if endpoint.name in seen:
-            raise ValueError(f"endpoint {endpoint.name!r}: two endpoints have this name; give each its own")
-        seen.add(endpoint.name)
-        yield endpoint

@@ -1,6 +1,6 @@
-"""The catalogue: models (provider-neutral), offerings (model × provider: price, caps) and endpoints (configured places).
+"""The catalogue as requests see it: models (provider-neutral), offerings (model × provider: price, caps) and endpoints (configured places).
 
-Figures live in one data file, `adapters/catalogue.toml`, each with its source; this module gives them their types and rules.
+What stands in it is told by the log (`domain/model_catalog.py`); this is what is assembled from that, for the hot path.
 """
 
 from __future__ import annotations
@@ -9,20 +9,22 @@ from collections.abc import Iterable
 
 import msgspec
 
+from domain.model_lifecycle import usable
+from domain.money import Price
 from domain.space import space_name
 
+__all__ = ["Candidate", "Catalogue", "Endpoint", "Model", "Offering", "Price", "Unserved"]
 
-class Price(msgspec.Struct, frozen=True):
-    """A unit price. `unit_pico_usd` None means unknown: never to be read as free."""
-
-    id: str
-    unit_pico_usd: int | None
+EMBEDDING = "embedding"
+"""The type of the models that can be dispatched."""
 
 
 class Model(msgspec.Struct, frozen=True):
-    """An embedding model. `dimensions` is its default size; `dimensions_allowed` lists others, or gives (min, max) in `dimensions_range`.
+    """A model. `dimensions` is its default size; `dimensions_allowed` lists others, or gives (min, max) in `dimensions_range`.
 
-    `max_tokens` bounds one input. `rank` orders by quality, 1 best. `unit` says whether vectors have length 1.
+    `max_tokens` bounds one input. `rank` orders by quality, 1 best. `unit` says whether vectors have length 1. `state` is its place in
+    the lifecycle and `available` whether a deprecated one can be had; `removed_at` (seconds since the epoch) is when such a one goes.
+    `type` other than `embedding` is never dispatched. `minimum_tier` is the lowest tier of a tenant that may use it.
     """
 
     id: str
@@ -37,6 +39,11 @@ class Model(msgspec.Struct, frozen=True):
     aliases: tuple[str, ...] = ()
     owned_by: str = ""
     created: int = 0
+    type: str = "embedding"
+    minimum_tier: str = "free"
+    state: str = "available"
+    available: bool = True
+    removed_at: int | None = None
 
     def supports(self, dimensions: int) -> bool:
         """Whether vectors of this size can be had from the model."""
@@ -96,30 +103,51 @@ class Candidate(msgspec.Struct, frozen=True):
     max_tokens_per_call: int
 
 
+class Unserved(msgspec.Struct, frozen=True):
+    """What an endpoint is configured to serve and cannot: the model, and why."""
+
+    endpoint: str
+    model: str
+    reason: str
+
+
 class Catalogue:
-    """Models and offerings, with what the configured endpoints serve of them. Immutable; replaced whole on change."""
+    """Models and offerings, with what the configured endpoints serve of them. Immutable; replaced whole on change.
+
+    An endpoint may be configured for what the catalogue lacks, before it is registered or after it was removed: `unserved` lists that.
+    """
 
     def __init__(self, models: Iterable[Model], offerings: Iterable[Offering], endpoints: Iterable[Endpoint]) -> None:
         self.models = {m.id: m for m in models}
         self.aliases = {alias: m.id for m in self.models.values() for alias in m.aliases}
         self.offerings = {(o.model, o.provider): o for o in offerings}
         self.endpoints = {e.name: e for e in endpoints}
+        self.unserved: list[Unserved] = []
         self._candidates: dict[str, list[Candidate]] = {}
         for endpoint in self.endpoints.values():
             for model_id, provider_model in endpoint.models.items():
-                self._candidates.setdefault(model_id, []).append(self._candidate(endpoint, model_id, provider_model))
+                candidate = self._candidate(endpoint, model_id, provider_model)
+                if candidate is not None:
+                    self._candidates.setdefault(model_id, []).append(candidate)
         for found in self._candidates.values():
             found.sort(key=lambda c: (-c.endpoint.weight, _unit_price(c), c.endpoint.name))
+        self._served = [m for m in map(self.models.__getitem__, sorted(self._candidates)) if usable(m, admin=False)]
 
-    def _candidate(self, endpoint: Endpoint, model_id: str, provider_model: str) -> Candidate:
+    def _candidate(self, endpoint: Endpoint, model_id: str, provider_model: str) -> Candidate | None:
         model = self.models.get(model_id)
         offering = self.offerings.get((model_id, endpoint.provider))
         if model is None or offering is None:
             offered = sorted(m for m, p in self.offerings if p == endpoint.provider)
-            raise ValueError(
-                f"endpoint {endpoint.name!r}: the catalogue has no model {model_id!r} at provider {endpoint.provider!r}; "
+            reason = (
+                f"the catalogue has no model {model_id!r} at provider {endpoint.provider!r}; "
                 f"it offers there: {', '.join(offered) or 'nothing'}"
             )
+            self.unserved.append(Unserved(endpoint.name, model_id, reason))
+            return None
+        if model.type != EMBEDDING:
+            reason = f"model {model_id!r} is of the type {model.type!r}, and only {EMBEDDING!r} models are dispatched"
+            self.unserved.append(Unserved(endpoint.name, model_id, reason))
+            return None
         return Candidate(
             endpoint=endpoint,
             model=model,
@@ -140,8 +168,8 @@ class Catalogue:
         return self._candidates.get(model_id, [])
 
     def served(self) -> list[Model]:
-        """The models that some configured endpoint serves, by id."""
-        return [self.models[m] for m in sorted(self._candidates)]
+        """The models that everybody may use and some configured endpoint serves, by id."""
+        return self._served.copy()
 
 
 def _unit_price(candidate: Candidate) -> float:

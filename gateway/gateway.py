@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from adapters.appender import Appender, AppenderClosed, QueueFull
-from adapters.catalogue import load as load_catalogue
+from adapters.catalogue import shipped
 from adapters.memory.vector_cache import LruVectorCache
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.instances import open_of_fenced
@@ -43,6 +43,8 @@ from domain.ports.tokenizer import Tokenizer
 from domain.tenancy import Principal
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.issuer import open_issuer
+from gateway.catalogue.live import LiveCatalogue
+from gateway.catalogue.seeding import seed
 from gateway.control import Control
 from gateway.decisions import check_appended, decision_event
 from gateway.dispatch.dispatcher import Dispatcher
@@ -109,7 +111,7 @@ class Gateway:
         self._log: PostgresEventLog
         self._appender: Appender
         self._dispatcher: Dispatcher
-        self._catalogue: Catalogue
+        self._live: LiveCatalogue
         self._service: RequestService
         self._tail: PlaneTail
         self._wakeups: Wakeups
@@ -163,8 +165,9 @@ class Gateway:
             await self._keys.obey(settings.archive_folder / LEDGER_NAME)
         await self._keys.load()
         await self._tail.catch_up()
-        self._catalogue = load_catalogue(endpoints=settings.configured_endpoints())
-        for endpoint in self._catalogue.endpoints.values():
+        endpoints = settings.configured_endpoints()
+        self._live = LiveCatalogue(self.plane, endpoints)
+        for endpoint in endpoints:
             provider = open_provider(endpoint, settings.environment(), settings.model_store or default_store())
             self._providers[endpoint.name] = provider
             self._stack.push_async_callback(provider.close)
@@ -182,11 +185,14 @@ class Gateway:
         rates = self._open_rates()
         instance = await self._log.register_instance(describe(), settings.instance_lease_seconds)
         self._appender = self._new_appender(instance)
+        if await seed(self.plane, shipped(), partial(self._log.append, instance)):
+            await self._tail.catch_up()
+        self._live.check()
         self._service = RequestService(
             log=self._log,
             appender=self._appender,
             dispatcher=self._dispatcher,
-            catalogue=self._catalogue,
+            catalogue=self._live.current,
             directory=self.directory,
             tenant_keys=self._keys.opened,
             tokenizer_of=self._tokenizer,
@@ -473,8 +479,8 @@ class Gateway:
         await self._tail.catch_up()
 
     def models(self) -> Catalogue:
-        """The catalogue."""
-        return self._catalogue
+        """The catalogue as of now."""
+        return self._live.current()
 
     async def readiness(self) -> tuple[bool, dict[str, object]]:
         """Whether requests can be served now, and the state of each part."""
@@ -500,12 +506,14 @@ class Gateway:
         return good and not behind and not self.draining, parts
 
     def _tokenizer(self, model_id: str) -> Tokenizer | None:
-        found = self._tokenizers.get(model_id)
+        model = self._live.current().models.get(model_id)
+        if model is None or model.tokenizer is None:
+            return None
+        found = self._tokenizers.get(model.tokenizer)
         if found is None:
-            name = self._catalogue.models[model_id].tokenizer
-            found = None if name is None else tokenizer(name, self._settings.model_store or default_store())
+            found = tokenizer(model.tokenizer, self._settings.model_store or default_store())
             if found is not None:
-                self._tokenizers[model_id] = found
+                self._tokenizers[model.tokenizer] = found
         return found
 
 

@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 import msgspec
 import structlog
 
-from adapters.catalogue import load as load_catalogue
 from adapters.embedded import EmbeddedServices, ServiceEvent
 from adapters.postgres.migrator import SchemaStatus, migrate, schema_state
 from adapters.providers.local.fetch import ensure
@@ -100,9 +99,9 @@ def _redis(settings: Settings, embedded: str | None) -> str | None:
 
 
 def check_endpoints(settings: Settings) -> None:
-    """Raise what is wrong with the configured endpoints before anything is made: `CatalogueError`, `EndpointError`, ValueError."""
+    """Raise what is wrong with the configured endpoints before anything is made: `EndpointError`."""
     environment = settings.environment()
-    for endpoint in load_catalogue(endpoints=settings.configured_endpoints()).endpoints.values():
+    for endpoint in settings.configured_endpoints():
         api_key(endpoint, environment)
 
 

@@ -9,12 +9,14 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
+from adapters.catalogue import shipped
 from adapters.embedded import DataFolderInUse, EmbeddedServices, running
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.migrator import SchemaStatus, migrate, schema_state
@@ -24,6 +26,7 @@ from domain.errors import GatewayError
 from domain.events import EventData, KeyCreated, KeyRevoked, TenantCreated, TenantShredded
 from domain.plane import ControlPlane
 from domain.ports.event_log import Appended, NewEvent, StoredEvent
+from gateway.catalogue.seeding import assume, seed
 from gateway.control import Control
 from gateway.event_document import time_text
 from gateway.house import NotReady, master_key
@@ -98,12 +101,19 @@ class Installation:
             await self.log.fence_instance(instance)
 
     @asynccontextmanager
-    async def control(self) -> AsyncIterator[Control]:
-        """The control plane as of now, and the way to change it, for the time of one command."""
+    async def control(self, *, seeded: bool = False) -> AsyncIterator[Control]:
+        """The control plane as of now, and the way to change it, for the time of one command.
+
+        `seeded`: what this release ships with is in the log from here on (for commands that change models or prices).
+        """
         plane = ControlPlane()
         tail = PlaneTail(self.log, plane, _nothing)
         await tail.catch_up()
         async with self.writer() as instance:
+            if not seeded:
+                assume(plane, shipped())
+            elif await seed(plane, shipped(), partial(self.log.append, instance)):
+                await tail.catch_up()
             yield Control(plane, _Backing(self.log, instance, tail))
 
     async def decisions(self) -> AsyncIterator[tuple[StoredEvent, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -94,8 +94,9 @@ def check_answer_size(message: EmbeddingGenerate, count: int, dimensions: int, l
 class Selector:
     """Selection with a memory: the same question about the same catalogue and preferences is answered from a table."""
 
-    def __init__(self, catalogue: Catalogue, directory: Directory) -> None:
+    def __init__(self, catalogue: Callable[[], Catalogue], directory: Directory) -> None:
         self._catalogue = catalogue
+        self._seen: Catalogue | None = None
         self._directory = directory
         self._remembered: dict[tuple[object, ...], Selection] = {}
 
@@ -105,6 +106,10 @@ class Selector:
 
     def choose(self, tenant: str, agent: str, message: EmbeddingGenerate) -> tuple[Selection, Candidate]:
         """The model, its space and the endpoint that comes first for it. Raises what `domain.selection.select` raises."""
+        catalogue = self._catalogue()
+        if catalogue is not self._seen:
+            self._seen = catalogue
+            self._remembered.clear()
         question = (
             tenant,
             agent,
@@ -117,7 +122,7 @@ class Selector:
         selection = self._remembered.get(question)
         if selection is None:
             selection = select(
-                self._catalogue,
+                catalogue,
                 requested=message.model,
                 dimensions=message.dimensions,
                 input_type=message.input_type,
@@ -128,7 +133,7 @@ class Selector:
             if len(self._remembered) >= _REMEMBERED:
                 self._remembered.clear()
             self._remembered[question] = selection
-        return selection, self._catalogue.candidates(selection.model.id)[0]
+        return selection, catalogue.candidates(selection.model.id)[0]
 
 
 def check_tokens_taken(texts: Sequence[Text], candidates: Sequence[Candidate]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -44,7 +45,9 @@ _POLL_SECONDS = 0.1
 class Replays:
     """The slow path of the service: everything here may query the log, one task per resend."""
 
-    def __init__(self, service: RequestService, log: EventLog, appender: Appender, catalogue: Catalogue) -> None:
+    def __init__(
+        self, service: RequestService, log: EventLog, appender: Appender, catalogue: Callable[[], Catalogue]
+    ) -> None:
         self._service = service
         self._log = log
         self._appender = appender
@@ -198,8 +201,9 @@ class Replays:
     async def _repeat_result(self, pending: Pending, outcome: StoredEvent, data: EmbeddingGenerated) -> None:
         for listener in pending.listeners:
             listener.replayed = True
-        model = self._catalogue.models.get(data.model)
-        candidates = self._catalogue.candidates(data.model)
+        catalogue = self._catalogue()
+        model = catalogue.models.get(data.model)
+        candidates = catalogue.candidates(data.model)
         if model is None or not candidates:
             raise GatewayError(
                 "no_model_available",

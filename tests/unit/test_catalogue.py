@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from adapters.catalogue import DATA, CatalogueError, load
+from adapters.catalogue import DATA, CatalogueError, shipped
 from adapters.providers.local.files import DIMENSIONS, MAX_TOKENS, MODEL
-from domain.catalogue import Endpoint
+from domain.catalogue import Catalogue, Endpoint
 from domain.money import charge_nano_usd
+from domain.plane import ControlPlane
+from gateway.catalogue.live import LiveCatalogue
+from gateway.catalogue.seeding import assume
 
 MODEL_ENTRY = """
 [[models]]
@@ -29,12 +32,15 @@ OFFERING = """
 model = "m"
 provider = "p"
 provider_model = "m-v1"
-price_id = "p-m"
-usd_per_million_tokens = "0.02"
 max_inputs = 10
 max_tokens_per_call = 1000
 source = "the provider's page, 2026-01-01"
 """
+PRICE = """price_id = "p-m"
+usd_per_million_tokens = "0.02"
+price_source = "2026-01-01, first-party: the provider's page"
+"""
+OFFERING += PRICE
 
 
 @pytest.fixture
@@ -47,20 +53,35 @@ def written(tmp_path: Path) -> Callable[[str], Path]:
     return write
 
 
+def assembled(*endpoints: Endpoint) -> Catalogue:
+    """The shipped catalogue as requests would see it."""
+    plane = ControlPlane()
+    assume(plane, shipped())
+    return LiveCatalogue(plane, endpoints).current()
+
+
 def test_the_shipped_catalogue_has_the_local_model_and_three_of_openai() -> None:
-    catalogue = load()
-    assert set(catalogue.models) == {
+    found = shipped()
+    ids = [model.id for model in found.models]
+    assert {
         "all-MiniLM-L6-v2",
         "text-embedding-3-small",
         "text-embedding-3-large",
         "text-embedding-ada-002",
-    }
-    assert sorted(model.rank for model in catalogue.models.values()) == [1, 2, 3, 4]
-    assert catalogue.served() == []
+    } <= set(ids)
+    assert len(set(ids)) == len(ids)
+    assert {(model.state, model.origin) for model in found.models} == {("available", "shipped")}
+    assert assembled().served() == []
+
+
+def test_the_digest_of_a_shipped_model_tells_its_facts_apart(written: Callable[[str], Path]) -> None:
+    (first,), (same,) = (shipped(written(text)).models for text in (MODEL_ENTRY, MODEL_ENTRY + "\n"))
+    (other,) = shipped(written(replaced("max_inputs = 10", "max_inputs = 11"))).models
+    assert first.shipped == same.shipped != other.shipped
 
 
 def test_the_local_model_is_described_as_its_provider_serves_it_and_is_free() -> None:
-    catalogue = load(endpoints=[Endpoint(name="local", provider="local", models={MODEL: ""})])
+    catalogue = assembled(Endpoint(name="local", provider="local", models={MODEL: ""}))
     (candidate,) = catalogue.candidates(MODEL)
     assert (candidate.model.dimensions, candidate.model.max_tokens) == (DIMENSIONS, MAX_TOKENS)
     assert candidate.provider_model == MODEL
@@ -74,7 +95,7 @@ def test_the_local_model_is_described_as_its_provider_serves_it_and_is_free() ->
     [("text-embedding-3-small", 1536, 2), ("text-embedding-3-large", 3072, 13), ("text-embedding-ada-002", 1536, 10)],
 )
 def test_openai_models_have_their_sizes_prices_and_caps(model: str, size: int, cents_for_a_million: int) -> None:
-    catalogue = load(endpoints=[Endpoint(name="main", provider="openai", models={model: ""})])
+    catalogue = assembled(Endpoint(name="main", provider="openai", models={model: ""}))
     (candidate,) = catalogue.candidates(model)
     assert (candidate.model.dimensions, candidate.model.tokenizer) == (size, "cl100k_base")
     assert candidate.model.supports(1) == candidate.model.supports(size - 1) == candidate.offering.sends_dimensions
@@ -85,16 +106,25 @@ def test_openai_models_have_their_sizes_prices_and_caps(model: str, size: int, c
 
 
 def test_every_shipped_entry_says_when_and_how_surely_it_is_known() -> None:
-    sources = re.findall(r'^source = "(.*)"$', DATA.read_text("utf-8"), flags=re.MULTILINE)
-    assert len(sources) == len(load().models) + len(load().offerings)
+    found, text = shipped(), DATA.read_text("utf-8")
+    sources = re.findall(r'^source = "(.*)"$', text, flags=re.MULTILINE)
+    assert len(sources) == len(found.models) + sum(len(model.offerings) for model in found.models)
     assert all(re.match(r"\d{4}-\d\d-\d\d\. ", source) for source in sources)
+    priced = [price.source or "" for price in found.prices]
+    assert priced
+    assert all(re.match(r"\d{4}-\d\d-\d\d, (ours|first-party|secondary): ", source) for source in priced)
 
 
 def test_a_price_left_out_is_unknown_and_not_free(written: Callable[[str], Path]) -> None:
-    priced = load(written(MODEL_ENTRY + OFFERING))
-    unpriced = load(written(MODEL_ENTRY + OFFERING.replace('usd_per_million_tokens = "0.02"\n', "")))
-    assert priced.offerings["m", "p"].price.unit_pico_usd == 20_000
-    assert unpriced.offerings["m", "p"].price.unit_pico_usd is None
+    text = MODEL_ENTRY + OFFERING
+    (price,) = shipped(written(text)).prices
+    assert price.unit_pico_usd == 20_000
+    unpriced = shipped(written(text.replace(PRICE, "")))
+    assert unpriced.prices == ()
+    plane = ControlPlane()
+    assume(plane, unpriced)
+    (candidate,) = LiveCatalogue(plane, [Endpoint(name="e", provider="p", models={"m": ""})]).current().candidates("m")
+    assert candidate.offering.price.unit_pico_usd is None
 
 
 def replaced(old: str, new: str) -> str:
@@ -125,7 +155,7 @@ def replaced(old: str, new: str) -> str:
         (replaced("max_inputs = 10", "max_inputs = 10\ntakes_tokens = true"), "offering of 'm' .* tokenizer is named"),
         (replaced('"0.02"', '"0.0000001"'), "offering of 'm' at 'p': price '0.0000001': expected a decimal"),
         (replaced('"0.02"', "0.02"), r"offerings\[0\] \(m\): Expected `str \| null`, got `float`"),
-        (replaced('"p-m"', '""'), "offering of 'm' at 'p': price_id must name the price"),
+        (replaced('"p-m"', '""'), "offering of 'm' at 'p': a price, price_id and price_source go together"),
         (MODEL_ENTRY + OFFERING * 2, "offering of 'm' at 'p': there are two of it"),
         (
             MODEL_ENTRY + OFFERING + OFFERING.replace('"p"', '"q"'),
@@ -136,22 +166,31 @@ def replaced(old: str, new: str) -> str:
 def test_a_wrong_entry_is_refused_by_name(written: Callable[[str], Path], text: str, message: str) -> None:
     path = written(text)
     with pytest.raises(CatalogueError, match=message) as caught:
-        load(path)
+        shipped(path)
     assert str(caught.value).startswith(f"{path}: ")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(CatalogueError, match=r"none\.toml: cannot be read: No such file"):
-        load(tmp_path / "none.toml")
+        shipped(tmp_path / "none.toml")
 
 
-def test_an_endpoint_may_not_take_a_name_twice() -> None:
-    with pytest.raises(ValueError, match="endpoint 'local': two endpoints have this name"):
-        load(endpoints=[Endpoint(name="local", provider="local", models={MODEL: ""})] * 2)
-
-
-def test_an_endpoint_may_not_serve_what_its_provider_does_not_offer() -> None:
+def test_an_endpoint_for_a_model_that_was_never_registered_is_refused_with_what_its_provider_offers() -> None:
+    plane = ControlPlane()
+    assume(plane, shipped())
+    live = LiveCatalogue(plane, [Endpoint(name="e", provider="openai", models={"text-embedding-4": ""})])
     with pytest.raises(
-        ValueError, match=r"endpoint 'e': .*'all-MiniLM-L6-v2' at provider 'openai'; it offers there: text-"
+        ValueError, match=r"endpoint 'e': .*'text-embedding-4' at provider 'openai'; it offers there: text-"
     ):
-        load(endpoints=[Endpoint(name="e", provider="openai", models={MODEL: ""})])
+        live.check()
+
+
+def test_an_endpoint_for_a_model_that_its_provider_does_not_offer_serves_nothing_and_does_not_stop_the_gateway() -> (
+    None
+):
+    plane = ControlPlane()
+    assume(plane, shipped())
+    live = LiveCatalogue(plane, [Endpoint(name="e", provider="openai", models={MODEL: ""})])
+    live.check()
+    assert live.current().candidates(MODEL) == []
+    assert [(u.endpoint, u.model) for u in live.current().unserved] == [("e", MODEL)]

@@ -88,10 +88,36 @@ def test_an_endpoint_may_use_an_id_of_its_own_for_a_model() -> None:
 
 
 @pytest.mark.parametrize(("model", "provider", "offered"), [("none", "p", "fixed"), ("fixed", "q", "nothing")])
-def test_an_endpoint_for_what_the_catalogue_lacks_is_refused_with_what_it_has(
+def test_an_endpoint_does_not_serve_what_the_catalogue_lacks_and_that_is_told_with_what_it_has(
     model: str, provider: str, offered: str
 ) -> None:
-    with pytest.raises(
-        ValueError, match=f"endpoint 'e'.*{model!r} at provider {provider!r}; it offers there: {offered}"
-    ):
-        Catalogue([FIXED], [offering("fixed", "p")], [endpoint("e", provider, model)])
+    catalogue = Catalogue([FIXED], [offering("fixed", "p")], [endpoint("e", provider, model)])
+    assert catalogue.candidates(model) == catalogue.served() == []
+    (unserved,) = catalogue.unserved
+    assert (unserved.endpoint, unserved.model) == ("e", model)
+    assert unserved.reason.endswith(f"{model!r} at provider {provider!r}; it offers there: {offered}")
+
+
+def test_a_model_that_embeds_nothing_is_known_and_never_served() -> None:
+    chat = msgspec.structs.replace(FIXED, type="text-generation")
+    catalogue = Catalogue([chat], [offering("fixed", "p")], [endpoint("e", "p", "fixed")])
+    assert catalogue.resolve("fixed") is chat
+    assert catalogue.candidates("fixed") == catalogue.served() == []
+    assert "only 'embedding' models are dispatched" in catalogue.unserved[0].reason
+
+
+@pytest.mark.parametrize(
+    ("state", "available", "listed"),
+    [
+        ("available", True, True),
+        ("testing", True, False),
+        ("unavailable", True, False),
+        ("deprecated", True, True),
+        ("deprecated", False, False),
+    ],
+)
+def test_only_models_that_everybody_may_use_are_listed_as_served(state: str, available: bool, listed: bool) -> None:
+    model = msgspec.structs.replace(FIXED, state=state, available=available)
+    catalogue = Catalogue([model], [offering("fixed", "p")], [endpoint("e", "p", "fixed")])
+    assert catalogue.served() == ([model] if listed else [])
+    assert len(catalogue.candidates("fixed")) == 1

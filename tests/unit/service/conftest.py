@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from domain.events import EventData
 from domain.ports.provider import EmbedAnswer, EmbedCall, Text
 from domain.tenancy import Directory, Principal
 from gateway.dispatch.dispatcher import Dispatcher
-from gateway.service.service import RequestService, Ticket
+from gateway.service.service import Gate, RequestService, Ticket
 from gateway.telemetry.metrics import RequestMetrics
 from gateway.wire.messages import EmbeddingGenerate, EmbeddingResult
 
@@ -166,7 +166,7 @@ def make_catalogue() -> Catalogue:
     return Catalogue([model], [offering], [Endpoint("e", "p", {"m": ""})])
 
 
-async def make_rig(log: MemoryEventLog | None = None) -> Rig:
+async def make_rig(log: MemoryEventLog | None = None, gates: Sequence[Gate] = ()) -> Rig:
     log = log or MemoryEventLog()
     instance = await log.register_instance("test", 60)
     appender, provider, catalogue = Appender(log, instance), ScriptedProvider(), make_catalogue()
@@ -176,7 +176,7 @@ async def make_rig(log: MemoryEventLog | None = None) -> Rig:
         log=log,
         appender=appender,
         dispatcher=Dispatcher({"e": provider}),
-        catalogue=catalogue,
+        catalogue=lambda: catalogue,
         directory=Directory(),
         tenant_keys={"acme": b"k" * 32, "globex": b"g" * 32},
         tokenizer_of=lambda _: Words(),
@@ -184,6 +184,7 @@ async def make_rig(log: MemoryEventLog | None = None) -> Rig:
         shared_cache=None,
         metrics=metrics,
         instance=str(instance),
+        gates=gates,
     )
     return Rig(service, log, appender, provider, lru, metrics, catalogue)
 

@@ -1,0 +1,49 @@
+"""The catalogue as requests use it: assembled anew, whole, when the log changed a model or a price."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import structlog
+
+from domain.catalogue import Catalogue, Endpoint, Price
+from domain.model_catalog import ModelCatalog
+from domain.plane import ControlPlane
+
+_log = structlog.get_logger("emberlog.catalogue")
+
+
+class LiveCatalogue:
+    """Give `current` away, never what it answers: the answer is of one moment."""
+
+    def __init__(self, plane: ControlPlane, endpoints: Iterable[Endpoint]) -> None:
+        self._plane = plane
+        self._endpoints = tuple(endpoints)
+        self._made_of = (-1, -1)
+        self._catalogue: Catalogue
+
+    def current(self) -> Catalogue:
+        """The catalogue as of now. Two comparisons where nothing changed."""
+        plane = self._plane
+        if self._made_of != (plane.models.version, plane.prices.version):
+            self._made_of = (plane.models.version, plane.prices.version)
+            self._catalogue = self.assemble(plane.models)
+        return self._catalogue
+
+    def check(self) -> None:
+        """Warn of what endpoints are configured for and cannot serve. Raises ValueError for a model that was never registered: a typing error."""
+        for unserved in self.current().unserved:
+            if unserved.model not in self._plane.models.models:
+                raise ValueError(
+                    f"endpoint {unserved.endpoint!r}: {unserved.reason}. A model of your own is registered first, by "
+                    "`emberlog models register`"
+                )
+            _log.warning("model_not_served", endpoint=unserved.endpoint, model=unserved.model, reason=unserved.reason)
+
+    def assemble(self, models: ModelCatalog) -> Catalogue:
+        """What would serve if these were the models."""
+        return models.catalogue(self._price, self._endpoints)
+
+    def _price(self, model: str, provider: str) -> Price:
+        return self._plane.prices.list_price(model, provider, time.time())
