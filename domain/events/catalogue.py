@@ -128,8 +128,8 @@ class ModelValidated(EventData, frozen=True, gc=False, omit_defaults=True):
 class PriceSet(EventData, frozen=True, gc=False, omit_defaults=True):
     """A price of a model at a provider, from `effective_from` until `effective_until` (seconds since the epoch; None: until the next).
 
-    `unit_pico_usd` None is unknown, 0 is free. `for_tenant` None is the list price, else what that tenant is charged instead of it.
-    The book is append-only: what was charged by an earlier price keeps it.
+    `unit` is `token` or `character`; `unit_pico_usd` None is unknown, 0 is free. `for_tenant` None is the list price, else what that tenant
+    is charged instead of it. The book is append-only: said again of the same `price`, it states an earlier end and changes nothing else.
     """
 
     TYPE = "price.set"
