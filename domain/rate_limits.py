@@ -101,7 +101,7 @@ def decide_set_rate_limit(
     _check_scope(problems, scope, subject)
     for field, figure in (("requests_per_minute", requests_per_minute), ("tokens_per_minute", tokens_per_minute)):
         if figure is not None and not (type(figure) is int and 1 <= figure <= MAX_PER_MINUTE):
-            problems.add(field, f"{figure!r} is no limit: expected a whole number from 1 to {MAX_PER_MINUTE}")
+            problems.add(field, f"{str(figure)[:40]} is no limit: expected a whole number from 1 to {MAX_PER_MINUTE}")
     if requests_per_minute is None and tokens_per_minute is None:
         problems.add("requests_per_minute", "neither it nor tokens_per_minute is given: give one or both")
     _check_tenant(plane, tenant)
