@@ -6,14 +6,21 @@ import asyncio
 from collections.abc import Sequence
 from uuid import uuid4
 
+from projections.alerts import ALERTS
 from projections.cursor import Standing
 from projections.projection import Projection, ProjectionHalted
 from projections.requests import REQUESTS
 from projections.source import Read
+from projections.threads import THREADS
 from projections.usage import USAGE
 from projections.worker import BATCH, POLL_SECONDS, Trouble, Worker
 
-ALL: tuple[Projection, ...] = (USAGE, REQUESTS)
+ALL: tuple[Projection, ...] = (
+    USAGE,
+    REQUESTS,
+    THREADS,
+    ALERTS,
+)
 LEASE_SECONDS = 5.0
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import AsyncIterator, Iterable, Set
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import cast
 from uuid import UUID
@@ -108,7 +109,7 @@ class Reads:
         self._require_known(() if query.tenant is None else (query.tenant,), "tenant")
         with self._turns.take(asker.tenant):
             if query.after_position is not None:
-                await self._usage_reaches(query.after_position)
+                await self.reaches(USAGE.name, query.after_position)
             try:
                 report = await read_usage(
                     self._views,
@@ -163,27 +164,41 @@ class Reads:
             if tenant not in self._directory.tenants and tenant != SYSTEM_TENANT:
                 raise GatewayError("not_found", f"there is no tenant {tenant[:63]!r}", details={"field": field})
 
-    async def _usage_reaches(self, cursor: str) -> None:
+    async def reaches(self, view: str, cursor: str) -> None:
+        """Wait, at most 10 s, until the view holds everything before the cursor. Raises `invalid_cursor`, `unavailable`."""
         try:
             position = _decode(cursor, *await self._scan.place(), "after_position")
-            await self._runner.wait_for(USAGE.name, position, WAIT_SECONDS)
+            await self._runner.wait_for(view, position, WAIT_SECONDS)
         except LogUnavailable as error:
             raise log_error(error) from None
         except TimeoutError:
             raise GatewayError(
                 "unavailable",
-                f"the usage view has not reached `after_position` within {WAIT_SECONDS:.0f} s: try again, or leave it out to "
-                "read the view as it stands (`complete_to` says how far that is)",
+                f"the {view} view has not reached `after_position` within {WAIT_SECONDS:.0f} s: try again, or leave it out to "
+                "read the view as it stands",
                 retry_after_ms=1000,
             ) from None
         except ProjectionHalted:
             # Its message names positions, which tenants are not shown.
             raise GatewayError(
                 "unavailable",
-                "the usage view is halted before `after_position` until an operator has seen to it: leave `after_position` out to "
-                "read it as it stands (`complete_to` says how far that is)",
+                f"the {view} view is halted before `after_position` until an operator has seen to it: leave `after_position` out to "
+                "read it as it stands",
                 retry_after_ms=30_000,
             ) from None
+
+    @asynccontextmanager
+    async def view(self, asker: Principal) -> AsyncIterator[Pool]:
+        """The views, to read from in the asker's turn. Raises `unavailable`, `deadline_exceeded` for what takes over 10 s."""
+        with self._turns.take(asker.tenant):
+            try:
+                yield self._views
+            except asyncpg.QueryCanceledError:
+                raise GatewayError(
+                    "deadline_exceeded", f"reading the view took over {_STATEMENT_SECONDS:.0f} s: ask for less"
+                ) from None
+            except UNREACHABLE:
+                raise _views_unavailable() from None
 
 
 def _views_unavailable() -> GatewayError:

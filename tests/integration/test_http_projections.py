@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from projections.runner import ALL
 from tests.support.projecting import Connection, Recorded, generated, write_log
 from tests.support.reading import Site, reading_site
 from tests.unit.wire.fake_service import ADMIN_KEY, INSTALLATION_KEY, OPERATOR_KEY
@@ -25,7 +26,7 @@ async def usage_view(site: Site) -> dict[str, Any]:
     answer = await site.get(PROJECTIONS, OPERATOR_KEY)
     assert answer.status_code == 200, answer.text
     views = {view["id"]: view for view in answer.json()["projections"]}
-    assert set(views) == {"usage", "requests"}
+    assert set(views) == {view.name for view in ALL}
     return dict(views["usage"])
 
 

@@ -12,6 +12,7 @@ import pytest
 from projections import cursor
 from projections.projection import Projection, ProjectionHalted
 from projections.requests import REQUESTS
+from projections.runner import ALL
 from projections.usage import USAGE
 from tests.support.projecting import (
     Connection,
@@ -55,10 +56,10 @@ async def position(owner: Connection, name: str) -> int:
 async def test_every_projection_follows_the_log(owner: Connection, app_dsn: str, batch: int) -> None:
     head = await write_log(owner, HISTORY)
     async with running(app_dsn, batch=batch) as runner:
-        for name in ("usage", "requests"):
-            seen = await runner.wait_for(name, head, 30)
+        for view in ALL:
+            seen = await runner.wait_for(view.name, head, 30)
             assert seen.position == head
-        assert runner.lag() == {"usage": (0, 0.0), "requests": (0, 0.0)}
+        assert runner.lag() == {view.name: (0, 0.0) for view in ALL}
     await assert_equals_plain_folds(owner, HISTORY)
 
 

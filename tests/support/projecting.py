@@ -20,6 +20,7 @@ from domain.events import (
     EventData,
     encode_data,
 )
+from tests.support.alerting import alert_event
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Row = tuple[Any, ...]
@@ -52,10 +53,12 @@ class Recorded(msgspec.Struct, frozen=True):
     data: EventData
 
 
-def requested(request_id: str, attempt: int = 1, agent: str = "a", model: str = "m", instance: str = "i") -> EventData:
+def requested(
+    request_id: str, attempt: int = 1, agent: str = "a", model: str = "m", instance: str = "i", **more: Any
+) -> EventData:
     return EmbeddingRequested(
         request_id=request_id, agent=agent, attempt=attempt, at=1, instance=instance, fingerprint="f", model=model,
-        space="s", inputs=2, reserved_tokens=9,
+        space="s", inputs=2, reserved_tokens=9, **more,
     )  # fmt: skip
 
 
@@ -74,9 +77,17 @@ def failed(request_id: str, attempt: int = 1, agent: str = "a", model: str = "m"
     return EmbeddingFailed(request_id=request_id, agent=agent, attempt=attempt, at=1, model=model, **fields | more)
 
 
-def abandoned(request_id: str, attempt: int = 1, agent: str = "a", model: str = "m") -> EventData:
+def abandoned(request_id: str, attempt: int = 1, agent: str = "a", model: str = "m", **more: Any) -> EventData:
     return EmbeddingAbandoned(
-        request_id=request_id, agent=agent, attempt=attempt, at=1, instance="i", model=model, space="s", inputs=2
+        request_id=request_id,
+        agent=agent,
+        attempt=attempt,
+        at=1,
+        instance="i",
+        model=model,
+        space="s",
+        inputs=2,
+        **more,
     )
 
 
@@ -189,6 +200,30 @@ def plain_requests(events: Sequence[Recorded], skip: Collection[int] = (), first
     return [(*key, *row) for key, row in sorted(kept.items())]
 
 
+def plain_threads(events: Sequence[Recorded], skip: Collection[int] = ()) -> list[Row]:
+    """The threads view of these events but those at the positions `skip`, in the order of its key."""
+    rows = []
+    newest = events[-1].at if events else datetime.now(UTC)
+    for position, event in enumerate(events, 1):
+        data = event.data
+        if position in skip or event.at < newest - timedelta(days=30):
+            continue
+        if not isinstance(data, EmbeddingRequested | EmbeddingGenerated | EmbeddingFailed | EmbeddingAbandoned):
+            continue
+        if data.thread is None:
+            continue
+        tokens = data.reserved_tokens if isinstance(data, EmbeddingRequested) else getattr(data, "tokens", 0)
+        rows.append(
+            (
+                event.tenant, data.thread, position, event.at, data.TYPE.removeprefix("embedding."), data.request_id,
+                data.attempt, data.agent, data.model, data.task, getattr(data, "provider", None), data.inputs, tokens,
+                getattr(data, "billed_tokens", 0), getattr(data, "nano_usd", 0), getattr(data, "latency_ms", None),
+                getattr(data, "code", None),
+            )
+        )  # fmt: skip
+    return sorted(rows)
+
+
 async def usage_rows(connection: Connection) -> list[Row]:
     """The usage table."""
     columns = ", ".join(_COLUMNS)
@@ -258,4 +293,16 @@ def some_history(count: int, *, start: datetime | None = None, seconds: float = 
                 )
         if outcome is not None:
             events.append(Recorded(at, tenant, outcome))
+        if n % 3 == 0:
+            for place in range(-1 if outcome is None else -2, 0):
+                events[place] = in_thread(events[place], f"th{n % 5}")
+        if n % 10 == 0:
+            events.append(Recorded(at, tenant, alert_event(n // 10)))
     return events
+
+
+def in_thread(event: Recorded, thread: str) -> Recorded:
+    """The event as one of a thread, where it can be."""
+    if not hasattr(event.data, "thread"):
+        return event
+    return msgspec.structs.replace(event, data=msgspec.structs.replace(event.data, thread=thread))

@@ -17,7 +17,8 @@ from projections.requests import REQUESTS
 from projections.runner import ALL, Runner
 from projections.source import Read
 from projections.usage import USAGE
-from tests.support.projecting import Connection, Recorded, Row, plain_requests, plain_usage
+from tests.support.alerting import plain_alerts
+from tests.support.projecting import Connection, Recorded, Row, plain_requests, plain_threads, plain_usage
 
 LEASE = timedelta(seconds=60)
 DEEP = (USAGE, REQUESTS)
@@ -26,6 +27,8 @@ parks. What rests on a view's own statements is asked of every view."""
 PLAIN: dict[str, Callable[[Sequence[Recorded], Collection[int]], list[Row]]] = {
     "usage": plain_usage,
     "requests": plain_requests,
+    "alerts": plain_alerts,
+    "threads": plain_threads,
 }
 """The name of a projection -> its plain fold of a log, but the events at some positions."""
 
