@@ -32,9 +32,9 @@ class ControlPlane:
         self.webhooks = Webhooks()
         self.settings = LiveSettings()
 
-    def apply(self, position: int, tenant: str, stream: str, version: int | None, data: EventData) -> None:
-        """Fold an event of the log (in order). `version` is its number on its stream."""
-        self.directory.apply(position, tenant, data, version)
+    def apply(self, position: int, tenant: str, stream: str, version: int | None, data: EventData, at: int = 0) -> None:
+        """Fold an event of the log (in order). `version` is its number on its stream, `at` when it was recorded (microseconds, epoch)."""
+        self.directory.apply(position, tenant, data, version, at)
         self.models.apply(data)
         self.prices.apply(data)
         self.tenants.apply(tenant, data)

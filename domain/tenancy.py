@@ -128,19 +128,25 @@ class Directory:
         self.shredded: set[str] = set()
         self.agents: dict[tuple[str, str], AgentRegistered] = {}
         self.agent_versions: dict[tuple[str, str], int] = {}
+        self.tenants_since: dict[str, int] = {}
+        self.keys_since: dict[str, int] = {}
+        self.shredded_since: dict[str, int] = {}
 
-    def apply(self, position: int, tenant: str, data: EventData, version: int | None = None) -> None:
-        """Fold an event of the log (in order). `version` is the event's number in its stream."""
+    def apply(self, position: int, tenant: str, data: EventData, version: int | None = None, at: int = 0) -> None:
+        """Fold an event of the log (in order). `version` is its number in its stream, `at` when it was recorded, in microseconds since the epoch."""
         self.position = position
         match data:
             case TenantCreated():
                 self.tenants.setdefault(data.tenant, data)
+                self.tenants_since.setdefault(data.tenant, at)
             case KeyCreated():
                 self.keys[data.key] = data
+                self.keys_since[data.key] = at
             case KeyRevoked():
                 self.revoked.add(data.key)
             case TenantShredded():
                 self.shredded.add(data.tenant)
+                self.shredded_since.setdefault(data.tenant, at)
             case AgentRegistered():
                 self.agents[tenant, data.agent] = data
                 self.agent_versions[tenant, data.agent] = version or 0

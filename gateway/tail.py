@@ -85,7 +85,7 @@ class PlaneTail:
             self._plane.passed(event.position, event.stream, event.version)
             return
         await self._observe(event, data)
-        self._plane.apply(event.position, event.tenant, event.stream, event.version, data)
+        self._plane.apply(event.position, event.tenant, event.stream, event.version, data, event.recorded_at)
 
     def _of_newer_build(self, event: StoredEvent) -> None:
         """A newer gateway wrote it: what it means is unknown here, so it changes nothing here; once a kind, say so."""
