@@ -47,8 +47,9 @@ format: setup ## format the code
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-docs: setup ## write docs/events.md from the event types
+docs: setup ## write docs/events.md and docs/api.md from the code
 	$(BIN)/python -m gateway.events_page > docs/events.md
+	$(BIN)/python -m gateway.api_page > docs/api.md
 
 lock: ## recompile requirements.lock from the ranges in pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
