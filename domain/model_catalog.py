@@ -18,7 +18,7 @@ from domain.events import (
 )
 from domain.model_lifecycle import AVAILABLE, DEPRECATED, DRAFT, REMOVED, TESTING, UNAVAILABLE, deprecated, usable
 
-__all__ = ["CatalogModel", "ModelCatalog", "PriceOf", "deprecated", "frozen_changes", "usable"]
+__all__ = ["CatalogModel", "ModelCatalog", "PriceOf", "changed", "deprecated", "frozen_changes", "usable"]
 
 SHOWN = (TESTING, AVAILABLE, UNAVAILABLE, DEPRECATED)
 """The states in which requests know of a model; who may use it is another question (`usable`)."""
@@ -79,7 +79,7 @@ class ModelCatalog:
             case ModelRegistered():
                 self._put(CatalogModel(data.model, data.spec, data.offerings, data.state, data.origin, data.shipped))
             case ModelUpdated() | ModelStateChanged() | ModelValidated() if data.model in self.models:
-                self._put(_changed(self.models[data.model], data))
+                self._put(changed(self.models[data.model], data))
             case _:
                 return
         self.version += 1
@@ -102,7 +102,8 @@ class ModelCatalog:
         return Catalogue([_model(m) for m in shown], offerings, endpoints)
 
 
-def _changed(model: CatalogModel, data: ModelUpdated | ModelStateChanged | ModelValidated) -> CatalogModel:
+def changed(model: CatalogModel, data: ModelUpdated | ModelStateChanged | ModelValidated) -> CatalogModel:
+    """The model after an event of its stream."""
     match data:
         case ModelUpdated():
             return msgspec.structs.replace(

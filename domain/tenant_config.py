@@ -45,6 +45,10 @@ class TenantConfigs:
         """The tenant's; an empty one, not to be changed, where it has none."""
         return self._tenants.get(tenant, _UNCONFIGURED)
 
+    def using(self, model: str) -> list[str]:
+        """The tenants that have this model configured."""
+        return [tenant for tenant, config in self._tenants.items() if model in config.models]
+
     def apply(self, tenant: str, data: EventData) -> None:
         """Fold one event of the tenant."""
         if not isinstance(data, TenantConfigured | TenantModelConfigured | TenantModelRemoved):
