@@ -18,6 +18,12 @@ ANSWER_HEADERS = {
     "x-emberlog-failover": "Absent, or a JSON object: from, to and reason of the switch.",
     "x-emberlog-cursor": "The cursor to go on from: what came after this page.",
     "x-emberlog-position": "Where the write stands in the log, opaque: a read with `after_position` waits for it.",
+    "x-ratelimit-limit-requests": "Requests a minute that the tightest rate limit allows; absent where there is none.",
+    "x-ratelimit-remaining-requests": "How many of them are left.",
+    "x-ratelimit-reset-requests": "In what time they all are, if none are sent: 20ms, 1.5s, 1m0s.",
+    "x-ratelimit-limit-tokens": "Tokens a minute that the tightest rate limit allows; absent where there is none.",
+    "x-ratelimit-remaining-tokens": "How many of them are left.",
+    "x-ratelimit-reset-tokens": "In what time they all are, if none are sent: 20ms, 1.5s, 1m0s.",
     "vary": "Which request headers the form of the answer depends on.",
     "traceparent": "W3C trace context of this request.",
     "retry-after": "Seconds to wait before trying again.",
@@ -37,8 +43,9 @@ def route(
     *,
     parameters: list[Json] | None = None,
     open_to_all: bool = False,
+    closed: bool = False,
 ) -> Json:
-    """One operation: its good answers, and those that every route may give."""
+    """One operation: its good answers, and its errors. `closed`: there are no others."""
     operation: Json = {"operationId": name, "summary": summary, "tags": [tag], "responses": {**answers}}
     for status in errors:
         codes = sorted(code for code, (s, _) in CODES.items() if s == status)
@@ -47,7 +54,8 @@ def route(
             [*_ERROR_HEADERS, "www-authenticate"] if status == 401 else list(_ERROR_HEADERS)
         )
         operation["responses"][str(status)] = answer
-    operation["responses"]["default"] = answers_with("Any other error.", "ErrorBody")
+    if not closed:
+        operation["responses"]["default"] = answers_with("Any other error.", "ErrorBody")
     if parameters:
         operation["parameters"] = parameters
     if open_to_all:

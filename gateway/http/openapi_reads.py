@@ -17,8 +17,9 @@ def events() -> Json:
         "listEvents",
         "The events within the key's reach: its tenant's (scope billing or admin), or all (operator)",
         {"200": good},
-        (400, 401, 403, 404, 406, 429, 503),
+        (400, 401, 403, 404, 406, 429, 500, 503),
         "reads",
+        closed=True,
         parameters=[
             query_parameter(
                 "after", "The cursor that an earlier page came with; absent or `start`: from the beginning."
@@ -44,8 +45,9 @@ def usage() -> Json:
         "listUsage",
         "Usage by bucket, tenant, agent, model and provider: of the key's tenant (scope billing or admin), of one agent (agent), of all (operator)",
         {"200": answers_with("Usage, and how far it is complete.", "UsageAnswer")},
-        (400, 401, 403, 404, 429, 503, 504),
+        (400, 401, 403, 404, 429, 500, 503, 504),
         "reads",
+        closed=True,
         parameters=[
             query_parameter(
                 "grain", "The length of a bucket, in UTC.", {"enum": ["minute", "hour", "day"], "default": "day"}
@@ -81,6 +83,7 @@ def projections() -> Json:
         "listProjections",
         "Where each view of the log stands (operator)",
         {"200": answers_with("Every view.", "ProjectionsAnswer")},
-        (400, 401, 403, 429, 503),
+        (400, 401, 403, 429, 500, 503),
         "reads",
+        closed=True,
     )

@@ -55,6 +55,7 @@ def _operation(api_route: ApiRoute, path: str) -> Json:
         tuple(sorted(errors)),
         api_route.tag,
         parameters=parameters,
+        closed=True,
     )
     if api_route.body is not None:
         operation["requestBody"] = {
