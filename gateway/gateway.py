@@ -193,6 +193,7 @@ class Gateway:
             appender=self._appender,
             dispatcher=self._dispatcher,
             catalogue=self._live.current,
+            prices=self.plane.prices,
             directory=self.directory,
             tenant_keys=self._keys.opened,
             tokenizer_of=self._tokenizer,

@@ -11,9 +11,9 @@ from domain.errors import GatewayError
 from domain.events import EmbeddingFailed, EmbeddingGenerated, EmbeddingRequested, EventData, encode_data
 from domain.fingerprint import printable
 from domain.keys import OUTCOME, REQUESTED, event_id, request_key
-from domain.money import charge_nano_usd
 from domain.ports.event_log import NewEvent
 from gateway.service.pending import Pending
+from gateway.service.pricing import cost, reserved_nano_usd
 from gateway.wire.messages import Cost, EmbeddingResult, Timings, Usage
 
 
@@ -41,7 +41,7 @@ def request_event(
 
 
 def requested_event(pending: Pending, instance: str) -> NewEvent:
-    """`embedding.requested`: reserves what the request may cost at the chosen offering's price."""
+    """`embedding.requested`: reserves what the request may cost by its price."""
     message = pending.message
     data = EmbeddingRequested(
         request_id=message.id,
@@ -54,7 +54,7 @@ def requested_event(pending: Pending, instance: str) -> NewEvent:
         space=pending.selection.space,
         inputs=pending.count,
         reserved_tokens=pending.total_tokens,
-        reserved_nano_usd=charge_nano_usd(pending.total_tokens, pending.candidate.offering.price.unit_pico_usd),
+        reserved_nano_usd=reserved_nano_usd(pending),
         key=pending.key_id,
         thread=message.thread,
         task=message.task,
@@ -66,8 +66,8 @@ def requested_event(pending: Pending, instance: str) -> NewEvent:
 def generated_data(pending: Pending, now: float, metadata: str | None) -> EmbeddingGenerated:
     """The billed outcome. A request answered from the cache alone names the endpoint that would have answered."""
     message, offering = pending.message, pending.candidate.offering
-    unit = offering.price.unit_pico_usd
-    billed = 0 if pending.paid else pending.billed_tokens
+    price = pending.price
+    billed, characters = (0, 0) if pending.paid else (pending.billed_tokens, pending.billed_characters)
     sent = pending.first_sent_at or now
     return EmbeddingGenerated(
         request_id=message.id,
@@ -81,12 +81,12 @@ def generated_data(pending: Pending, now: float, metadata: str | None) -> Embedd
         inputs=pending.count,
         tokens=pending.total_tokens,
         billed_tokens=billed,
-        price=offering.price.id,
+        price=price.id,
         latency_ms=_ms(now - pending.started),
         dimensions=pending.selection.dimensions,
-        unit_pico_usd=unit,
-        nano_usd=charge_nano_usd(billed, unit),
-        provider_nano_usd=charge_nano_usd(pending.billed_tokens, unit),
+        unit_pico_usd=price.unit_pico_usd,
+        nano_usd=cost(price, billed, characters),
+        provider_nano_usd=cost(pending.list_price, pending.billed_tokens, pending.billed_characters),
         estimated=pending.estimated,
         cached_inputs=pending.cached,
         queue_ms=_ms(sent - pending.dispatched_at) if pending.calls else 0,
@@ -96,6 +96,7 @@ def generated_data(pending: Pending, now: float, metadata: str | None) -> Embedd
         thread=message.thread,
         task=message.task,
         metadata=metadata,
+        characters=characters if price.unit == "character" else 0,
     )
 
 
@@ -103,8 +104,8 @@ def failed_data(pending: Pending, error: GatewayError, now: float, metadata: str
     """The outcome without a result: billed (by our own count) only where it was cancelled or late after texts had been sent."""
     message, offering = pending.message, pending.candidate.offering
     ours = error.code in ("cancelled", "deadline_exceeded")
-    billed = pending.billed_tokens if ours and not pending.paid else 0
-    unit = offering.price.unit_pico_usd
+    billed, characters = (pending.billed_tokens, pending.billed_characters) if ours and not pending.paid else (0, 0)
+    price, sent = pending.price, pending.billed_tokens > 0
     asked = bool(pending.billed_tokens or pending.attempts)
     return EmbeddingFailed(
         request_id=message.id,
@@ -123,15 +124,16 @@ def failed_data(pending: Pending, error: GatewayError, now: float, metadata: str
         tokens=pending.total_tokens,
         billed_tokens=billed,
         estimated=billed > 0,
-        price=offering.price.id if pending.billed_tokens else None,
-        unit_pico_usd=unit if pending.billed_tokens else None,
-        nano_usd=charge_nano_usd(billed, unit) if billed else 0,
-        provider_nano_usd=charge_nano_usd(pending.billed_tokens, unit) if pending.billed_tokens else 0,
+        price=price.id if sent else None,
+        unit_pico_usd=price.unit_pico_usd if sent else None,
+        nano_usd=cost(price, billed, characters) if billed else 0,
+        provider_nano_usd=cost(pending.list_price, pending.billed_tokens, pending.billed_characters) if sent else 0,
         details=error.details,
         attempts=list(pending.attempts),
         thread=message.thread,
         task=message.task,
         metadata=metadata,
+        characters=characters if price.unit == "character" else 0,
     )
 
 
@@ -172,7 +174,6 @@ def result_message(
 def dry_run_message(pending: Pending) -> EmbeddingResult:
     """What the request would use and cost; nothing was logged, sent or billed."""
     candidate: Candidate = pending.candidate
-    price = candidate.offering.price
     reasons: list[dict[str, Any]] = [{"model": p.model, "reason": p.reason} for p in pending.selection.passed_over]
     reasons.append({"model": pending.selection.model.id, "reason": pending.selection.reason})
     return EmbeddingResult(
@@ -186,7 +187,7 @@ def dry_run_message(pending: Pending) -> EmbeddingResult:
         encoding=pending.message.encoding,
         count=pending.count,
         usage=Usage(pending.total_tokens, pending.total_tokens, 0, pending.truncated, pending.estimated),
-        cost=Cost(charge_nano_usd(pending.total_tokens, price.unit_pico_usd), price.id),
+        cost=Cost(reserved_nano_usd(pending), pending.price.id),
         failover=None,
         timings=Timings(0, 0, 0),
         replayed=False,

@@ -14,6 +14,7 @@ from domain.catalogue import Candidate
 from domain.errors import GatewayError
 from domain.events import Attempt, EventData
 from domain.ports.provider import Text
+from domain.prices import UNKNOWN
 from domain.selection import Selection
 from gateway.dispatch.lane import Lane
 from gateway.dispatch.ports import CallReport
@@ -120,11 +121,13 @@ class Pending:
         "at",
         "attempt",
         "attempts",
+        "billed_characters",
         "billed_tokens",
         "cached",
         "caller",
         "calls",
         "candidate",
+        "characters",
         "deadline",
         "dispatched_at",
         "estimated",
@@ -135,10 +138,12 @@ class Pending:
         "key_id",
         "keys",
         "lane",
+        "list_price",
         "listeners",
         "message",
         "missing",
         "paid",
+        "price",
         "provider_seconds",
         "rates",
         "replaying",
@@ -150,6 +155,7 @@ class Pending:
         "tenant",
         "texts",
         "tokens",
+        "total_characters",
         "total_tokens",
         "trace",
         "truncated",
@@ -203,6 +209,13 @@ class Pending:
         self.missing = len(texts)
         self.cached = 0
         self.billed_tokens = 0
+        self.price = UNKNOWN
+        """What the tenant is billed by, from admission on; with `list_price`, which the provider charges us."""
+        self.list_price = UNKNOWN
+        self.characters: list[int] | None = None
+        """Those of each text, where a price is of them."""
+        self.total_characters = 0
+        self.billed_characters = 0
         self.paid = False
         """Whether an earlier attempt was billed: it was late after its texts had been sent. This one is not billed again."""
         self.rows: NDArray[np.float32] | None = None
@@ -243,6 +256,8 @@ class Pending:
     def charge(self, index: int, tokens: int) -> None:
         """See `Waiter.charge`."""
         self.billed_tokens += tokens
+        if self.characters is not None:
+            self.billed_characters += self.characters[index] if tokens >= 0 else -self.characters[index]
 
     def flush(self, report: CallReport) -> None:
         """See `Waiter.flush`."""

@@ -26,12 +26,13 @@ from domain.events import (
 )
 from domain.fingerprint import printable
 from domain.keys import OUTCOME, REEMBEDDED, REQUESTED, request_key
-from domain.money import charge_nano_usd
 from domain.ports.event_log import AppendStatus, EventLog, InstanceFenced, LogUnavailable, NewEvent, StoredEvent
+from domain.prices import PriceBook
 from domain.selection import Selection
 from domain.upcasters import UnknownSchema
 from gateway.service import outcomes, refusals
 from gateway.service.pending import Listener, Pending, State
+from gateway.service.pricing import list_cost
 from gateway.wire.messages import EmbeddingResult
 
 if TYPE_CHECKING:
@@ -46,12 +47,18 @@ class Replays:
     """The slow path of the service: everything here may query the log, one task per resend."""
 
     def __init__(
-        self, service: RequestService, log: EventLog, appender: Appender, catalogue: Callable[[], Catalogue]
+        self,
+        service: RequestService,
+        log: EventLog,
+        appender: Appender,
+        catalogue: Callable[[], Catalogue],
+        prices: PriceBook,
     ) -> None:
         self._service = service
         self._log = log
         self._appender = appender
         self._catalogue = catalogue
+        self._prices = prices
         self._waiting: dict[Pending, list[Listener]] = {}
 
     def rebind(self, appender: Appender) -> None:
@@ -98,6 +105,8 @@ class Replays:
         )  # fmt: skip
         again.tokens, again.total_tokens, again.keys = first.tokens, first.total_tokens, first.keys
         again.truncated, again.estimated = first.truncated, first.estimated
+        again.price, again.list_price = first.price, first.list_price
+        again.characters, again.total_characters = first.characters, first.total_characters
         again.listeners = listeners
         for listener in listeners:
             listener.pending = again
@@ -229,6 +238,7 @@ class Replays:
         """Log that we embed again at our cost. Raises `result_expired` when this id has had its share of that."""
         tokens = sum(pending.tokens[i] for i in missing)
         offering = pending.candidate.offering
+        charged = list_cost(self._prices, offering, time.time(), tokens, (pending.texts[i] for i in missing))
         for time_ in range(1, MAX_REEMBEDDINGS + 1):
             event = EmbeddingReembedded(
                 request_id=data.request_id,
@@ -241,7 +251,7 @@ class Replays:
                 space=data.space,
                 inputs=len(missing),
                 tokens=tokens,
-                provider_nano_usd=charge_nano_usd(tokens, offering.price.unit_pico_usd),
+                provider_nano_usd=charged,
             )
             appended = await self._appender.append(
                 outcomes.request_event(pending.tenant, data.request_id, time_, data.at, REEMBEDDED, event)

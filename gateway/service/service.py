@@ -21,11 +21,13 @@ from domain.catalogue import Catalogue
 from domain.errors import GatewayError
 from domain.events import EmbeddingFailed, EmbeddingGenerated, EventData
 from domain.fingerprint import body_fingerprint, tenant_tag, text_fingerprint
+from domain.plane import ControlPlane
 from domain.ports.event_log import Appended, AppendStatus, EventLog, InstanceFenced, LogUnavailable
 from domain.ports.provider import Text
 from domain.ports.tokenizer import Tokenizer
 from domain.ports.vector_cache import VectorCache
-from domain.tenancy import Directory, Principal
+from domain.prices import PriceBook
+from domain.tenancy import Principal
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.limits.standing import Standing
 from gateway.replies import Reply
@@ -33,7 +35,9 @@ from gateway.secrets import seal_metadata
 from gateway.service import admission, counting, outcomes, refusals
 from gateway.service.deadlines import Deadlines
 from gateway.service.pending import Listener, Pending, State, late
+from gateway.service.pricing import pin
 from gateway.service.replay import Replays
+from gateway.service.selector import Selector
 from gateway.service.vectors import Vectors
 from gateway.telemetry.metrics import RequestMetrics
 from gateway.telemetry.tracing import RequestTracing
@@ -83,7 +87,8 @@ class RequestService:
         appender: Appender,
         dispatcher: Dispatcher,
         catalogue: Callable[[], Catalogue],
-        directory: Directory,
+        prices: PriceBook,
+        plane: ControlPlane,
         tenant_keys: Mapping[str, bytes],
         tokenizer_of: Callable[[str], Tokenizer | None],
         lru: LruVectorCache,
@@ -93,21 +98,23 @@ class RequestService:
         instance: str,
         limits: Limits | None = None,
         gates: Sequence[Gate] = (),
+        selector: Selector | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._appender = appender
         self._catalogue = catalogue
+        self._prices = prices
         self._tenant_keys = tenant_keys
         self._tokenizer_of = tokenizer_of
-        self._shredded = directory.shredded.copy()
+        self._shredded = plane.directory.shredded.copy()
         self.vectors = Vectors(lru, shared_cache, dispatcher, self._shredded)
         self._metrics = metrics
         self._tracing = tracing
-        self._selector = admission.Selector(catalogue, directory)
+        self.selector = selector or Selector(plane, catalogue)
         self._inflight: dict[tuple[str, str], Pending] = {}
         self._deadlines: Deadlines[Pending] = Deadlines(self._loop, self._expire)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._replays = Replays(self, log, appender, catalogue)
+        self._replays = Replays(self, log, appender, catalogue, prices)
         self._idle: asyncio.Event = asyncio.Event()
         self._idle.set()
         self.instance = instance
@@ -152,7 +159,10 @@ class RequestService:
         admission.check_texts(texts, self.limits)
         deadline = started + admission.deadline_seconds(message)
         admission.metadata_bytes(message)
-        selection, candidate = self._selector.choose(tenant, agent, message)
+        question = admission.question(principal, message, another=self.selector.another(tenant, message.model, message.failover))
+        selection = self.selector.choose(tenant, agent, question)
+        candidate = selection.candidate
+        assert candidate is not None
         admission.check_tokens_taken(texts, self._catalogue().candidates(selection.model.id))
         admission.check_answer_size(message, len(texts), selection.dimensions, self.limits)
         fingerprint = body_fingerprint(self.tenant_key(tenant), admission.body_options(message), texts)
@@ -209,6 +219,7 @@ class RequestService:
         pending.truncated = counted.truncated
         pending.estimated = counted.estimated
         pending.total_tokens = sum(counted.tokens)
+        pin(pending, self._prices)
         if pending.message.dry_run:
             result = outcomes.dry_run_message(pending)
             self._loop.call_soon(self._answer_dry_run, pending, result)
@@ -518,10 +529,6 @@ class RequestService:
         self._appender = appender
         self._replays.rebind(appender)
         self.instance = instance
-
-    def preferences_changed(self) -> None:
-        """An agent registered: choose models anew."""
-        self._selector.forget()
 
     @property
     def in_flight(self) -> int:

@@ -18,8 +18,9 @@ from adapters.memory.vector_cache import LruVectorCache
 from domain.catalogue import Catalogue, Endpoint, Model, Offering, Price
 from domain.decoding import decode_data
 from domain.errors import GatewayError
-from domain.events import EventData
+from domain.events import EventData, PriceSet
 from domain.ports.provider import EmbedAnswer, EmbedCall, Text
+from domain.prices import PriceBook
 from domain.tenancy import Directory, Principal
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.service.service import Gate, RequestService, Ticket
@@ -131,6 +132,7 @@ class Rig:
     lru: LruVectorCache
     metrics: RequestMetrics
     catalogue: Catalogue
+    prices: PriceBook
     principal: Principal = field(default_factory=lambda: Principal("k1", "acme", frozenset({"agent"})))
 
     def send(
@@ -166,17 +168,27 @@ def make_catalogue() -> Catalogue:
     return Catalogue([model], [offering], [Endpoint("e", "p", {"m": ""})])
 
 
-async def make_rig(log: MemoryEventLog | None = None, gates: Sequence[Gate] = ()) -> Rig:
+def make_prices() -> PriceBook:
+    prices = PriceBook()
+    prices.apply(PriceSet(price="price-1", model="m", provider="p", effective_from=0, unit_pico_usd=PRICE_PICO))
+    return prices
+
+
+async def make_rig(
+    log: MemoryEventLog | None = None, gates: Sequence[Gate] = (), prices: PriceBook | None = None
+) -> Rig:
     log = log or MemoryEventLog()
     instance = await log.register_instance("test", 60)
     appender, provider, catalogue = Appender(log, instance), ScriptedProvider(), make_catalogue()
     lru = LruVectorCache(10_000_000, 3600, time.monotonic)
     metrics = RequestMetrics()
+    prices = prices or make_prices()
     service = RequestService(
         log=log,
         appender=appender,
         dispatcher=Dispatcher({"e": provider}),
         catalogue=lambda: catalogue,
+        prices=prices,
         directory=Directory(),
         tenant_keys={"acme": b"k" * 32, "globex": b"g" * 32},
         tokenizer_of=lambda _: Words(),
@@ -186,7 +198,7 @@ async def make_rig(log: MemoryEventLog | None = None, gates: Sequence[Gate] = ()
         instance=str(instance),
         gates=gates,
     )
-    return Rig(service, log, appender, provider, lru, metrics, catalogue)
+    return Rig(service, log, appender, provider, lru, metrics, catalogue, prices)
 
 
 @pytest.fixture
