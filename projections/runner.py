@@ -9,6 +9,7 @@ from uuid import uuid4
 from projections.alerts import ALERTS
 from projections.cursor import Standing
 from projections.projection import Projection, ProjectionHalted
+from projections.quota import QUOTA
 from projections.requests import REQUESTS
 from projections.source import Read
 from projections.threads import THREADS
@@ -18,6 +19,7 @@ from projections.worker import BATCH, POLL_SECONDS, Trouble, Worker
 ALL: tuple[Projection, ...] = (
     USAGE,
     REQUESTS,
+    QUOTA,
     THREADS,
     ALERTS,
 )

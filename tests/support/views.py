@@ -19,6 +19,7 @@ from projections.source import Read
 from projections.usage import USAGE
 from tests.support.alerting import plain_alerts
 from tests.support.projecting import Connection, Recorded, Row, plain_requests, plain_threads, plain_usage
+from tests.support.quotas import plain_quota
 
 LEASE = timedelta(seconds=60)
 DEEP = (USAGE, REQUESTS)
@@ -29,6 +30,7 @@ PLAIN: dict[str, Callable[[Sequence[Recorded], Collection[int]], list[Row]]] = {
     "requests": plain_requests,
     "alerts": plain_alerts,
     "threads": plain_threads,
+    "quota": plain_quota,
 }
 """The name of a projection -> its plain fold of a log, but the events at some positions."""
 
