@@ -6,14 +6,12 @@ from uuid import UUID, uuid4
 
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.tenant_keys import hold_writers, put_if_absent
+from domain.access_decisions import keys_stream
 from domain.errors import GatewayError
-from domain.events import SYSTEM_STREAM, SYSTEM_TENANT, EventData, KeyRevoked, TenantCreated, encode_data
+from domain.events import SYSTEM_TENANT, EventData, TenantCreated, encode_data
 from domain.ports.event_log import ANY_VERSION, Appended, AppendStatus, EventLog, NewEvent
 from domain.tenancy import IssuedKey, check_tenant_name, issue_key
 from gateway.secrets import MasterKey, new_tenant_key
-
-KEYS_STREAM = SYSTEM_STREAM
-"""The stream of installation keys, of the tenant `_system`."""
 
 
 def decision_event(
@@ -57,43 +55,39 @@ async def append_decision(
     return check_appended(appended, stream)
 
 
-async def create_tenant(log: PostgresEventLog, instance: UUID, master: MasterKey, name: str) -> None:
-    """A tenant with a key of its own, which is stored (wrapped) before the tenant exists.
+async def keep_tenant_key(log: PostgresEventLog, master: MasterKey, name: str) -> None:
+    """A key of the tenant's own, stored (wrapped) before the tenant exists; one that is there already stays.
 
-    Raises `version_conflict` if it exists or was shredded, `SecretKeyError`.
+    Raises `version_conflict` where it was shredded, `SecretKeyError`.
     """
-    check_tenant_name(name)
-    taken = GatewayError("version_conflict", f"tenant {name} already exists")
     async with log.pool.acquire() as connection, connection.transaction():
         await hold_writers(connection, alone=False)
         # From here on the installation's key is not rotated: what it is by now is what every gateway will unwrap with.
         if await put_if_absent(connection, name, master.reread().wrap(name, new_tenant_key())) is None:
-            raise taken
+            raise _taken(name)
+
+
+async def create_tenant(log: PostgresEventLog, instance: UUID, master: MasterKey, name: str, *, actor: str) -> None:
+    """A tenant with a key of its own. Raises `version_conflict` if it exists or was shredded, `SecretKeyError`."""
+    check_tenant_name(name)
+    await keep_tenant_key(log, master, name)
+    data = TenantCreated(tenant=name, actor=actor)
     try:
-        await append_decision(log, instance, name, f"tenant/{name}", TenantCreated(tenant=name), expected_version=0)
+        await append_decision(log, instance, name, f"tenant/{name}", data, expected_version=0)
     except GatewayError as error:
         if error.code != "version_conflict":
             raise
-        raise taken from None
+        raise _taken(name) from None
+
+
+def _taken(name: str) -> GatewayError:
+    return GatewayError("version_conflict", f"tenant {name} already exists")
 
 
 async def create_key(
-    log: EventLog,
-    instance: UUID,
-    tenant: str | None,
-    scopes: list[str],
-    *,
-    expires_at: int | None = None,
-    name: str | None = None,
+    log: EventLog, instance: UUID, tenant: str | None, scopes: list[str], *, actor: str, name: str | None = None
 ) -> IssuedKey:
     """A key of a tenant that exists, or of the installation. Its token is in the answer and nowhere else."""
-    issued = issue_key(tenant, scopes, expires_at=expires_at, name=name)
-    owner, stream = (tenant, f"tenant/{tenant}") if tenant else (SYSTEM_TENANT, KEYS_STREAM)
-    await append_decision(log, instance, owner, stream, issued.event)
+    issued = issue_key(tenant, scopes, name=name, actor=actor)
+    await append_decision(log, instance, tenant or SYSTEM_TENANT, keys_stream(tenant), issued.event)
     return issued
-
-
-async def revoke_key(log: EventLog, instance: UUID, tenant: str | None, key: str) -> None:
-    """From now on the key is refused everywhere, and its open sessions are closed."""
-    owner, stream = (tenant, f"tenant/{tenant}") if tenant else (SYSTEM_TENANT, KEYS_STREAM)
-    await append_decision(log, instance, owner, stream, KeyRevoked(key=key))

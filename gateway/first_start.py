@@ -15,6 +15,7 @@ from domain.events import KeyCreated
 from gateway.decisions import create_key, create_tenant
 from gateway.house import House
 from gateway.instance import describe
+from gateway.manage import actor_of_command
 
 DEFAULT_TENANT = "default"
 DEVELOPMENT_SCOPES = ["agent", "admin"]
@@ -30,11 +31,13 @@ async def prepare_installation(house: House) -> None:
             return
         instance = await log.register_instance(f"first start of {describe()}", 60)
         try:
-            await create_tenant(log, instance, house.master, DEFAULT_TENANT)
+            await create_tenant(log, instance, house.master, DEFAULT_TENANT, actor=actor_of_command())
         except GatewayError as error:
             if error.code != "version_conflict":
                 raise
-        issued = await create_key(log, instance, DEFAULT_TENANT, DEVELOPMENT_SCOPES, name="development")
+        issued = await create_key(
+            log, instance, DEFAULT_TENANT, DEVELOPMENT_SCOPES, actor=actor_of_command(), name="development"
+        )
         await log.fence_instance(instance)
     finally:
         await log.close()

@@ -102,7 +102,8 @@ async def log_shred(installation: Installation, shred: Shred) -> bool:
                 return False
             try:
                 await append_decision(
-                    installation.log, instance, tenant, f"tenant/{tenant}", TenantShredded(tenant=tenant),
+                    installation.log, instance, tenant, f"tenant/{tenant}",
+                    TenantShredded(tenant=tenant, actor=installation.actor),
                     expected_version=found.version, event_id=shred.event.bytes,
                 )  # fmt: skip
             except GatewayError as error:  # a key was made or revoked meanwhile

@@ -36,6 +36,7 @@ def create(
     expires_at: Annotated[str | None, typer.Option(help="When the key stops being valid, ISO 8601.")] = None,
     expires_in: Annotated[str | None, typer.Option(help="The same from now: 90s, 15m, 12h, 30d.")] = None,
     name: Annotated[str | None, typer.Option(help="What the key is for, to tell it from others.")] = None,
+    agent: Annotated[str | None, typer.Option(help="The only agent that the key may speak for.")] = None,
     json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -43,15 +44,20 @@ def create(
     expiry = _expiry(expires_at, expires_in)
 
     async def work(installation: Installation) -> IssuedKey:
+        from domain.access_decisions import decide_create_key, keys_stream
         from domain.tenancy import issue_key
-        from gateway.decisions import create_key
 
-        wanted = split_list(scopes)
-        issue_key(tenant, wanted, expires_at=expiry, name=name)  # refuses wrong scopes before anything is looked up
+        # Refuses wrong scopes before anything is looked up.
+        issued = issue_key(
+            tenant, split_list(scopes), expires_at=expiry, name=name, agent=agent, actor=installation.actor
+        )
         if tenant is not None:
             await installation.require_tenant(tenant, alive=True)
-        async with installation.writer() as instance:
-            return await create_key(installation.log, instance, tenant, wanted, expires_at=expiry, name=name)
+        async with installation.control() as control:
+            await control.run(
+                lambda plane: decide_create_key(plane, issued, by=None, now=time.time()), stream=keys_stream(tenant)
+            )
+        return issued
 
     issued = with_installation(config, work)
     token, key_id = issued.token, issued.event.key
@@ -101,14 +107,16 @@ def revoke(
         )
 
     async def work(installation: Installation) -> None:
-        from gateway.decisions import revoke_key
+        from domain.access_decisions import decide_revoke_key, keys_stream
 
-        found = next((key for key in await installation.keys() if key.id == key_id), None)
-        if found is None:
-            raise Failed(f"there is no key {key_id}: see `emberlog keys list`")
-        if not found.revoked:
-            async with installation.writer() as instance:
-                await revoke_key(installation.log, instance, found.tenant, key_id)
+        async with installation.control() as control:
+            found = control.plane.directory.keys.get(key_id)
+            if found is None:
+                raise Failed(f"there is no key {key_id}: see `emberlog keys list`")
+            await control.run(
+                lambda plane: decide_revoke_key(plane, key_id, by=None, actor=installation.actor),
+                stream=keys_stream(found.tenant),
+            )
 
     with_installation(config, work)
     tell({"id": key_id, "revoked": True}, json, f"revoked key {key_id}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,21 +26,24 @@ def create(
     """Make a tenant. It can be used within a second by every running gateway."""
 
     async def work(installation: Installation) -> None:
+        from domain.access_decisions import decide_create_tenant
         from domain.errors import GatewayError
-        from domain.tenancy import check_tenant_name
-        from gateway.decisions import create_tenant
+        from gateway.decisions import keep_tenant_key
 
-        check_tenant_name(name)
+        exists = Failed(f"tenant {name} already exists")
         master = installation.master()
-        async with installation.writer() as instance:
+        async with installation.control() as control:
+            decide = partial(decide_create_tenant, name=name, actor=installation.actor)
             try:
-                await create_tenant(installation.log, instance, master, name)
+                if not decide(control.plane):
+                    raise exists
             except GatewayError as error:
-                if error.code != "version_conflict":
+                if error.code != "resource_constraint":
                     raise
-                if any(tenant.id == name and tenant.shredded_at for tenant in await installation.tenants()):
-                    raise Failed(f"tenant {name} was shredded: its name stays taken, choose another") from None
-                raise Failed(f"tenant {name} already exists") from None
+                raise Failed(error.message) from None
+            await keep_tenant_key(installation.log, master, name)
+            if not (await control.run(decide, stream=f"tenant/{name}")).changed:
+                raise exists
 
     with_installation(config, work)
     tell({"id": name}, json, f"created tenant {name}")

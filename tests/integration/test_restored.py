@@ -26,7 +26,7 @@ async def installation(migrated_dsn: str, tmp_path: Path) -> AsyncIterator[Insta
     async with installed(migrated_dsn, tmp_path) as opened:
         async with opened.writer() as instance:
             for tenant in ("acme", "globex"):
-                await create_tenant(opened.log, instance, opened.master(), tenant)
+                await create_tenant(opened.log, instance, opened.master(), tenant, actor="cli:test")
         yield opened
 
 
@@ -73,8 +73,8 @@ async def test_it_renews_the_log_frees_what_was_held_and_shreds_again(
     assert await types(installation) == [*["tenant.created"] * 2, *["tenant.shredded"] * 2, "log.restored"]
     async with installation.writer() as instance:
         with pytest.raises(GatewayError, match="already exists"):
-            await create_tenant(installation.log, instance, installation.master(), "made-later")
-        await create_key(installation.log, instance, "globex", ["agent"])
+            await create_tenant(installation.log, instance, installation.master(), "made-later", actor="cli:test")
+        await create_key(installation.log, instance, "globex", ["agent"], actor="cli:test")
 
 
 @pytest.mark.parametrize("last", list(Step))

@@ -30,7 +30,7 @@ TENANTS = ["acme", "globex", "initech"]
 async def installation(migrated_dsn: str, tmp_path: Path) -> AsyncIterator[Installation]:
     async with installed(migrated_dsn, tmp_path) as opened, opened.writer() as instance:
         for tenant in TENANTS:
-            await create_tenant(opened.log, instance, opened.master(), tenant)
+            await create_tenant(opened.log, instance, opened.master(), tenant, actor="cli:test")
         yield opened
 
 
@@ -108,7 +108,7 @@ async def test_a_tenant_made_with_the_key_of_before_is_wrapped_with_the_one_of_n
     await rotate_master(installation, may_make=True)
     await forget_old(installation)
     async with installation.writer() as instance:
-        await create_tenant(installation.log, instance, stale, "late")
+        await create_tenant(installation.log, instance, stale, "late", actor="cli:test")
     assert "late" in await keys(installation)
 
 

@@ -44,7 +44,7 @@ OPTIONS, SPACE = b"\x9a", "m@1"
 async def installation(migrated_dsn: str, tmp_path: Path) -> AsyncIterator[Installation]:
     async with installed(migrated_dsn, tmp_path) as opened, opened.writer() as instance:
         for tenant in ("acme", "globex"):
-            await create_tenant(opened.log, instance, opened.master(), tenant)
+            await create_tenant(opened.log, instance, opened.master(), tenant, actor="cli:test")
         yield opened
 
 
@@ -97,7 +97,7 @@ async def test_a_shredded_name_is_never_free_again_and_gets_no_key(
     await shred_tenant(installation, ledger, "acme")
     async with installation.writer() as instance:
         with pytest.raises(GatewayError, match="already exists"):
-            await create_tenant(installation.log, instance, installation.master(), "acme")
+            await create_tenant(installation.log, instance, installation.master(), "acme", actor="cli:test")
     assert await put_if_absent(installation.log.pool, "acme", b"another") is None
     with pytest.raises(GatewayError, match="was shredded"):
         await installation.require_tenant("acme", alive=True)
@@ -112,7 +112,7 @@ async def test_a_decision_made_meanwhile_does_not_stop_it(installation: Installa
     async with installation.writer() as instance:
         await asyncio.gather(
             shred_tenant(installation, ledger, "acme"),
-            *(create_key(installation.log, instance, "acme", ["agent"]) for _ in range(5)),
+            *(create_key(installation.log, instance, "acme", ["agent"], actor="cli:test") for _ in range(5)),
         )
     assert len(await shreds(installation)) == 1
 
@@ -259,7 +259,7 @@ def test_a_line_that_a_crash_cut_short_does_not_count_and_one_that_was_changed_i
 
 async def test_on_a_terminal_the_name_must_be_typed(migrated_dsn: str, tmp_path: Path) -> None:
     async with installed(migrated_dsn, tmp_path) as opened, opened.writer() as instance:
-        await create_tenant(opened.log, instance, opened.master(), "acme")
+        await create_tenant(opened.log, instance, opened.master(), "acme", actor="cli:test")
     cli = Cli(
         {
             "EMBERLOG_DATABASE_URL": with_user(migrated_dsn, "emberlog_gateway"),
@@ -292,7 +292,7 @@ async def test_on_a_terminal_the_name_must_be_typed(migrated_dsn: str, tmp_path:
 
 async def test_the_command_asks_first_and_needs_a_ledger_and_the_owner(migrated_dsn: str, tmp_path: Path) -> None:
     async with installed(migrated_dsn, tmp_path) as opened, opened.writer() as instance:
-        await create_tenant(opened.log, instance, opened.master(), "acme")
+        await create_tenant(opened.log, instance, opened.master(), "acme", actor="cli:test")
     settings = {
         "EMBERLOG_DATABASE_URL": with_user(migrated_dsn, "emberlog_gateway"),
         "EMBERLOG_DATABASE_OWNER_URL": migrated_dsn,

@@ -52,8 +52,8 @@ async def tokens(installation: Installation) -> dict[str, str]:
     made = {}
     async with installation.writer() as instance:
         for tenant in ("acme", "globex"):
-            await create_tenant(installation.log, instance, installation.master(), tenant)
-            made[tenant] = (await create_key(installation.log, instance, tenant, ["agent"])).token
+            await create_tenant(installation.log, instance, installation.master(), tenant, actor="cli:test")
+            made[tenant] = (await create_key(installation.log, instance, tenant, ["agent"], actor="cli:test")).token
     return made
 
 
