@@ -51,6 +51,7 @@ from gateway.dispatch.dispatcher import Dispatcher
 from gateway.dispatch.limits import DispatchLimits
 from gateway.instance import Lease, Reconciler, describe
 from gateway.limits.gate import RateGate
+from gateway.limits.logins import FailedLogins
 from gateway.limits.stores import TwoStores, open_limiter
 from gateway.live_settings import overlaid
 from gateway.maintenance.scheduler import Scheduler
@@ -94,6 +95,7 @@ class Gateway:
     """Implements `gateway.wire.service.EmbeddingService`. Made by `Gateway.open`."""
 
     reads: Reads
+    failed_logins: FailedLogins
 
     def __init__(self) -> None:
         self._stack = AsyncExitStack()
@@ -136,6 +138,7 @@ class Gateway:
         """Connect, catch up with the log, take a lease and start what runs beside. Raises what the parts raise, all closed again."""
         gateway = cls()
         gateway._base_settings = gateway._settings = settings
+        gateway.failed_logins = FailedLogins(settings.failed_logins_per_minute)
         gateway._places, gateway._master = places, master
         try:
             await gateway._open()

@@ -135,6 +135,7 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(default=30.0, ge=0, le=3600)
     instance_lease_seconds: float = Field(default=10.0, ge=1, le=300)
     max_connections: int | None = Field(default=None, ge=1)
+    failed_logins_per_minute: int = Field(default=60, ge=1, le=1_000_000)
     max_queued_texts: int = Field(default=200_000, ge=1)
     database_pool_size: int = Field(default=4, ge=1, le=100)
     archive_dir: AbsolutePath | None = None

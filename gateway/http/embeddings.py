@@ -16,11 +16,11 @@ from starlette.types import Receive, Scope, Send
 from domain.errors import GatewayError, invalid_request
 from domain.ports.provider import Text
 from domain.tenancy import Principal
-from gateway.auth.authenticator import authenticated
 from gateway.errorlog import ErrorLog
 from gateway.http.answers import Headers, error_answer, http_status
 from gateway.http.body import not_json, read_json_body
-from gateway.http.headers import header, token_of
+from gateway.http.credentials import authenticate
+from gateway.http.headers import header
 from gateway.limits.standing import rate_headers
 from gateway.trace import context_of, new_trace_id, traceparent
 from gateway.wire import checks
@@ -107,12 +107,7 @@ class EmbeddingsEndpoint:
         await send({"type": "http.response.body", "body": body})
 
     async def _principal(self, scope: Scope) -> Principal:
-        token = token_of(scope["headers"])
-        if token is None:
-            raise GatewayError(
-                "unauthorized", "no credential: send 'Authorization: Bearer <key>' or 'X-API-Key: <key>'"
-            )
-        principal = await authenticated(self._service.authenticate, token)
+        principal = await authenticate(scope, self._service)
         checks.may_open(principal)
         if self._registry.draining or self._service.draining:
             raise self._registry.draining_error()
@@ -132,6 +127,7 @@ class EmbeddingsEndpoint:
         texts = parse_input(bytes(request.input))
         message = _message(scope, request, texts)
         agent = _bounded(scope, b"x-emberlog-agent", 128) or principal.default_agent
+        checks.may_speak_for(principal, agent, "x-emberlog-agent")
         reply = HttpReply()
         ticket = self._service.generate(principal, agent, message, texts, reply, trace=caller)
         if not reply.answer.done() and not await _answered(reply, receive):

@@ -11,9 +11,7 @@ from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import Response
 
-from domain.errors import GatewayError
-from gateway.auth.authenticator import authenticated
-from gateway.http.headers import token_of
+from gateway.http.credentials import principal_of
 from gateway.wire.service import EmbeddingService
 from gateway.wire.sessions import SessionRegistry
 
@@ -57,13 +55,7 @@ class HealthRoutes:
     async def metrics(self, request: Request) -> Response:
         """Prometheus exposition, in the format the scraper asks for."""
         if not _over_loopback(request):
-            token = token_of(request.scope["headers"])
-            if token is None:
-                raise GatewayError(
-                    "unauthorized",
-                    "metrics need an operator key, unless asked over loopback: send 'Authorization: Bearer <key>'",
-                )
-            (await authenticated(self._service.authenticate, token)).require("operator")
+            (await principal_of(request, self._service)).require("operator")
         encoder, kind = choose_encoder(request.headers.get("accept", ""))
         return Response(encoder(self._metrics), headers={"content-type": kind})
 

@@ -105,6 +105,9 @@ def document(version: str) -> Json:
 _EMBEDDING_HEADERS = tuple(
     f"x-emberlog-{name}" for name in ("space", "provider", "endpoint", "event", "replayed", "nano-usd", "failover")
 )
+_RATE_HEADERS = tuple(
+    f"x-ratelimit-{name}-{unit}" for unit in ("requests", "tokens") for name in ("limit", "remaining", "reset")
+)
 _TRACE = {
     "name": "traceparent",
     "in": "header",
@@ -241,7 +244,7 @@ def _embeddings() -> Json:
         for name, (text, rules) in names.items()
     ]
     good = answers_with("The vectors, in the order of the input.", "EmbeddingsAnswer")
-    good["headers"] = header_refs([*_EMBEDDING_HEADERS, "traceparent"])
+    good["headers"] = header_refs([*_EMBEDDING_HEADERS, *_RATE_HEADERS, "traceparent"])
     statuses = sorted({status for status, _ in CODES.values()} | {408, 413})
     operation = route(
         "createEmbeddings",
@@ -251,6 +254,7 @@ def _embeddings() -> Json:
         "embeddings",
         parameters=[*parameters, _TRACE],
     )
+    operation["responses"]["429"]["headers"] |= header_refs([*_RATE_HEADERS])
     operation["requestBody"] = {
         "required": True,
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/EmbeddingsRequest"}}},

@@ -53,6 +53,16 @@ def may_open(principal: Principal) -> None:
         )
 
 
+def may_speak_for(principal: Principal, agent: str, field: str) -> None:
+    """Raise `forbidden`, naming `field`, where the credential is bound to another agent."""
+    if principal.agent is not None and principal.agent != agent:
+        raise GatewayError(
+            "forbidden",
+            f"this key speaks for the agent {principal.agent!r} alone: give that one, or use another key",
+            details={"field": field},
+        )
+
+
 def too_many_in_flight(limits: Limits) -> GatewayError:
     """The connection has as much in flight as it may."""
     return GatewayError(

@@ -10,6 +10,7 @@ from domain.events import Preferences
 from domain.ports.provider import Text
 from domain.tenancy import Principal
 from gateway.control import Control
+from gateway.limits.logins import FailedLogins
 from gateway.limits.standing import Standing
 from gateway.reads.reads import Reads
 from gateway.replies import Reply
@@ -47,6 +48,9 @@ class EmbeddingService(Protocol):
     def settings(self) -> Settings:
         """The settings in force."""
         ...
+
+    failed_logins: FailedLogins
+    """Told of every credential that was refused, and asked what to say."""
 
     @property
     def draining(self) -> bool:

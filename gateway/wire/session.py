@@ -51,7 +51,10 @@ class State(Enum):
 
 
 class Session:
-    """A `LinkHandler`. `principal` is known from the start where the upgrade carried a credential, `caller` (see `context_of`) where it carried a trace."""
+    """A `LinkHandler`. `principal` is known from the start where the upgrade carried a credential, `caller` (see `context_of`) where it carried a trace.
+
+    `address` is the client's, as `address_of` tells it.
+    """
 
     def __init__(
         self,
@@ -60,6 +63,7 @@ class Session:
         registry: SessionRegistry,
         principal: Principal | None,
         caller: str | None = None,
+        address: str = "",
     ) -> None:
         self.id = token_hex(8)
         self.link = link
@@ -67,6 +71,7 @@ class Session:
         self.registry = registry
         self.principal = principal
         self.caller = caller
+        self.address = address
         self.trace = caller[:32] if caller else None
         self.state = State.WAITING
         self.agent: AgentInfo | None = None
@@ -237,7 +242,7 @@ class Session:
                     self.state = State.OPENING
                     self._spawn(self._open_with_fresher_keys(message, error.issuer))
                     return
-                self.send_error(error, message.id)
+                self.send_error(self.service.failed_logins.judged(error, self.address), message.id)
                 self.shut(4401, "no valid credential")
                 return
             try:
@@ -253,6 +258,7 @@ class Session:
         try:
             if self.registry.draining or self.service.draining:
                 raise self.registry.draining_error()
+            checks.may_speak_for(self.principal, message.agent.id, "agent.id")
             if message.preferences is not None:
                 checks.preferences(message.preferences)
         except GatewayError as error:

@@ -12,10 +12,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from domain.errors import GatewayError, invalid_request
 from domain.tenancy import Principal
-from gateway.auth.authenticator import authenticated
 from gateway.errorlog import ErrorLog
 from gateway.http.answers import error_answer
-from gateway.http.headers import header, token_of
+from gateway.http.credentials import authenticate_if_asked
+from gateway.http.headers import header
+from gateway.limits.logins import address_of
 from gateway.trace import context_of
 from gateway.wire import checks
 from gateway.wire.link import Link
@@ -50,7 +51,7 @@ class AgentEndpoint:
             return
         link = cast("Link", scope["extensions"][EXTENSION])
         await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
-        session = Session(link, self._service, self._registry, principal, caller)
+        session = Session(link, self._service, self._registry, principal, caller, address_of(scope))
         known = principal is not None
         link.attach(
             session,
@@ -65,10 +66,8 @@ class AgentEndpoint:
             raise invalid_request(f"the upgrade must offer the subprotocol {SUBPROTOCOL}", "sec-websocket-protocol")
         if self._registry.draining or self._service.draining:
             raise self._registry.draining_error()
-        token = token_of(scope["headers"])
-        principal = None
-        if token is not None:
-            principal = await authenticated(self._service.authenticate, token)
+        principal = await authenticate_if_asked(scope, self._service)
+        if principal is not None:
             checks.may_open(principal)
         if self._registry.full() or (principal is not None and self._registry.tenant_full(principal.tenant)):
             raise GatewayError(

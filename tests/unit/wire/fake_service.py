@@ -14,6 +14,8 @@ from domain.events import Preferences
 from domain.ports.provider import Text
 from domain.tenancy import Principal
 from gateway.control import Control
+from gateway.limits.logins import FailedLogins
+from gateway.limits.standing import Standing
 from gateway.reads.reads import Reads
 from gateway.replies import Reply
 from gateway.settings import Settings
@@ -25,6 +27,7 @@ INSTALLATION_KEY = "em_installation"
 BILLING_KEY = "em_billing"
 OPERATOR_KEY = "em_operator"
 ADMIN_KEY = "em_admin"
+BOUND_KEY = "em_bound"
 
 
 def rows_of(texts: Sequence[Text], dimensions: int) -> NDArray[np.float32]:
@@ -53,10 +56,12 @@ def result_of(message: EmbeddingGenerate, count: int, dimensions: int) -> Embedd
 
 
 class FakeTicket:
-    rates = ()
-
-    def __init__(self, service: FakeService, message: EmbeddingGenerate, texts: Sequence[Text], reply: Reply) -> None:
+    def __init__(
+        self, service: FakeService, agent: str, message: EmbeddingGenerate, texts: Sequence[Text], reply: Reply
+    ) -> None:
         self.service = service
+        self.agent = agent
+        self.rates = service.rates
         self.message = message
         self.texts = texts
         self.reply = reply
@@ -65,6 +70,9 @@ class FakeTicket:
 
     def answer(self) -> None:
         if self.cancelled.is_set():
+            return
+        if self.service.refusal is not None:
+            self.reply.error(self.service.refusal)
             return
         dimensions = self.message.dimensions or self.service.dimensions
         rows = rows_of(self.texts, dimensions)
@@ -88,7 +96,8 @@ class FakeTicket:
 
 
 class FakeService:
-    """`hold`: requests wait in `tickets` until a test answers them. `fail`: what the next requests raise.
+    """`hold`: requests wait in `tickets` until a test answers them. `fail`: what the next requests raise; `refusal`: what they are
+    answered with.
 
     `reads` is there only where a test has given it a database.
     """
@@ -98,10 +107,13 @@ class FakeService:
 
     def __init__(self) -> None:
         self.limits = Limits()
+        self.failed_logins = FailedLogins(100_000)
+        self.rates: tuple[Standing, ...] = ()
         self.draining = False
         self.dimensions = 4
         self.hold = False
         self.fail: Exception | None = None
+        self.refusal: GatewayError | None = None
         self.tickets: list[FakeTicket] = []
         self.arrived = asyncio.Event()
         self.registered: list[tuple[AgentInfo, Preferences]] = []
@@ -115,6 +127,7 @@ class FakeService:
             BILLING_KEY: Principal("k4", "acme", frozenset({"billing"})),
             OPERATOR_KEY: Principal("k5", None, frozenset({"operator"})),
             ADMIN_KEY: Principal("k6", "acme", frozenset({"admin"})),
+            BOUND_KEY: Principal("k7", "acme", frozenset({"agent"}), agent="scout"),
         }
         self.revoked: set[str] = set()
         self.settings = Settings(_env_file=None)
@@ -144,7 +157,7 @@ class FakeService:
             raise invalid_request("`input` is empty", "input")
         if "" in texts:
             raise invalid_request("an input is empty", "input", list(texts).index(""))
-        ticket = FakeTicket(self, message, texts, reply)
+        ticket = FakeTicket(self, agent, message, texts, reply)
         self.tickets.append(ticket)
         self.arrived.set()
         if not self.hold:
