@@ -1,130 +1,368 @@
-"""Which model serves a request: a pure function of the request, the agent's preferences and the catalogue, with its reasons.
+"""Which model serves a request: a pure function of the request, the agent's preferences and the tenant's menu, with its reasons.
 
-Order: the model asked for, else the agent's task model, its ranked models, the tenant's default, any served model by strategy.
+Order: the model asked for, else the agent's task model, its ranked models, the tenant's default, any by strategy. The first that is
+adequate and that nothing live (a quota, a budget, a breaker) blocks is chosen. Where another than the first in line may answer, the
+first one's explicit fallbacks come before the rest of the line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
-from domain.catalogue import Catalogue, Model
+from domain.catalogue import Candidate, Model
 from domain.errors import GatewayError, invalid_request
-from domain.events import Preferences
+from domain.events import Failover, Preferences
+from domain.menu import Closed, Entry, Menu, PassedOver
 
 STRATEGIES = ("tenant_default", "fixed", "cost", "latency", "quality")
+REASONS = {"quota_exceeded": "quota", "budget_exceeded": "budget"}
+"""What blocked a model, by the code of the refusal, as answers name it; whatever else blocks one is its circuit."""
+
+Blocked = Callable[[Entry], GatewayError | None]
+"""What a model would be refused with now, however well it suits: asked of each candidate, at every decision."""
 
 
-class PassedOver(msgspec.Struct, frozen=True):
-    """A model that was considered and not chosen, and why."""
+class Question(msgspec.Struct, frozen=True, gc=False):
+    """What a request asks for.
 
-    model: str
-    reason: str
+    `another` says whether another model may answer than the first in line. `tokens` (in all), `characters` and `longest` (the tokens of
+    the longest text) are 0 until they are counted. `priced`: the request is bound to a budget, which an unknown price cannot be.
+    `ceiling`: a soft budget is used up.
+    """
+
+    model: str | None = None
+    dimensions: int | None = None
+    input_type: str | None = None
+    task: str | None = None
+    optimize: str | None = None
+    another: bool = False
+    admin: bool = False
+    tokens: int = 0
+    characters: int = 0
+    longest: int = 0
+    priced: bool = False
+    ceiling: bool = False
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """The chosen model, the size of its vectors, their space, why it was chosen, and what was passed over."""
+    """The chosen model, the size of its vectors, their space, why it was chosen, and what was passed over.
+
+    `failover` is what was first in line, where something live kept it from answering.
+    """
 
     model: Model
     dimensions: int
     space: str
     reason: str
     passed_over: tuple[PassedOver, ...] = ()
+    candidate: Candidate | None = None
+    notices: tuple[str, ...] = ()
+    failover: Failover | None = None
 
 
 def select(
-    catalogue: Catalogue,
-    *,
-    requested: str | None,
-    dimensions: int | None,
-    input_type: str | None,
-    task: str | None = None,
-    optimize: str | None = None,
-    preferences: Preferences | None = None,
-    default_model: str | None = None,
+    menu: Menu, question: Question, preferences: Preferences | None = None, blocked: Blocked | None = None
 ) -> Selection:
-    """Choose. Raises `model_not_found`, `invalid_request` (dimensions the requested model lacks) or `no_model_available`."""
-    if requested is not None:
-        model = catalogue.resolve(requested)
-        if model is None:
-            raise GatewayError(
-                "model_not_found",
-                f"there is no model {requested[:128]!r}: choose one of {', '.join(m.id for m in catalogue.served()) or 'none served'}",
-                details={"field": "model"},
-            )
-        if not catalogue.candidates(model.id):
-            raise GatewayError(
-                "no_model_available",
-                f"no configured endpoint serves {model.id!r}: add one under [[endpoints]] or choose one of "
-                f"{', '.join(m.id for m in catalogue.served()) or 'none served'}",
-                details={"model": model.id},
-            )
-        if dimensions is not None and not model.supports(dimensions):
+    """Choose.
+
+    Raises `model_not_found`, `model_not_enabled`, `invalid_request` (dimensions the requested model lacks), `no_model_available`; what
+    `blocked` gave for the first in line, with the `alternatives` there would have been; `budget_exceeded` where a model was named that
+    would cost more than the agent allows for a request.
+    """
+    return _Decision(menu, question, preferences, blocked).made()
+
+
+class _Decision:
+    """One decision in the making: what was passed over so far, and what the first in line was kept back by."""
+
+    __slots__ = (
+        "blocked", "cap", "first", "menu", "passed", "preferences", "question", "refusal", "size", "slowest",
+    )  # fmt: skip
+
+    def __init__(
+        self, menu: Menu, question: Question, preferences: Preferences | None, blocked: Blocked | None
+    ) -> None:
+        self.menu = menu
+        self.question = question
+        self.preferences = preferences
+        self.blocked = blocked
+        self.passed: list[PassedOver] = []
+        self.first: Failover | None = None
+        self.refusal: GatewayError | None = None
+        self.size = question.dimensions
+        self.cap: int | None = None
+        self.slowest: int | None = None
+        if preferences is not None:
+            if question.tokens:
+                self.cap = preferences.max_cost_per_request_nano_usd
+            if question.model is None:
+                self.slowest = preferences.max_latency_ms
+                if self.size is None:
+                    self.size = preferences.required_dimensions
+
+    def made(self) -> Selection:
+        name = self.question.model
+        found = self._named(name) if name is not None else self._unnamed()
+        if found is not None:
+            return found
+        raise self._refused()
+
+    # -- a model was named ----------------------------------------------------------------------------------------------
+
+    def _named(self, name: str) -> Selection | None:
+        entry = self.menu.names.get(name)
+        if entry is None or (entry.testing and not self.question.admin):
+            return self._closed(name, entry)
+        size = self.size
+        if size is not None and not _has_size(entry, size):
             raise invalid_request(
-                f"model {model.id!r} has no vectors of {dimensions} dimensions: it supports {model.dimensions_text()}",
+                f"model {entry.id!r} has no vectors of {size} dimensions: it supports {entry.model.dimensions_text()}",
                 "dimensions",
             )
-        return _selected(model, dimensions, input_type, "requested", ())
-    passed: list[PassedOver] = []
-    seen: set[str] = set()
-    wanted = dimensions if dimensions is not None else (preferences.required_dimensions if preferences else None)
-    for name, reason in _ranked(catalogue, task, optimize, preferences, default_model):
-        model = catalogue.resolve(name)
-        if name in seen or (model is not None and model.id in seen):
-            continue
-        seen.add(model.id if model else name)
-        if model is None:
-            passed.append(PassedOver(name, "not in the catalogue"))
-        elif not catalogue.candidates(model.id):
-            passed.append(PassedOver(model.id, "no configured endpoint serves it"))
-        elif wanted is not None and not model.supports(wanted):
-            passed.append(PassedOver(model.id, f"has no vectors of {wanted} dimensions"))
+        why = self._unaffordable(entry)
+        if why is not None:
+            self.passed.append(why)
+            self._keep_back(entry, _over_cap(entry, self.cap))
+        elif not self._kept_back(entry):
+            if self.question.ceiling and self.question.another and (cheaper := self._under_ceiling(entry)) is not None:
+                return cheaper
+            return self._chosen(entry, "requested")
+        return self._instead(entry.id, entry.fallbacks) if self.question.another else None
+
+    def _closed(self, name: str, entry: Entry | None) -> Selection | None:
+        """The model that was named is not to be had."""
+        menu = self.menu
+        closed = menu.closed.get(name)
+        if entry is not None:
+            raise GatewayError(
+                "model_not_enabled",
+                f"model {entry.id!r} is being tested: only keys with the scope 'admin' may use it",
+                details={"model": entry.id},
+            )
+        if closed is None:
+            raise GatewayError(
+                "model_not_found", f"there is no model {name[:128]!r}: {_choices(menu)}", details={"field": "model"}
+            )
+        refusal = GatewayError(
+            closed.code, f"model {closed.model!r}: {closed.reason}; {_choices(menu)}", details={"model": closed.model}
+        )
+        if closed.code != "no_model_available" or not self.question.another:
+            raise refusal
+        self.passed.append(PassedOver(closed.model, closed.reason))
+        self.refusal = refusal
+        self.first = Failover(closed.model, "", "deprecated" if closed.gone else "provider_error")
+        return self._instead(closed.model, closed.fallbacks)
+
+    def _instead(self, model: str, fallbacks: tuple[str, ...]) -> Selection | None:
+        """Another model than the one that was named: its explicit fallbacks, then any by strategy."""
+        seen = {model}
+        return self._first_of(self._names(fallbacks, seen), "fallback", seen) or self._any(seen)
+
+    # -- none was named -------------------------------------------------------------------------------------------------
+
+    def _unnamed(self) -> Selection | None:
+        found = self._first_in_line()
+        if found is not None and self.question.ceiling and self.question.another:
+            return self._under_ceiling(self.menu.names[found.model.id]) or found
+        return found
+
+    def _first_in_line(self) -> Selection | None:
+        question, preferences, default = self.question, self.preferences, self.menu.default
+        seen: set[str] = set()
+        strategy = question.optimize or "tenant_default"
+        if preferences is not None:
+            strategy = question.optimize or preferences.strategy
+            ranked = preferences.models
+            if question.task is not None and (task_model := preferences.task_models.get(question.task)) is not None:
+                found = self._first_of(self._names((task_model,), seen), "task_model", seen)
+                if found is not None or self._held():
+                    return found
+            if ranked:
+                found = self._first_of(self._names(ranked, seen), "agent_model", seen)
+                if found is not None or self._held():
+                    return found
+            if strategy == "fixed":
+                return None
+        if strategy == "tenant_default" and default is not None:
+            found = self._first_of(self._names((default,), seen), "tenant_default", seen)
+            if found is not None or self._held():
+                return found
+        return self._any(seen)
+
+    def _held(self) -> bool:
+        """Whether the first in line is blocked and no other may answer."""
+        return self.first is not None and not self.question.another
+
+    def _any(self, seen: set[str]) -> Selection | None:
+        """The first of the menu's own order, without those that were looked at already."""
+        order = self._order()
+        entries = self.menu.orders[order]
+        rest: Iterable[Entry] = entries if not seen else (e for e in entries if e.id not in seen)
+        return self._first_of(rest, "any" if order == "any" else f"any_{order}", seen)
+
+    def _order(self) -> str:
+        order = self.question.optimize or (self.preferences.strategy if self.preferences is not None else "any")
+        return order if order in self.menu.orders else "any"
+
+    def _names(self, names: Iterable[str], seen: set[str]) -> Iterator[Entry]:
+        """The models of these names that are on the menu, those not seen before; of the others, why they are not."""
+        for name in names:
+            entry = self.menu.names.get(name)
+            if entry is None or (entry.testing and not self.question.admin):
+                model, why = _not_on_menu(self.menu, name, entry)
+                if model not in seen:
+                    seen.add(model)
+                    self.passed.append(PassedOver(model, why))
+            elif entry.id not in seen:
+                seen.add(entry.id)
+                yield entry
+
+    # -- adequate? blocked? -----------------------------------------------------------------------------------------------
+
+    def _first_of(self, line: Iterable[Entry], reason: str, seen: set[str]) -> Selection | None:
+        """The first of the line that is adequate and not blocked; the fallbacks of one that is blocked come right behind it."""
+        size, passed = self.size, self.passed
+        for entry in line:
+            # The size is what most models of a long line are passed over for: looked at here, ahead of `_inadequate`.
+            if size is not None and size not in entry.sizes and not entry.low <= size <= entry.high:
+                passed.append(entry.wrong_size)
+            elif (why := self._inadequate(entry)) is not None:
+                passed.append(why)
+            elif not self._kept_back(entry):
+                return self._chosen(entry, reason)
+            elif not self.question.another:
+                return None
+            elif entry.fallbacks:
+                found = self._first_of(self._names(entry.fallbacks, seen), "fallback", seen)
+                if found is not None:
+                    return found
+        return None
+
+    def _inadequate(self, entry: Entry) -> PassedOver | None:
+        """Why the model does not suit, whatever its endpoints and quotas say; None where it does."""
+        size = self.size
+        if size is not None and not _has_size(entry, size):
+            return entry.wrong_size
+        if self.question.longest > entry.max_tokens:
+            return entry.too_long
+        if self.slowest is not None and (entry.latency_ms is None or entry.latency_ms > self.slowest):
+            return entry.too_slow
+        if self.cap is not None or self.question.priced:
+            return self._unaffordable(entry)
+        return None
+
+    def _unaffordable(self, entry: Entry) -> PassedOver | None:
+        question = self.question
+        if entry.price.unit_pico_usd is None:
+            return entry.unpriced if question.priced or self.cap is not None else None
+        if self.cap is not None:
+            charge = entry.charge_nano_usd(question.tokens, question.characters)
+            if charge is not None and charge > self.cap:
+                return entry.too_dear
+        return None
+
+    def _kept_back(self, entry: Entry) -> bool:
+        if self.blocked is None:
+            return False
+        refusal = self.blocked(entry)
+        if refusal is None:
+            return False
+        self.passed.append(PassedOver(entry.id, refusal.message))
+        self._keep_back(entry, refusal)
+        return True
+
+    def _keep_back(self, entry: Entry, refusal: GatewayError) -> None:
+        if self.first is None:
+            reason = REASONS.get(refusal.code, "circuit_open")
+            self.first = Failover(entry.id, entry.candidate.endpoint.name, reason)
+            self.refusal = refusal
+
+    def _under_ceiling(self, wanted: Entry) -> Selection | None:
+        """The cheapest adequate model instead of `wanted`; None where that is the cheapest itself, or no other can be had."""
+        for entry in self.menu.orders["cost"]:
+            if entry.id == wanted.id:
+                return None
+            if self._inadequate(entry) is None and (self.blocked is None or self.blocked(entry) is None):
+                self.passed.append(wanted.over_ceiling)
+                if self.first is None:
+                    self.first = Failover(wanted.id, wanted.candidate.endpoint.name, "budget")
+                return self._chosen(entry, "price_ceiling")
+        return None
+
+    def _chosen(self, entry: Entry, reason: str) -> Selection:
+        size, input_type = self.size, self.question.input_type
+        model = entry.model
+        if size is None:
+            size = model.dimensions
+        if size == model.dimensions and (input_type is None or input_type == "document" or input_type == "query"):
+            space = entry.space
         else:
-            return _selected(model, wanted, input_type, reason, tuple(passed))
-    reasons = [{"model": p.model, "reason": p.reason} for p in passed]
-    raise GatewayError(
-        "no_model_available",
-        "configuration leaves no model for this request: "
-        + ("; ".join(f"{p.model}: {p.reason}" for p in passed) or "no endpoint is configured"),
-        details={"reasons": reasons},
+            space = model.space(size, input_type)
+        return Selection(
+            model, size, space, reason, tuple(self.passed), entry.candidate, entry.notices, self.first
+        )  # fmt: skip
+
+    # -- nothing is left ------------------------------------------------------------------------------------------------
+
+    def _refused(self) -> GatewayError:
+        refusal = self.refusal
+        if refusal is None:
+            return GatewayError(
+                "no_model_available",
+                "configuration leaves no model for this request: "
+                + ("; ".join(f"{p.model}: {p.reason}" for p in self._why_nothing()) or "no endpoint is configured"),
+                details={"reasons": [{"model": p.model, "reason": p.reason} for p in self._why_nothing()]},
+            )
+        if refusal.code not in REASONS or self.first is None:
+            return refusal
+        instead = [] if self.question.another else alternatives(
+            self.menu, self.question, self.preferences, self.blocked, self.first.model
+        )  # fmt: skip
+        return GatewayError(refusal.code, refusal.message, details={**(refusal.details or {}), "alternatives": instead})
+
+    def _why_nothing(self) -> list[PassedOver]:
+        known = {p.model for p in self.passed}
+        return self.passed + [PassedOver(c.model, c.reason) for c in self.menu.closed_models() if c.model not in known]
+
+
+def alternatives(
+    menu: Menu, question: Question, preferences: Preferences | None, blocked: Blocked | None, model: str
+) -> list[str]:
+    """The models that would answer instead of `model`, which is blocked, if another may: best first."""
+    decision = _Decision(menu, msgspec.structs.replace(question, another=True), preferences, blocked)
+    seen = {model}
+    entry = menu.names.get(model)
+    line = list(decision._names(entry.fallbacks if entry is not None else (), seen))
+    line += [e for e in menu.orders[decision._order()] if e.id not in seen]
+    return [e.id for e in line if decision._inadequate(e) is None and (blocked is None or blocked(e) is None)]
+
+
+def _has_size(entry: Entry, size: int) -> bool:
+    return size in entry.sizes or entry.low <= size <= entry.high
+
+
+def _not_on_menu(menu: Menu, name: str, entry: Entry | None) -> tuple[str, str]:
+    if entry is not None:
+        return entry.id, "it is being tested"
+    closed: Closed | None = menu.closed.get(name)
+    return (name, "not in the catalogue") if closed is None else (closed.model, closed.reason)
+
+
+def _over_cap(entry: Entry, cap: int | None) -> GatewayError:
+    return GatewayError(
+        "budget_exceeded",
+        f"model {entry.id!r} {'has no known price, and the request is bound to a budget' if cap is None else f'would cost more than the {cap} nano-dollars that the agent allows for a request, or has no known price'}: "
+        "name another, send fewer texts, or allow another model with failover = 'any'",
+        details={"window": "request", "limit": cap, "used": 0, "reserved": 0, "resets_at": None},
     )
 
 
-def _selected(
-    model: Model, dimensions: int | None, input_type: str | None, reason: str, passed: tuple[PassedOver, ...]
-) -> Selection:
-    size = model.dimensions if dimensions is None else dimensions
-    return Selection(model, size, model.space(size, input_type), reason, passed)
-
-
-def _ranked(
-    catalogue: Catalogue,
-    task: str | None,
-    optimize: str | None,
-    preferences: Preferences | None,
-    default_model: str | None,
-) -> Iterator[tuple[str, str]]:
-    strategy = preferences.strategy if preferences else "tenant_default"
-    if preferences is not None:
-        if task is not None and task in preferences.task_models:
-            yield preferences.task_models[task], "task_model"
-        for name in preferences.models:
-            yield name, "agent_model"
-        if strategy == "fixed" and optimize is None:
-            return
-    if default_model is not None and strategy == "tenant_default" and optimize is None:
-        yield default_model, "tenant_default"
-    order = optimize or strategy
-    served = catalogue.served()
-    if order == "quality":
-        served.sort(key=lambda m: (m.rank, _price(catalogue, m), m.id))
-    else:
-        served.sort(key=lambda m: (_price(catalogue, m), m.id))
-    for model in served:
-        yield model.id, f"any_{order}" if order in ("cost", "latency", "quality") else "any"
-
-
-def _price(catalogue: Catalogue, model: Model) -> float:
-    prices = [c.offering.price.unit_pico_usd for c in catalogue.candidates(model.id)]
-    return min((float(p) if p is not None else float("inf") for p in prices), default=float("inf"))
+def _choices(menu: Menu) -> str:
+    ids = [e.id for e in menu.orders["any"]]
+    return (
+        f"choose one of {', '.join(ids[:20])}{' and others' if len(ids) > 20 else ''}"
+        if ids
+        else "there is none to choose"
+    )

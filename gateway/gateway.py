@@ -65,6 +65,7 @@ from gateway.schema import SchemaWatch
 from gateway.secrets import MasterKey, seal_metadata
 from gateway.service import refusals
 from gateway.service.replay import abandoned_event
+from gateway.service.selector import Selector
 from gateway.service.service import RequestService, Ticket
 from gateway.settings import Settings
 from gateway.shred_ledger import LEDGER_NAME
@@ -197,7 +198,7 @@ class Gateway:
             dispatcher=self._dispatcher,
             catalogue=self._live.current,
             prices=self.plane.prices,
-            directory=self.directory,
+            plane=self.plane,
             tenant_keys=self._keys.opened,
             tokenizer_of=self._tokenizer,
             lru=lru,
@@ -205,6 +206,7 @@ class Gateway:
             metrics=self.metrics,
             tracing=self._open_tracing(),
             instance=str(instance),
+            selector=Selector(self.plane, self._live.current, latency_ms=self.provider_metrics.latency_ms),
             limits=self.limits,
             gates=[rates],
         )
@@ -314,8 +316,6 @@ class Gateway:
             if hasattr(self, "_service"):
                 self._service.shred(data.tenant)
                 self._start(self._purge.keep_trying(data.tenant))
-        elif isinstance(data, AgentRegistered) and hasattr(self, "_service"):
-            self._service.preferences_changed()
         elif isinstance(data, SettingChanged) and hasattr(self, "_service"):
             asyncio.get_running_loop().call_soon(self._apply_settings)  # once it is folded
 

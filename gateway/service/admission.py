@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
-from domain.catalogue import Candidate, Catalogue
+from domain.catalogue import Candidate
 from domain.errors import GatewayError, invalid_request
 from domain.ports.provider import Text
-from domain.selection import Selection, select
-from domain.tenancy import Directory
+from domain.selection import Question
+from domain.tenancy import Principal
 from gateway.wire import checks
 from gateway.wire.messages import EmbeddingGenerate, Limits
 
@@ -18,7 +18,6 @@ DEFAULT_DEADLINE_MS = 60_000
 MAX_DEADLINE_MS = 3_600_000
 _ROW_BYTES = {"float32": 4.0, "float16": 2.0, "int8": 1.0, "ubinary": 0.125}
 _ENVELOPE_BYTES = 4096
-_REMEMBERED = 10_000
 
 _options = msgspec.msgpack.Encoder()
 
@@ -91,49 +90,17 @@ def check_answer_size(message: EmbeddingGenerate, count: int, dimensions: int, l
         )
 
 
-class Selector:
-    """Selection with a memory: the same question about the same catalogue and preferences is answered from a table."""
-
-    def __init__(self, catalogue: Callable[[], Catalogue], directory: Directory) -> None:
-        self._catalogue = catalogue
-        self._seen: Catalogue | None = None
-        self._directory = directory
-        self._remembered: dict[tuple[object, ...], Selection] = {}
-
-    def forget(self) -> None:
-        """Preferences changed: decide anew."""
-        self._remembered.clear()
-
-    def choose(self, tenant: str, agent: str, message: EmbeddingGenerate) -> tuple[Selection, Candidate]:
-        """The model, its space and the endpoint that comes first for it. Raises what `domain.selection.select` raises."""
-        catalogue = self._catalogue()
-        if catalogue is not self._seen:
-            self._seen = catalogue
-            self._remembered.clear()
-        question = (
-            tenant,
-            agent,
-            message.model,
-            message.dimensions,
-            message.input_type,
-            message.task,
-            message.optimize,
-        )
-        selection = self._remembered.get(question)
-        if selection is None:
-            selection = select(
-                catalogue,
-                requested=message.model,
-                dimensions=message.dimensions,
-                input_type=message.input_type,
-                task=message.task,
-                optimize=message.optimize,
-                preferences=self._directory.preferences(tenant, agent),
-            )
-            if len(self._remembered) >= _REMEMBERED:
-                self._remembered.clear()
-            self._remembered[question] = selection
-        return selection, catalogue.candidates(selection.model.id)[0]
+def question(principal: Principal, message: EmbeddingGenerate, texts: Sequence[Text], *, another: bool) -> Question:
+    """What the request asks of selection; `another`: another model may answer. Tokens are those of one model's tokeniser: no other's."""
+    return Question(
+        model=message.model,
+        dimensions=message.dimensions,
+        input_type=message.input_type,
+        task=message.task,
+        optimize=message.optimize,
+        another=another and not isinstance(texts[0], list),
+        admin="admin" in principal.scopes,
+    )
 
 
 def check_tokens_taken(texts: Sequence[Text], candidates: Sequence[Candidate]) -> None:

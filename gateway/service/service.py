@@ -159,7 +159,8 @@ class RequestService:
         admission.check_texts(texts, self.limits)
         deadline = started + admission.deadline_seconds(message)
         admission.metadata_bytes(message)
-        question = admission.question(principal, message, another=self.selector.another(tenant, message.model, message.failover))
+        another = self.selector.another(tenant, message.model, message.failover)
+        question = admission.question(principal, message, texts, another=another)
         selection = self.selector.choose(tenant, agent, question)
         candidate = selection.candidate
         assert candidate is not None

@@ -22,6 +22,10 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 
 """Upper bounds of the latency histogram, seconds."""
 
 
+RECENT_WEIGHT = 0.1
+"""What the latest call counts in a model's recent latency."""
+
+
 class _Served:
     """Counters of one (tenant, model, provider)."""
 
@@ -118,6 +122,7 @@ class ProviderMetrics(Collector):
         self._texts: Counter[tuple[str, str, str]] = Counter()
         self._seconds: defaultdict[tuple[str, str, str], float] = defaultdict(float)
         self._faults: Counter[tuple[str, str, str]] = Counter()
+        self._recent: dict[str, float] = {}
 
     def call_ended(self, outcome: CallOutcome) -> None:
         """A provider call ended, well or badly."""
@@ -127,6 +132,13 @@ class ProviderMetrics(Collector):
         self._seconds[key] += outcome.seconds
         if outcome.fault is not None:
             self._faults[outcome.endpoint, outcome.model, outcome.fault.value] += 1
+        else:
+            before = self._recent.get(outcome.model, outcome.seconds)
+            self._recent[outcome.model] = before + (outcome.seconds - before) * RECENT_WEIGHT
+
+    def latency_ms(self) -> dict[str, int]:
+        """How long good calls of each model took of late, in milliseconds to two digits: what changed less is no news."""
+        return {model: int(float(f"{seconds * 1000:.1e}")) for model, seconds in self._recent.items()}
 
     def collect(self) -> Iterator[Metric]:
         """The samples."""

@@ -21,7 +21,8 @@ from domain.errors import GatewayError
 from domain.events import EventData, PriceSet
 from domain.ports.provider import EmbedAnswer, EmbedCall, Text
 from domain.prices import PriceBook
-from domain.tenancy import Directory, Principal
+from domain.plane import ControlPlane
+from domain.tenancy import Principal
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.service.service import Gate, RequestService, Ticket
 from gateway.telemetry.metrics import RequestMetrics
@@ -181,15 +182,15 @@ async def make_rig(
     instance = await log.register_instance("test", 60)
     appender, provider, catalogue = Appender(log, instance), ScriptedProvider(), make_catalogue()
     lru = LruVectorCache(10_000_000, 3600, time.monotonic)
-    metrics = RequestMetrics()
-    prices = prices or make_prices()
+    metrics, plane = RequestMetrics(), ControlPlane()
+    plane.prices = prices = prices or make_prices()
     service = RequestService(
         log=log,
         appender=appender,
         dispatcher=Dispatcher({"e": provider}),
         catalogue=lambda: catalogue,
         prices=prices,
-        directory=Directory(),
+        plane=plane,
         tenant_keys={"acme": b"k" * 32, "globex": b"g" * 32},
         tokenizer_of=lambda _: Words(),
         lru=lru,
