@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 from projections.alerts import ALERTS
+from projections.cost import COST
 from projections.cursor import Standing
 from projections.projection import Projection, ProjectionHalted
 from projections.quota import QUOTA
@@ -19,6 +20,7 @@ from projections.worker import BATCH, POLL_SECONDS, Trouble, Worker
 ALL: tuple[Projection, ...] = (
     USAGE,
     REQUESTS,
+    COST,
     QUOTA,
     THREADS,
     ALERTS,

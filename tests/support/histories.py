@@ -21,13 +21,14 @@ EVENT_DATA: st.SearchStrategy[EventData] = st.one_of(
     st.builds(
         lambda i, n, agent, tokens, money, cost, ms, cached: generated(
             i, n, agent, tokens=tokens, billed_tokens=tokens, nano_usd=money, provider_nano_usd=cost, latency_ms=ms,
-            cached_inputs=cached,
+            cached_inputs=cached, characters=tokens % 5,
         ),
         _ids, st.integers(1, 2), _names, _numbers, _amounts, _amounts, st.integers(0, 50_000), st.integers(0, 3),
     ),
     st.builds(
         lambda i, agent, code, provider, tokens, money, cost: failed(
-            i, 1, agent, code=code, provider=provider, billed_tokens=tokens, nano_usd=money, provider_nano_usd=cost
+            i, 1, agent, code=code, provider=provider, billed_tokens=tokens, nano_usd=money, provider_nano_usd=cost,
+            characters=tokens,
         ),
         _ids, _names, st.sampled_from(["cancelled", "deadline_exceeded", "provider_error"]),
         st.sampled_from([None, "p", "q"]), st.integers(0, 3), _amounts, _amounts,

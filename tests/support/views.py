@@ -18,6 +18,7 @@ from projections.runner import ALL, Runner
 from projections.source import Read
 from projections.usage import USAGE
 from tests.support.alerting import plain_alerts
+from tests.support.costs import plain_cost
 from tests.support.projecting import Connection, Recorded, Row, plain_requests, plain_threads, plain_usage
 from tests.support.quotas import plain_quota
 
@@ -28,6 +29,7 @@ parks. What rests on a view's own statements is asked of every view."""
 PLAIN: dict[str, Callable[[Sequence[Recorded], Collection[int]], list[Row]]] = {
     "usage": plain_usage,
     "requests": plain_requests,
+    "cost": plain_cost,
     "alerts": plain_alerts,
     "threads": plain_threads,
     "quota": plain_quota,
