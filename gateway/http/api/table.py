@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from gateway.http.api import settings, tenant_settings, threads
+from gateway.http.api import model_metrics, settings, tenant_settings, threads
 from gateway.http.api.route import ApiRoute
 
 ROUTES: tuple[ApiRoute, ...] = (
+    *model_metrics.ROUTES,
     *settings.ROUTES,
     *tenant_settings.ROUTES,
     *threads.ROUTES,
