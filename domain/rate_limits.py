@@ -34,6 +34,11 @@ class Bucket(msgspec.Struct, frozen=True, gc=False):
     limit: int
 
 
+def in_order(limits: Limits) -> list[RateLimitSet]:
+    """By scope as `SCOPES` has them, the one for each subject that has none of its own first."""
+    return sorted(limits.values(), key=lambda limit: (SCOPES.index(limit.scope), limit.subject or ""))
+
+
 class RateLimits:
     """The rate limits of every tenant, by (scope, subject). `version` grows with every change."""
 
@@ -91,11 +96,13 @@ def decide_set_rate_limit(
     subject: str | None = None,
     requests_per_minute: int | None = None,
     tokens_per_minute: int | None = None,
-    actor: str | None = None,
+    operator: bool,
+    actor: str,
 ) -> list[Decision]:
     """A limit from now on, instead of the one that (scope, subject) had. `subject` None: each one that has none of its own.
 
-    Raises `invalid_config`, `not_found` (no such tenant), `resource_constraint`.
+    Raises `invalid_config`, `not_found` (no such tenant), `forbidden` (the tenant's own limit is the operators' to set),
+    `resource_constraint`.
     """
     problems = Problems()
     _check_scope(problems, scope, subject)
@@ -104,7 +111,7 @@ def decide_set_rate_limit(
             problems.add(field, f"{str(figure)[:40]} is no limit: expected a whole number from 1 to {MAX_PER_MINUTE}")
     if requests_per_minute is None and tokens_per_minute is None:
         problems.add("requests_per_minute", "neither it nor tokens_per_minute is given: give one or both")
-    _check_tenant(plane, tenant)
+    _check_tenant(plane, tenant, scope, operator)
     if scope == "key" and subject is not None and _API_KEY.fullmatch(subject):
         key = plane.directory.keys.get(subject)
         if key is None or key.tenant != tenant:
@@ -129,13 +136,13 @@ def decide_set_rate_limit(
 
 
 def decide_remove_rate_limit(
-    plane: ControlPlane, tenant: str, *, scope: str, subject: str | None = None, actor: str | None = None
+    plane: ControlPlane, tenant: str, *, scope: str, subject: str | None = None, operator: bool, actor: str
 ) -> list[Decision]:
-    """No limit of its own any more; where there is none, nothing. Raises `invalid_config`, `not_found` (no such tenant)."""
+    """No limit of its own any more; where there is none, nothing. Raises `invalid_config`, `not_found` (no such tenant), `forbidden`."""
     problems = Problems()
     _check_scope(problems, scope, subject)
     problems.check("the rate limit")
-    _check_tenant(plane, tenant)
+    _check_tenant(plane, tenant, scope, operator)
     if (scope, subject) not in (plane.rate_limits.of(tenant) or {}):
         return []
     return [Decision(tenant, f"tenant/{tenant}", RateLimitRemoved(scope=scope, subject=subject, actor=actor))]
@@ -154,7 +161,13 @@ def _check_scope(problems: Problems, scope: str, subject: str | None) -> None:
         problems.add("subject", "holds a NUL character or half of a surrogate pair, which no name may")
 
 
-def _check_tenant(plane: ControlPlane, tenant: str) -> None:
+def _check_tenant(plane: ControlPlane, tenant: str, scope: str, operator: bool) -> None:
     directory = plane.directory
     if tenant not in directory.tenants or tenant in directory.shredded:
         raise GatewayError("not_found", f"there is no tenant {tenant[:63]!r}", details={"field": "tenant"})
+    if scope == "tenant" and not operator:
+        raise GatewayError(
+            "forbidden",
+            "the limit of the tenant is set by operators: set one of keys, agents or threads",
+            details={"field": "scope"},
+        )

@@ -17,6 +17,7 @@ from domain.rate_buckets import MAX_PER_MINUTE, SCALE, Claim, drained, fits, rem
 from domain.rate_limits import MAX_LIMITS, buckets_of, decide_remove_rate_limit, decide_set_rate_limit
 
 KEY, FOREIGN = "0123456789abcdef", "fedcba9876543210"
+BY: dict[str, Any] = {"operator": True, "actor": "key:one"}
 
 
 def fold(plane: ControlPlane, decisions: list[Decision]) -> None:
@@ -38,7 +39,7 @@ def plane() -> ControlPlane:
 
 
 def put(plane: ControlPlane, scope: str, subject: str | None = None, **figures: Any) -> None:
-    fold(plane, decide_set_rate_limit(plane, "acme", scope=scope, subject=subject, **figures))
+    fold(plane, decide_set_rate_limit(plane, "acme", scope=scope, subject=subject, **figures, **BY))
 
 
 def names(plane: ControlPlane, key: str = "k", agent: str = "a", thread: str | None = "t") -> dict[str, int]:
@@ -52,7 +53,7 @@ def test_a_tenant_without_limits_has_none_to_look_through(plane: ControlPlane) -
     put(plane, "tenant", requests_per_minute=5)
     assert plane.rate_limits.of("acme") is not None
     assert plane.rate_limits.of("globex") is None
-    fold(plane, decide_remove_rate_limit(plane, "acme", scope="tenant"))
+    fold(plane, decide_remove_rate_limit(plane, "acme", scope="tenant", **BY))
     assert plane.rate_limits.of("acme") is None
 
 
@@ -76,7 +77,7 @@ def test_a_limit_of_its_own_replaces_the_one_for_everybody_whole(plane: ControlP
     put(plane, "agent", "busy", requests_per_minute=99)
     assert names(plane, agent="busy") == {"{acme}agent/requests/busy": 99}
     assert names(plane, agent="other") == {"{acme}agent/requests/other": 10, "{acme}agent/tokens/other": 1000}
-    fold(plane, decide_remove_rate_limit(plane, "acme", scope="agent", subject="busy"))
+    fold(plane, decide_remove_rate_limit(plane, "acme", scope="agent", subject="busy", **BY))
     assert names(plane, agent="busy") == {"{acme}agent/requests/busy": 10, "{acme}agent/tokens/busy": 1000}
 
 
@@ -90,14 +91,14 @@ def test_subjects_that_look_like_other_buckets_have_buckets_of_their_own(plane: 
 
 def test_setting_what_is_set_already_and_removing_what_is_not_changes_nothing(plane: ControlPlane) -> None:
     wanted: dict[str, Any] = {"scope": "key", "subject": KEY, "requests_per_minute": 5}
-    [decision] = decide_set_rate_limit(plane, "acme", **wanted, actor="key:one")
+    [decision] = decide_set_rate_limit(plane, "acme", **wanted, **BY)
     assert decision.stream == "tenant/acme"
     assert decision.data == RateLimitSet(scope="key", subject=KEY, requests_per_minute=5, actor="key:one")
     fold(plane, [decision])
-    assert decide_set_rate_limit(plane, "acme", **wanted, actor="key:two") == []
-    assert decide_set_rate_limit(plane, "acme", **{**wanted, "requests_per_minute": 6}) != []
-    assert decide_remove_rate_limit(plane, "acme", scope="key") == []
-    [removal] = decide_remove_rate_limit(plane, "acme", scope="key", subject=KEY, actor="key:one")
+    assert decide_set_rate_limit(plane, "acme", **wanted, **{**BY, "actor": "key:two"}) == []
+    assert decide_set_rate_limit(plane, "acme", **{**wanted, "requests_per_minute": 6}, **BY) != []
+    assert decide_remove_rate_limit(plane, "acme", scope="key", **BY) == []
+    [removal] = decide_remove_rate_limit(plane, "acme", scope="key", subject=KEY, **BY)
     assert removal.data == RateLimitRemoved(scope="key", subject=KEY, actor="key:one")
 
 
@@ -130,7 +131,7 @@ def test_a_limit_that_makes_no_sense_is_refused_naming_every_field(
     plane: ControlPlane, wanted: dict[str, Any], fields: list[str]
 ) -> None:
     with pytest.raises(GatewayError) as refused:
-        decide_set_rate_limit(plane, "acme", **wanted)
+        decide_set_rate_limit(plane, "acme", **wanted, **BY)
     assert refused.value.code == "invalid_config"
     assert refused.value.details is not None
     assert [field["field"] for field in refused.value.details["fields"]] == fields
@@ -140,7 +141,7 @@ def test_a_foreign_key_is_told_from_none_by_nobody(plane: ControlPlane) -> None:
     told = []
     for key in (FOREIGN, "0" * 16):
         with pytest.raises(GatewayError) as refused:
-            decide_set_rate_limit(plane, "acme", scope="key", subject=key, requests_per_minute=1)
+            decide_set_rate_limit(plane, "acme", scope="key", subject=key, requests_per_minute=1, **BY)
         told.append(refused.value.message.replace(key, "?"))
     assert told[0] == told[1]
 
@@ -149,11 +150,24 @@ def test_limits_of_no_tenant_or_a_shredded_one_are_refused(plane: ControlPlane) 
     fold(plane, [Decision("globex", "tenant/globex", TenantShredded(tenant="globex"))])
     for tenant in ("nobody", "globex"):
         with pytest.raises(GatewayError) as refused:
-            decide_set_rate_limit(plane, tenant, scope="tenant", requests_per_minute=1)
+            decide_set_rate_limit(plane, tenant, scope="tenant", requests_per_minute=1, **BY)
         assert refused.value.code == "not_found"
         with pytest.raises(GatewayError) as refused:
-            decide_remove_rate_limit(plane, tenant, scope="tenant")
+            decide_remove_rate_limit(plane, tenant, scope="tenant", **BY)
         assert refused.value.code == "not_found"
+
+
+def test_the_limit_of_a_tenant_is_the_operators_to_set_and_to_remove(plane: ControlPlane) -> None:
+    put(plane, "tenant", requests_per_minute=5)
+    admin: dict[str, Any] = {"operator": False, "actor": "key:admin"}
+    for attempt in (
+        lambda: decide_set_rate_limit(plane, "acme", scope="tenant", requests_per_minute=500, **admin),
+        lambda: decide_remove_rate_limit(plane, "acme", scope="tenant", **admin),
+    ):
+        with pytest.raises(GatewayError) as refused:
+            attempt()
+        assert refused.value.code == "forbidden"
+    assert decide_set_rate_limit(plane, "acme", scope="key", requests_per_minute=1, **admin) != []
 
 
 def test_a_tenant_has_a_bounded_number_of_limits_and_may_change_them_all(plane: ControlPlane) -> None:
@@ -161,9 +175,9 @@ def test_a_tenant_has_a_bounded_number_of_limits_and_may_change_them_all(plane: 
         data = RateLimitSet(scope="agent", subject=str(number), requests_per_minute=1)
         plane.rate_limits.apply("acme", data)
     with pytest.raises(GatewayError) as refused:
-        decide_set_rate_limit(plane, "acme", scope="agent", subject="one more", requests_per_minute=1)
+        decide_set_rate_limit(plane, "acme", scope="agent", subject="one more", requests_per_minute=1, **BY)
     assert refused.value.code == "resource_constraint"
-    assert decide_set_rate_limit(plane, "acme", scope="agent", subject="7", requests_per_minute=2) != []
+    assert decide_set_rate_limit(plane, "acme", scope="agent", subject="7", requests_per_minute=2, **BY) != []
 
 
 LIMITS = st.integers(1, MAX_PER_MINUTE) | st.integers(1, 100)
