@@ -20,9 +20,8 @@ from domain.events import (
     AlertRaised,
     AlertResolved,
     AlertSilenced,
-    encode_data,
 )
-from domain.keys import event_id
+from domain.facts import tenant_fact
 from domain.ports.event_log import NewEvent
 from domain.quotas import Quota, QuotaKey
 
@@ -128,7 +127,13 @@ class Change(msgspec.Struct, frozen=True):
     @property
     def event(self) -> NewEvent:
         """The event: logged once for each episode, whoever appends it."""
-        return fact(self.tenant, self.data, f"{self.data.alert}/{self.data.episode}", self.data.episode)
+        return tenant_fact(
+            self.tenant,
+            alert_stream(self.tenant),
+            self.data,
+            f"{self.data.alert}/{self.data.episode}",
+            self.data.episode,
+        )
 
 
 def alert_id(kind: str, tenant: str, labels: Labels) -> str:
@@ -140,20 +145,6 @@ def alert_id(kind: str, tenant: str, labels: Labels) -> str:
 def alert_stream(tenant: str) -> str:
     """The stream of a tenant's alerts."""
     return SYSTEM_STREAM if tenant == SYSTEM_TENANT else f"tenant/{tenant}"
-
-
-def fact(tenant: str, data: AlertRaised | AlertResolved, identity: str, at: int) -> NewEvent:
-    """The event of something found: one `identity` is logged once within the dedupe window. The id is made from it and from `at`."""
-    key = blake2b(f"{data.TYPE}\0{tenant}\0{identity}".encode(), digest_size=16, person=b"alert fact").digest()
-    return NewEvent(
-        key=key,
-        event_id=event_id(key, at),
-        tenant=tenant,
-        stream=alert_stream(tenant),
-        type=data.TYPE,
-        data=encode_data(data),
-        schema_version=data.SCHEMA,
-    )
 
 
 # -- what holds ---------------------------------------------------------------------------------------------------------

@@ -19,8 +19,11 @@ from domain.events import (
     TenantShredded,
     WebhookCreated,
     WebhookDeleted,
+    WebhookDeliveryFailed,
     WebhookSecretRotated,
 )
+from domain.facts import tenant_fact
+from domain.ports.event_log import NewEvent
 from domain.problems import Problems
 from domain.webhook_url import BadAddress, parse_address
 
@@ -171,6 +174,12 @@ def decide_rotate(
     """Say that a webhook has a new secret. Raises `not_found`."""
     plane.webhooks.find(webhook, tenant)
     return [_decision(tenant, WebhookSecretRotated(webhook=webhook, overlap_until=overlap_until, actor=actor))]
+
+
+def delivery_failed(webhook: Webhook, data: WebhookDeliveryFailed, tries: int) -> NewEvent:
+    """The event that a delivery was given up, logged once for its so many tries in all."""
+    owner, stream = webhook_stream(webhook.tenant)
+    return tenant_fact(owner, stream, data, f"{webhook.id}/{data.event}/{tries}", tries)
 
 
 def _decision(tenant: str | None, data: EventData) -> Decision:

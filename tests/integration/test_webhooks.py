@@ -1,0 +1,291 @@
+"""Webhooks over a real log: what is delivered, when again, and what is given up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import pytest
+from aiohttp import web
+from standardwebhooks.webhooks import Webhook as Verifier
+from standardwebhooks.webhooks import WebhookVerificationError
+
+from adapters.postgres.event_log import PostgresEventLog
+from domain.errors import GatewayError
+from domain.events import WebhookDeliveryFailed
+from tests.support.alerting import raised
+from tests.support.receiver import Message, Receiver, receiver
+from tests.support.waiting import until
+from tests.support.webhooks import House, at_work, house
+
+
+@pytest.fixture
+async def home(log: PostgresEventLog, instance: UUID, app_dsn: str) -> AsyncIterator[House]:
+    async with house(log, instance, app_dsn) as made:
+        yield made
+
+
+@pytest.fixture
+async def hooks() -> AsyncIterator[Receiver]:
+    async with receiver() as made:
+        yield made
+
+
+def ids(messages: list[Message]) -> list[str]:
+    return [message.headers["webhook-id"] for message in messages]
+
+
+async def states(home: House, tenant: str | None = "acme") -> list[str]:
+    return sorted(d.state for d in await home.admin.deliveries(tenant))
+
+
+async def ended(home: House, *wanted: str) -> None:
+    async def so() -> bool:
+        return await states(home) == sorted(wanted)
+
+    await until(so, what=f"deliveries {wanted}")
+
+
+async def test_events_behind_the_webhook_reach_it_signed_in_the_order_of_the_log(home: House, hooks: Receiver) -> None:
+    await home.alert()  # before there was a webhook
+    _, secret = await home.webhook(hooks.url)
+    sent = [str(await home.alert()) for _ in range(8)]
+    async with at_work(home.sender()):
+        messages = await hooks.has(8)
+        await ended(home, *["delivered"] * 8)
+    assert ids(messages[:4]) == sent[:4] or sorted(ids(messages[:4])) == sorted(sent[:4])
+    assert sorted(ids(messages)) == sorted(sent)
+    for message in messages:
+        Verifier(secret).verify(message.body, message.headers)
+        body = json.loads(message.body)
+        assert (body["type"], body["tenant"], body["id"]) == ("alert.raised", "acme", message.headers["webhook-id"])
+        assert body["data"]["kind"] == "quota_high"
+        assert message.headers["content-type"] == "application/json"
+
+
+async def test_a_webhook_gets_its_tenants_events_of_its_types_and_one_of_the_installation_those_of_all(
+    home: House, hooks: Receiver
+) -> None:
+    _, secret = await home.webhook(hooks.url)
+    _, ours = await home.webhook(hooks.url.replace("a=1", "all"), tenant=None)
+    mine, others = str(await home.alert()), str(await home.alert("other"))
+    system = str(await home.alert("_system"))
+    await home.alert(data=WebhookDeliveryFailed(webhook="x", event="e", attempts=1, reason="r", at=1))
+    async with at_work(home.sender()):
+        messages = await hooks.has(4)
+        await ended(home, "delivered")
+    assert ids([m for m in messages if m.path.endswith("a=1")]) == [mine]
+    whole = [m for m in messages if m.path.endswith("all")]
+    assert sorted(ids(whole)) == sorted([mine, others, system])
+    Verifier(ours).verify(whole[0].body, whole[0].headers)
+    with pytest.raises(WebhookVerificationError):
+        Verifier(secret).verify(whole[0].body, whole[0].headers)
+
+
+async def test_after_a_rotation_both_secrets_verify_until_the_overlap_is_over(home: House, hooks: Receiver) -> None:
+    webhook, old = await home.webhook(hooks.url)
+    rotated = await home.admin.rotate(home.take, "acme", webhook.id, actor="test", overlap_seconds=600)
+    await home.alert()
+    async with at_work(home.sender()):
+        [message] = await hooks.has(1)
+        for secret in (old, rotated.secret):
+            Verifier(secret).verify(message.body, message.headers)
+        newest = await home.admin.rotate(home.take, "acme", webhook.id, actor="test", overlap_seconds=0)
+        await home.alert()
+        message = (await hooks.has(2))[1]
+    Verifier(newest.secret).verify(message.body, message.headers)
+    for secret in (old, rotated.secret):
+        with pytest.raises(WebhookVerificationError):
+            Verifier(secret).verify(message.body, message.headers)
+
+
+async def test_what_fails_is_tried_again_and_after_the_last_try_is_a_dead_letter_that_is_an_event(
+    home: House, hooks: Receiver
+) -> None:
+    webhook, _ = await home.webhook(hooks.url)
+    hooks.answer = lambda _: web.Response(status=500, text="SECRET BODY")
+    event = str(await home.alert())
+    async with at_work(home.sender(schedule=(0.0, 0.0))):
+        await hooks.has(3)
+        await ended(home, "dead")
+    assert len(hooks.messages) == 3
+    letter = await home.admin.dead_letter("acme", webhook.id, event)
+    assert (letter.state, letter.tries, letter.status, letter.reason) == ("dead", 3, 500, "HTTP 500")
+    failed = [e for e in await home.log.read(0, 100) if e.type == "webhook.delivery_failed"]
+    [data] = [json.loads(e.data) for e in failed]
+    assert (data["webhook"], data["event"], data["attempts"], data["reason"]) == (webhook.id, event, 3, "HTTP 500")
+    assert b"SECRET" not in failed[0].data
+
+
+async def test_a_dead_letter_goes_out_again_or_is_forgotten(home: House, hooks: Receiver) -> None:
+    webhook, _ = await home.webhook(hooks.url)
+    hooks.answer = lambda _: web.Response(status=500)
+    first, second = str(await home.alert()), str(await home.alert())
+    async with at_work(home.sender(schedule=())):
+        await ended(home, "dead", "dead")
+        hooks.answer = lambda _: web.Response()
+        assert await home.admin.requeue("acme", webhook.id, first) == 1
+        await ended(home, "dead", "delivered")
+        assert await home.admin.discard("acme", webhook.id, None) == 1
+    assert await states(home) == ["delivered"]
+    for event in (first, second, str(UUID(int=1))):
+        with pytest.raises(GatewayError, match="no dead letter"):
+            await home.admin.discard("acme", webhook.id, event)
+    assert await home.admin.requeue("acme", webhook.id, None) == 0
+
+
+async def test_a_receiver_that_is_gone_is_sent_nothing_more(home: House, hooks: Receiver) -> None:
+    webhook, _ = await home.webhook(hooks.url)
+    hooks.answer = lambda _: web.Response(status=410)
+    await home.alert()
+    async with at_work(home.sender()):
+        await until(lambda: webhook.id not in home.plane.webhooks.webhooks, what="the webhook's end")
+        await home.alert()
+        other, _ = await home.webhook(hooks.url)
+        await home.alert()
+        await hooks.has(2)
+    assert len(hooks.messages) == 2
+    assert await home.log.pool.fetchval("SELECT count(*) FROM emberlog.webhook_secrets") == 1
+    [deleted] = [e for e in await home.log.read(0, 100) if e.type == "webhook.deleted"]
+    assert json.loads(deleted.data) == {"webhook": webhook.id, "actor": "receiver:410"}
+    assert other.id != webhook.id
+
+
+async def test_a_slow_receiver_holds_up_nobody_else(home: House, hooks: Receiver) -> None:
+    async with receiver() as slow:
+        slow.hold = asyncio.Event()
+        for _ in range(3):
+            await home.webhook(slow.url)
+        await home.webhook(hooks.url)
+        for _ in range(30):
+            await home.alert()
+        async with at_work(home.sender()):
+            await hooks.has(30)
+            assert len(slow.messages) <= 12, "four under way for each"
+        slow.hold.set()
+
+
+async def test_retry_after_is_waited_for(home: House, hooks: Receiver) -> None:
+    await home.webhook(hooks.url)
+    hooks.answer = lambda _: web.Response(status=429, headers={"retry-after": "600"})
+    await home.alert()
+    async with at_work(home.sender()):
+        await hooks.has(1)
+
+        async def noted() -> bool:
+            [delivery] = await home.admin.deliveries("acme")
+            return delivery.status == 429
+
+        await until(noted, what="the try noted")
+    left = await home.log.pool.fetchval(
+        "SELECT extract(epoch FROM next_at - clock_timestamp()) FROM emberlog.deliveries"
+    )
+    assert 590 < left <= 600
+
+
+async def test_what_is_no_longer_wanted_is_not_delivered(home: House, hooks: Receiver) -> None:
+    await home.webhook(hooks.url)
+    silenced = await home.alert()
+    home.unwanted.add(silenced.bytes)
+    wanted = str(await home.alert())
+    async with at_work(home.sender()):
+        assert ids(await hooks.has(1)) == [wanted]
+        await ended(home, "delivered")
+
+
+async def test_of_two_senders_one_delivers_and_the_other_takes_over(home: House, hooks: Receiver) -> None:
+    await home.webhook(hooks.url)
+    first, second = home.sender(lease_seconds=1.0), home.sender(lease_seconds=1.0)
+    async with at_work(second):
+        async with at_work(first):
+            await home.alert()
+            await hooks.has(1)
+            await ended(home, "delivered")
+            assert first.delivered + second.delivered == 1
+        assert await home.log.pool.fetchval("SELECT count(*) FROM emberlog.followers WHERE name = 'webhooks'") == 1
+        await home.alert()
+        await hooks.has(2)
+        await ended(home, "delivered", "delivered")
+    assert second.delivered >= 1
+
+
+async def test_a_try_that_was_cut_off_is_made_again_by_whoever_comes_next(home: House, hooks: Receiver) -> None:
+    await home.webhook(hooks.url)
+    event = str(await home.alert())
+    hooks.hold = asyncio.Event()
+    async with at_work(home.sender()):
+        await hooks.has(1)
+    hooks.hold.set()
+    # Its claim runs out after half a minute; as if that had passed.
+    await home.log.pool.execute("UPDATE emberlog.deliveries SET next_at = clock_timestamp()")
+    async with at_work(home.sender()):
+        assert ids(await hooks.has(2)) == [event, event]
+        await ended(home, "delivered")
+
+
+async def test_a_webhook_without_a_key_to_open_its_secret_sends_nothing_unsigned(home: House, hooks: Receiver) -> None:
+    webhook, _ = await home.webhook(hooks.url)
+    await home.log.pool.execute("UPDATE emberlog.webhook_secrets SET sealed = 'x' WHERE webhook = $1", webhook.id)
+    await home.alert()
+    async with at_work(home.sender(schedule=())):
+        await ended(home, "dead")
+    assert hooks.messages == []
+    [letter] = await home.admin.deliveries("acme")
+    assert letter.reason is not None
+    assert "no secret that can be opened" in letter.reason
+
+
+async def test_making_the_same_webhook_again_changes_nothing_and_shows_no_secret(home: House, hooks: Receiver) -> None:
+    async def make(url: str, tenant: str = "acme") -> str | None:
+        made = await home.admin.create(home.take, tenant, url=url, types=["alert.*"], webhook="mine", actor="test")
+        return made.secret
+
+    assert await make(hooks.url)
+    assert await make(hooks.url) is None
+    for other in ((hooks.url + "2",), (hooks.url, "other")):
+        with pytest.raises(GatewayError, match="is taken"):
+            await make(*other)
+    with pytest.raises(GatewayError, match="there is no webhook"):
+        await home.admin.deliveries("other", "mine")
+    await home.admin.delete(home.take, "acme", "mine", actor="test")
+    assert await make(hooks.url, "other")
+
+
+async def test_the_secret_stands_nowhere_in_the_clear(home: House, hooks: Receiver, owner: object) -> None:
+    webhook, secret = await home.webhook(hooks.url)
+    await home.alert()
+    rotated = await home.admin.rotate(home.take, "acme", webhook.id, actor="test")
+    async with at_work(home.sender()):
+        await hooks.has(1)
+        await ended(home, "delivered")
+    for table in ("emberlog.webhook_secrets", "emberlog.deliveries", "emberlog.events"):
+        rows = await home.log.pool.fetch(f"SELECT t::text AS text FROM {table} t")
+        assert rows
+        for row in rows:
+            for one in (secret, rotated.secret):
+                raw = one.removeprefix("whsec_")
+                assert raw not in row["text"]
+                assert raw.encode().hex() not in row["text"]
+
+
+async def test_a_webhook_is_not_told_of_its_own_failures(home: House, hooks: Receiver) -> None:
+    mine, _ = await home.webhook(hooks.url, types=["webhook.delivery_failed"])
+    about = [WebhookDeliveryFailed(webhook=w, event="e", attempts=1, reason="r", at=1) for w in (mine.id, "other-one")]
+    _, second = [str(await home.alert(data=data)) for data in about]
+    async with at_work(home.sender()):
+        assert ids(await hooks.has(1)) == [second]
+        await ended(home, "delivered")
+
+
+async def test_many_webhooks_at_different_places_of_the_log_miss_nothing(home: House, hooks: Receiver) -> None:
+    expected = 0
+    async with at_work(home.sender()):
+        for n in range(1, 6):
+            await home.webhook(hooks.url.replace("a=1", str(n)))
+            await home.alert(data=raised(f"x{n}"))
+            expected += n
+        await hooks.has(expected)
+        await ended(home, *["delivered"] * expected)
+    assert len({(m.path, m.headers["webhook-id"]) for m in hooks.messages}) == expected == len(hooks.messages)
