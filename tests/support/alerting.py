@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
 from domain.alerts import SEVERITIES
 from domain.events import AlertAcknowledged, AlertRaised, AlertResolved, AlertSilenced, EventData
-from tests.support.projecting import Recorded, Row
+
+if TYPE_CHECKING:  # it imports us
+    from tests.support.projecting import Recorded, Row
 
 
 def raised(alert: str, episode: int = 1, **more: Any) -> AlertRaised:
