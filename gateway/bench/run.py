@@ -58,7 +58,7 @@ async def run(
     count = count_events or _head_of_log
     figures: list[dict[str, Any]] = []
     try:
-        with _without_settings():
+        with without_settings():
             say("starting the simulated provider")
             async with SimulatedProvider.started(cores.simulator) as provider:
                 say("starting the gateway with its own Postgres and Valkey")
@@ -158,7 +158,7 @@ def temporary_folder() -> Path:
 
 
 @contextlib.contextmanager
-def _without_settings() -> Iterator[None]:
+def without_settings() -> Iterator[None]:
     """Hide the caller's settings, so that a bench never writes to the database of a real installation."""
     hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(_SETTINGS)}
     try:

@@ -56,5 +56,14 @@ def show_projections(found: dict[str, Any], console: Console) -> None:
     )
 
 
+def show_changes(found: dict[str, Any], console: Console) -> None:
+    """Print the document of `bench config`."""
+    table = Table(f"{found['changes']} changes", "p50 ms", "p99 ms", "max ms", box=None)
+    for name, what in (("answered", "answered"), ("in_force_elsewhere", "in force in another process (mark: 1,000)")):
+        each = found[name]
+        table.add_row(what, *(f"{each[n]:.1f}" for n in ("p50_ms", "p99_ms", "max_ms")))
+    console.print(table)
+
+
 def _cost(each: dict[str, Any]) -> tuple[str, str, str]:
     return f"{each['events_per_s']:,.0f}", f"{each['client_cpu_us']:.1f}", f"{each['server_cpu_us']:.1f}"

@@ -64,6 +64,17 @@ def projections(
     _measure(lambda say: run(rows, say), show_projections, json)
 
 
+@app.command()
+def config(
+    changes: Annotated[int, typer.Option(min=1, help="How many changes are made.")] = 200, json: JsonFlag = False
+) -> None:
+    """Measure how long a change of configuration takes to be in force in another gateway process."""
+    from gateway.bench.changes import run
+    from gateway.bench.tables import show_changes
+
+    _measure(lambda say: run(changes, say), show_changes, json)
+
+
 def _measure(
     work: Callable[[Callable[[str], None]], Awaitable[dict[str, Any]]],
     table: Callable[[dict[str, Any], Any], None],
@@ -78,6 +89,7 @@ def _measure(
 
     from adapters.embedded import EmbeddedError
     from gateway.bench.run import BenchFailed
+    from gateway.demo.process import GatewayFailed
     from gateway.telemetry.logs import configure_logs
 
     configure_logs("critical", "console")  # rebuilds take views over again and again, and say so
@@ -86,7 +98,7 @@ def _measure(
         with console.status("preparing") as status, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             say = status.update if console.is_terminal else console.print
             found: dict[str, Any] = runner.run(_awaited(work(lambda line: say(line))))
-    except (BenchFailed, EmbeddedError) as error:
+    except (BenchFailed, EmbeddedError, GatewayFailed) as error:
         raise fail(str(error)) from None
     if json:
         sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
