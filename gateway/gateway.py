@@ -18,6 +18,7 @@ from adapters.catalogue import shipped
 from adapters.memory.vector_cache import LruVectorCache
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.instances import open_of_fenced
+from adapters.postgres.pool import UNREACHABLE
 from adapters.postgres.wakeups import Wakeups
 from adapters.providers.local.files import default_store
 from adapters.providers.registry import open_provider
@@ -46,7 +47,7 @@ from gateway.auth.issuer import open_issuer
 from gateway.catalogue.live import LiveCatalogue
 from gateway.catalogue.seeding import seed
 from gateway.control import Control
-from gateway.decisions import check_appended, decision_event
+from gateway.decisions import check_appended, decision_event, keep_tenant_key
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.dispatch.limits import DispatchLimits
 from gateway.instance import Lease, Reconciler, describe
@@ -59,6 +60,7 @@ from gateway.maintenance.sealing import keep_sealed
 from gateway.maintenance.tasks import gateway_tasks
 from gateway.places import Places
 from gateway.purge import Purge
+from gateway.quota.parts import QuotaParts
 from gateway.reads.reads import Reads
 from gateway.replies import Reply
 from gateway.schema import SchemaWatch
@@ -125,6 +127,7 @@ class Gateway:
         self._tokens: Authenticator
         self._purge: Purge
         self._schema: SchemaWatch
+        self._quota: QuotaParts
         self._master: MasterKey
         self._settings: Settings
         self._base_settings: Settings
@@ -192,6 +195,7 @@ class Gateway:
         if await seed(self.plane, shipped(), partial(self._log.append, instance)):
             await self._tail.catch_up()
         self._live.check()
+        self._quota = await QuotaParts.open(places.app_dsn, self.plane, str(instance))
         self._service = RequestService(
             log=self._log,
             appender=self._appender,
@@ -208,7 +212,7 @@ class Gateway:
             instance=str(instance),
             selector=Selector(self.plane, self._live.current, latency_ms=self.provider_metrics.latency_ms),
             limits=self.limits,
-            gates=[rates],
+            gates=[rates, self._quota.gate],
         )
         self._wakeups = Wakeups(places.app_dsn)
         self._wakeups.on_wake(self._tail.wake)
@@ -229,6 +233,8 @@ class Gateway:
             lambda: UUID(self._service.instance),
         )
         self._start(self._scheduler.run())
+        for work in self._quota.runs():
+            self._start(work)
         self._start(keep_sealed(self._log.pool))
         self._start(self._tokens.run())
         self._start(self._warm_up())
@@ -238,6 +244,7 @@ class Gateway:
             self.gauges, self._service, lambda: self._appender, self._dispatcher, self._log, self._runner, shared
         )
         watch_maintenance(self.gauges, self._scheduler)
+        self._quota.watch(self.gauges)
 
     def _new_appender(self, instance: UUID) -> Appender:
         return Appender(self._log, instance, on_fenced=partial(self._fenced, instance), on_batch=self._appended)
@@ -302,6 +309,7 @@ class Gateway:
             await self._service.close()
             await self._dispatcher.close()
             await self._appender.close()
+            await self._quota.close()
             with suppress(LogUnavailable):
                 await self._log.fence_instance(UUID(self._service.instance))
         await self._stack.aclose()
@@ -342,6 +350,7 @@ class Gateway:
                 await asyncio.sleep(1)
         self._appender = self._new_appender(instance)
         self._service.rebind(self._appender, str(instance))
+        self._quota.keeper.rebind(str(instance))
         self._hold(instance)
         _log.warning("instance_started_anew", instance=str(instance))
 
@@ -485,6 +494,13 @@ class Gateway:
     def models(self) -> Catalogue:
         """The catalogue as of now."""
         return self._live.current()
+
+    async def keep_tenant_key(self, tenant: str) -> None:
+        """See `gateway.decisions.keep_tenant_key`. Raises `unavailable` too."""
+        try:
+            await keep_tenant_key(self._log, self._master, tenant)
+        except (LogUnavailable, *UNREACHABLE):
+            raise refusals.log_error(LogUnavailable()) from None
 
     async def readiness(self) -> tuple[bool, dict[str, object]]:
         """Whether requests can be served now, and the state of each part."""

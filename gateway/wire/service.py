@@ -7,9 +7,10 @@ from typing import Protocol
 
 from domain.catalogue import Catalogue
 from domain.events import Preferences
+from domain.model_catalog import CatalogModel
 from domain.ports.provider import Text
 from domain.tenancy import Principal
-from gateway.control import Control
+from gateway.control import Control, Written
 from gateway.limits.logins import FailedLogins
 from gateway.limits.standing import Standing
 from gateway.reads.reads import Reads
@@ -95,6 +96,18 @@ class EmbeddingService(Protocol):
 
     def models(self) -> Catalogue:
         """The catalogue as of now."""
+        ...
+
+    async def rehearse(self, model: CatalogModel) -> None:
+        """Assemble and load aside what this model would be. Raises `reload_failed`; what serves goes on as it is either way."""
+        ...
+
+    async def validate_model(self, model: str, actor: str) -> Written:
+        """Embed probe texts by a model in testing and decide on what they show. Raises `GatewayError` where that cannot be done."""
+        ...
+
+    async def keep_tenant_key(self, tenant: str) -> None:
+        """See to it that a tenant yet to be made has a key of its own. Raises `version_conflict` where it was shredded, `unavailable`."""
         ...
 
     async def readiness(self) -> tuple[bool, dict[str, object]]:

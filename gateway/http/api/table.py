@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from gateway.http.api import model_metrics, rate_limits, settings, tenant_settings, threads
+from gateway.http.api import keys, model_metrics, prices, rate_limits, settings, tenant_settings, tenants, threads
 from gateway.http.api.route import ApiRoute
 
 ROUTES: tuple[ApiRoute, ...] = (
+    *keys.ROUTES,
     *model_metrics.ROUTES,
+    *prices.ROUTES,
     *rate_limits.ROUTES,
     *settings.ROUTES,
     *tenant_settings.ROUTES,
+    *tenants.ROUTES,
     *threads.ROUTES,
 )

@@ -120,6 +120,7 @@ class FakeService:
         self.registration_gate = asyncio.Event()
         self.registration_gate.set()
         self.ready = True
+        self.tenant_keys: list[str] = []
         self.keys = {
             KEY: Principal("k1", "acme", frozenset({"agent"})),
             OTHER_KEY: Principal("k2", "other", frozenset({"agent"})),
@@ -186,6 +187,9 @@ class FakeService:
         model = Model("tiny", "1", 4, 256, None, True, 1, aliases=("small",), owned_by="fake", created=1)
         offering = Offering("tiny", "fake", "tiny-1", Price("list-1", 20), 100, 1000)
         return Catalogue([model], [offering], [Endpoint("fake-main", "fake", {"tiny": "tiny-1"})])
+
+    async def keep_tenant_key(self, tenant: str) -> None:
+        self.tenant_keys.append(tenant)
 
     async def readiness(self) -> tuple[bool, dict[str, object]]:
         return self.ready, {"log": "ok"}
