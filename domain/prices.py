@@ -111,6 +111,15 @@ class PriceBook:
         self.version = 0
         self.entries: dict[str, Entry] = {}
         self._timelines: dict[Key, Timeline] = {}
+        self._next_change = -inf
+
+    def version_at(self, at: float) -> int:
+        """`version`, which grows also when a price has begun or ended by `at`: what was made of the prices before is out of date then."""
+        if at >= self._next_change:
+            self.version += 1
+            bounds = (bound for line in self._timelines.values() for span in line.spans() for bound in span[:2])
+            self._next_change = min((bound for bound in bounds if bound > at), default=inf)
+        return self.version
 
     def ship(self, prices: Iterable[PriceSet]) -> None:
         """The list prices that this release comes with, before the first event is folded."""
@@ -122,6 +131,7 @@ class PriceBook:
         if not isinstance(data, PriceSet):
             return
         self.version += 1
+        self._next_change = -inf
         known = self.entries.get(data.price)
         entry = Entry(data if known is None else known.set, data.effective_until)
         self.entries[data.price] = entry

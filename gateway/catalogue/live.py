@@ -26,8 +26,9 @@ class LiveCatalogue:
     def current(self) -> Catalogue:
         """The catalogue as of now. Two comparisons where nothing changed."""
         plane = self._plane
-        if self._made_of != (plane.models.version, plane.prices.version):
-            self._made_of = (plane.models.version, plane.prices.version)
+        made_of = (plane.models.version, plane.prices.version_at(time.time()))
+        if self._made_of != made_of:
+            self._made_of = made_of
             self._catalogue = self.assemble(plane.models)
         return self._catalogue
 

@@ -160,6 +160,14 @@ def test_what_is_remembered_is_forgotten_when_the_book_changes() -> None:
     assert holding(book, 15) == ["b"]
 
 
+def test_the_version_grows_when_a_price_begins_or_ends_and_not_between() -> None:
+    book = book_of(priced("a", 10), priced("b", 20, until=30, tenant="acme"))
+    seen = [book.version_at(at) for at in (0, 9, 10, 19.5, 20, 29, 30, 10**9)]
+    assert [b > a for a, b in zip(seen, seen[1:], strict=False)] == [False, True, False, True, False, True, False]
+    book.apply(priced("c", 25))
+    assert book.version_at(10**9) > seen[-1]
+
+
 # -- setting prices -----------------------------------------------------------------------------------------------------
 
 
