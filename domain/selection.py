@@ -124,7 +124,7 @@ class _Decision:
         why = self._unaffordable(entry)
         if why is not None:
             self.passed.append(why)
-            self._keep_back(entry, _over_cap(entry, self.cap))
+            self._keep_back(entry, over_cap(entry.id, self.cap))
         elif not self._kept_back(entry):
             if self.question.ceiling and self.question.another and (cheaper := self._under_ceiling(entry)) is not None:
                 return cheaper
@@ -350,12 +350,17 @@ def _not_on_menu(menu: Menu, name: str, entry: Entry | None) -> tuple[str, str]:
     return (name, "not in the catalogue") if closed is None else (closed.model, closed.reason)
 
 
-def _over_cap(entry: Entry, cap: int | None) -> GatewayError:
+def over_cap(model: str, cap: int | None) -> GatewayError:
+    """A model would cost more than the agent allows for a request (`cap`, nano-dollars), or nobody knows what."""
+    why = (
+        "has no known price, and the request is bound to a budget"
+        if cap is None
+        else f"would cost more than the {cap} nano-dollars that the agent allows for a request, or has no known price"
+    )
     return GatewayError(
         "budget_exceeded",
-        f"model {entry.id!r} {'has no known price, and the request is bound to a budget' if cap is None else f'would cost more than the {cap} nano-dollars that the agent allows for a request, or has no known price'}: "
-        "name another, send fewer texts, or allow another model with failover = 'any'",
-        details={"window": "request", "limit": cap, "used": 0, "reserved": 0, "resets_at": None},
+        f"model {model!r} {why}: name another, send fewer texts, or allow another model with failover = 'any'",
+        details={"window": "request", "limit": cap, "used": 0, "reserved": 0, "resets_at": None, "alternatives": []},
     )
 
 

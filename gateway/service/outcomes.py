@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from domain.calendar import utc_day
 from domain.catalogue import Candidate
 from domain.errors import GatewayError
-from domain.events import EmbeddingFailed, EmbeddingGenerated, EmbeddingRequested, EventData, encode_data
+from domain.events import EmbeddingFailed, EmbeddingGenerated, EmbeddingRequested, EventData, Failover, encode_data
 from domain.fingerprint import printable
 from domain.keys import OUTCOME, REQUESTED, event_id, request_key
 from domain.ports.event_log import NewEvent
@@ -43,6 +45,7 @@ def request_event(
 def requested_event(pending: Pending, instance: str) -> NewEvent:
     """`embedding.requested`: reserves what the request may cost by its price."""
     message = pending.message
+    pending.instance = instance
     data = EmbeddingRequested(
         request_id=message.id,
         agent=pending.agent,
@@ -59,6 +62,7 @@ def requested_event(pending: Pending, instance: str) -> NewEvent:
         thread=message.thread,
         task=message.task,
         input_type=message.input_type,
+        day=_day(pending),
     )
     return request_event(pending.tenant, message.id, pending.attempt, pending.at, REQUESTED, data, pending.fingerprint)
 
@@ -96,7 +100,10 @@ def generated_data(pending: Pending, now: float, metadata: str | None) -> Embedd
         thread=message.thread,
         task=message.task,
         metadata=metadata,
+        instance=pending.instance,
+        day=_day(pending),
         characters=characters if price.unit == "character" else 0,
+        failover=pending.selection.failover,
     )
 
 
@@ -133,8 +140,15 @@ def failed_data(pending: Pending, error: GatewayError, now: float, metadata: str
         thread=message.thread,
         task=message.task,
         metadata=metadata,
+        instance=pending.instance,
+        day=_day(pending),
         characters=characters if price.unit == "character" else 0,
     )
+
+
+def _day(pending: Pending) -> str | None:
+    """The day whose quotas it draws on; None where it is the one that is understood."""
+    return None if pending.day == utc_day(pending.at) else pending.day
 
 
 def outcome_event(pending: Pending, data: EventData) -> NewEvent:
@@ -149,7 +163,7 @@ def result_message(
     *,
     replayed: bool,
     timings: Timings,
-    notices: list[str] | None = None,
+    notices: Sequence[str] = (),
 ) -> EmbeddingResult:
     """The answer, from the outcome event: a replay says what the first answer said. Vectors are added by the reply."""
     return EmbeddingResult(
@@ -164,10 +178,10 @@ def result_message(
         count=data.inputs,
         usage=Usage(data.tokens, data.billed_tokens, data.cached_inputs, data.truncated, data.estimated),
         cost=Cost(data.nano_usd, data.price),
-        failover=None,
+        failover=_switch(data.failover, data.model, data.endpoint),
         timings=timings,
         replayed=replayed,
-        notices=notices if notices else msgspec.UNSET,
+        notices=list(notices) or msgspec.UNSET,
     )
 
 
@@ -188,11 +202,23 @@ def dry_run_message(pending: Pending) -> EmbeddingResult:
         count=pending.count,
         usage=Usage(pending.total_tokens, pending.total_tokens, 0, pending.truncated, pending.estimated),
         cost=Cost(reserved_nano_usd(pending), pending.price.id),
-        failover=None,
+        failover=_switch(pending.selection.failover, pending.selection.model.id, candidate.endpoint.name),
         timings=Timings(0, 0, 0),
         replayed=False,
         reasons=reasons,
+        notices=list(pending.selection.notices) or msgspec.UNSET,
     )
+
+
+def _switch(failover: Failover | None, model: str, endpoint: str) -> dict[str, Any] | None:
+    """What was first in line, and what answered instead."""
+    if failover is None:
+        return None
+    return {
+        "from": {"endpoint": failover.endpoint, "model": failover.model},
+        "to": {"endpoint": endpoint, "model": model},
+        "reason": failover.reason,
+    }
 
 
 def timings(pending: Pending, now: float) -> Timings:

@@ -15,7 +15,7 @@ from domain.errors import GatewayError
 from domain.events import Attempt, EventData
 from domain.ports.provider import Text
 from domain.prices import UNKNOWN
-from domain.selection import Selection
+from domain.selection import Question, Selection
 from gateway.dispatch.lane import Lane
 from gateway.dispatch.ports import CallReport
 from gateway.limits.standing import Standing
@@ -118,6 +118,7 @@ class Pending:
 
     __slots__ = (
         "agent",
+        "asked",
         "at",
         "attempt",
         "attempts",
@@ -128,6 +129,7 @@ class Pending:
         "calls",
         "candidate",
         "characters",
+        "day",
         "deadline",
         "dispatched_at",
         "estimated",
@@ -135,6 +137,7 @@ class Pending:
         "first_sent_at",
         "given_up",
         "hold",
+        "instance",
         "key_id",
         "keys",
         "lane",
@@ -145,7 +148,9 @@ class Pending:
         "paid",
         "price",
         "provider_seconds",
+        "question",
         "rates",
+        "refused",
         "replaying",
         "rows",
         "selection",
@@ -170,6 +175,7 @@ class Pending:
         key_id: str,
         message: EmbeddingGenerate,
         texts: Sequence[Text],
+        question: Question,
         selection: Selection,
         candidate: Candidate,
         fingerprint: bytes,
@@ -183,7 +189,10 @@ class Pending:
         self.agent = agent
         self.key_id = key_id
         self.message = message
+        self.asked = texts
+        """The texts as they were sent; `texts` are as they will be embedded, cut where that was asked for."""
         self.texts = texts
+        self.question = question
         self.selection = selection
         self.candidate = candidate
         self.fingerprint = fingerprint
@@ -197,6 +206,11 @@ class Pending:
         self.attempt = 1
         self.given_up: GatewayError | None = None
         self.hold: Hold | None = None
+        self.day: str | None = None
+        """The calendar day whose quotas it draws on, where it passed their gate; with `instance`, which its attempt was logged as."""
+        self.instance: str | None = None
+        self.refused: dict[str, GatewayError] = {}
+        """The models that were chosen for it before and refused it."""
         self.rates: tuple[Standing, ...] = ()
         """How the rate limits that it drew on stand."""
         self.replaying = False

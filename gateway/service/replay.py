@@ -99,8 +99,8 @@ class Replays:
             # Whoever wants one message needs every row kept; the others get them as chunks from there.
             message = msgspec.structs.replace(message, stream=False)
         again = Pending(
-            self._service, first.tenant, first.agent, first.key_id, message, first.texts, first.selection,
-            first.candidate, first.fingerprint, min(listener.started for listener in listeners), first.at,
+            self._service, first.tenant, first.agent, first.key_id, message, first.texts, first.question,
+            first.selection, first.candidate, first.fingerprint, min(listener.started for listener in listeners), first.at,
             max(listener.deadline for listener in listeners), first.caller,
         )  # fmt: skip
         again.tokens, again.total_tokens, again.keys = first.tokens, first.total_tokens, first.keys

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -32,10 +32,10 @@ from gateway.dispatch.dispatcher import Dispatcher
 from gateway.limits.standing import Standing
 from gateway.replies import Reply
 from gateway.secrets import seal_metadata
-from gateway.service import admission, counting, outcomes, refusals
+from gateway.service import admission, outcomes, refusals
 from gateway.service.deadlines import Deadlines
+from gateway.service.entry import Entry, Gate
 from gateway.service.pending import Listener, Pending, State, late
-from gateway.service.pricing import pin
 from gateway.service.replay import Replays
 from gateway.service.selector import Selector
 from gateway.service.vectors import Vectors
@@ -45,9 +45,6 @@ from gateway.trace import new_trace_id
 from gateway.wire.messages import EmbeddingGenerate, Limits
 
 _log = structlog.get_logger("emberlog.service")
-
-Gate = Callable[[Pending], Awaitable[None] | None]
-"""Lets a request whose tokens are counted pass at once (None) or after a wait, or raises `GatewayError`. Dry runs pass none."""
 
 
 class Ticket:
@@ -103,9 +100,7 @@ class RequestService:
         self._loop = asyncio.get_running_loop()
         self._appender = appender
         self._catalogue = catalogue
-        self._prices = prices
         self._tenant_keys = tenant_keys
-        self._tokenizer_of = tokenizer_of
         self._shredded = plane.directory.shredded.copy()
         self.vectors = Vectors(lru, shared_cache, dispatcher, self._shredded)
         self._metrics = metrics
@@ -119,7 +114,7 @@ class RequestService:
         self._idle.set()
         self.instance = instance
         self.limits = limits or Limits()
-        self._gates = gates
+        self._entry = Entry(self, self.selector, prices, tokenizer_of, gates)
         self.draining = False
 
     # -- admission ---------------------------------------------------------------------------------------------------
@@ -138,7 +133,7 @@ class RequestService:
         try:
             return self._admit(principal, agent, message, texts, reply, trace)
         except GatewayError as error:
-            self._refused(principal.tenant, message, error)
+            self.refused(principal.tenant, message, error)
             raise
 
     def _admit(
@@ -171,21 +166,16 @@ class RequestService:
         if first is not None:
             return self._join(first, fingerprint, Listener(first, reply, message.stream, started, deadline))
         pending = Pending(
-            self, tenant, agent, principal.key, message, texts, selection, candidate, fingerprint,
+            self, tenant, agent, principal.key, message, texts, question, selection, candidate, fingerprint,
             started, time.time_ns() // 1000, deadline, trace,
         )  # fmt: skip
         listener = Listener(pending, reply, message.stream, started, deadline)
         pending.listeners.append(listener)
-        tokenizer = self._tokenizer_of(selection.model.id)
-        if counting.small(texts):
-            counted = counting.count(texts, selection.model, tokenizer, cut=message.truncate == "end")
-            self._counted(pending, counted)
-        else:
-            self.enter(pending)
-            self.spawn(pending, self._count_off_loop(pending, tokenizer))
+        self._entry.begin(pending)
         return Ticket(self, listener)
 
-    def _refused(self, tenant: str | None, message: EmbeddingGenerate, error: GatewayError) -> None:
+    def refused(self, tenant: str | None, message: EmbeddingGenerate, error: GatewayError) -> None:
+        """Count a request that was refused before it was logged."""
         # What a sender calls its model is free text; as labels, names that nobody knows would pile up without bound.
         model = None if message.model is None else self._catalogue().resolve(message.model)
         self._metrics.refused(tenant, None if model is None else model.id, error.code)
@@ -203,70 +193,21 @@ class RequestService:
             first.listeners.append(listener)
         return Ticket(self, listener)
 
-    async def _count_off_loop(self, pending: Pending, tokenizer: Tokenizer | None) -> None:
-        try:
-            counted = await counting.count_off_loop(
-                pending.texts, pending.selection.model, tokenizer, cut=pending.message.truncate == "end"
-            )
-            if pending.state is State.COUNTING:
-                self._counted(pending, counted)
-        except GatewayError as error:
-            self._refused(pending.tenant, pending.message, error)
-            self.leave(pending, error)
-
-    def _counted(self, pending: Pending, counted: counting.Counted) -> None:
-        pending.texts = counted.texts
-        pending.tokens = counted.tokens
-        pending.truncated = counted.truncated
-        pending.estimated = counted.estimated
-        pending.total_tokens = sum(counted.tokens)
-        pin(pending, self._prices)
-        if pending.message.dry_run:
-            result = outcomes.dry_run_message(pending)
-            self._loop.call_soon(self._answer_dry_run, pending, result)
-            return
-        if not self._appender.healthy:
-            raise refusals.log_error(LogUnavailable())
-        for number, gate in enumerate(self._gates, 1):
-            if (wait := gate(pending)) is not None:
-                self.enter(pending)
-                self.spawn(pending, self._wait_at_gates(pending, wait, self._gates[number:]))
-                return
-        self._admitted(pending)
-
-    async def _wait_at_gates(self, pending: Pending, wait: Awaitable[None], others: Sequence[Gate]) -> None:
-        """Pass the rest of the gates, one after the other."""
-        try:
-            await wait
-            for gate in others:
-                if (wait_on := gate(pending)) is not None:
-                    await wait_on
-            if pending.state is State.COUNTING:
-                self._admitted(pending)
-            elif pending.hold is not None:
-                pending.hold.release()  # it was given up meanwhile
-        except GatewayError as error:
-            if not pending.ended:
-                self._refused(pending.tenant, pending.message, error)
-                self.leave(pending, error)
-
-    def _admitted(self, pending: Pending) -> None:
-        """Nothing keeps it out: into the log."""
-        try:
-            pending.keys = self.cache_keys(pending, pending.selection.space)
-            self.commit_requested(pending)
-        except GatewayError:
-            if pending.hold is not None:
-                pending.hold.release()
-            raise
-        self.enter(pending)
+    def answer_dry_run(self, pending: Pending) -> None:
+        """Say what the request would use and cost, after this turn of the loop; a request with this id may be in flight meanwhile."""
+        self._loop.call_soon(self._answer_dry_run, pending, outcomes.dry_run_message(pending))
 
     def _answer_dry_run(self, pending: Pending, result: Any) -> None:
         for listener in pending.listeners:
             listener.reply.result(result, None)
-        self._forget(pending)  # and nothing else: a request with this id may be in flight
+        self._forget(pending)
 
     # -- the log, before anything is spent ----------------------------------------------------------------------------
+
+    def check_log(self) -> None:
+        """Raise `unavailable` while the log cannot be reached."""
+        if not self._appender.healthy:
+            raise refusals.log_error(LogUnavailable())
 
     def enter(self, pending: Pending) -> None:
         """The request is in flight from here: resends join it and its deadline runs."""
@@ -367,7 +308,12 @@ class RequestService:
         if isinstance(data, EmbeddingGenerated):
             self._metrics.generated(pending.tenant, data, now - pending.started)
             result = outcomes.result_message(
-                data, event_id, pending.message.encoding, replayed=False, timings=outcomes.timings(pending, now)
+                data,
+                event_id,
+                pending.message.encoding,
+                replayed=False,
+                timings=outcomes.timings(pending, now),
+                notices=pending.selection.notices,
             )
             self.deliver(pending, result)
         elif isinstance(data, EmbeddingFailed):

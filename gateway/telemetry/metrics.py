@@ -48,6 +48,7 @@ class RequestMetrics(Collector):
         self._errors: Counter[tuple[str, str, str]] = Counter()
         self._cache_hits: Counter[tuple[str, str]] = Counter()
         self._unpriced: Counter[tuple[str, str]] = Counter()
+        self._switches: Counter[tuple[str, str, str, str]] = Counter()
 
     def generated(self, tenant: str, data: EmbeddingGenerated, seconds: float) -> None:
         """A request was answered after `seconds`."""
@@ -65,6 +66,8 @@ class RequestMetrics(Collector):
             served.nano_usd += data.nano_usd
         if data.cached_inputs:
             self._cache_hits[tenant, data.model] += data.cached_inputs
+        if data.failover is not None:
+            self._switches[tenant, data.failover.model, data.model, data.failover.reason] += 1
 
     def failed(self, tenant: str, data: EmbeddingFailed, seconds: float) -> None:
         """A request failed after it was logged."""
@@ -111,6 +114,12 @@ class RequestMetrics(Collector):
             "Answered requests whose price is unknown.",
             ["tenant_id", "model"],
             self._unpriced,
+        )
+        yield _family(
+            "embedding_model_switches",
+            "Requests answered by another model or endpoint than the first in line.",
+            ["tenant_id", "from_model", "to_model", "reason"],
+            self._switches,
         )
 
 

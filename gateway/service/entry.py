@@ -1,0 +1,194 @@
+"""The way in: from a request's first choice of a model, over its count of tokens and the gates, into the log.
+
+Where that choice does not hold (a quota is used up, the request costs more than its agent allows, a text is too long for a model that
+nobody named), another is made, counted anew, and goes on at the gate that refused; or the request is refused for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from domain.errors import GatewayError
+from domain.ports.tokenizer import Tokenizer
+from domain.prices import PriceBook
+from domain.selection import REASONS, Question, over_cap
+from gateway.service import admission, counting
+from gateway.service.pending import Pending, State
+from gateway.service.pricing import pin, reserved_nano_usd
+from gateway.service.selector import Selector
+
+if TYPE_CHECKING:
+    from gateway.service.service import RequestService
+
+Gate = Callable[[Pending], Awaitable[None] | None]
+"""Lets a request whose tokens are counted pass at once (None) or after a wait, or raises `GatewayError`. Dry runs pass none."""
+
+
+class Entry:
+    """Brings requests in. What it raises is told by whoever called; what comes later is told to the request's listeners."""
+
+    def __init__(
+        self,
+        service: RequestService,
+        selector: Selector,
+        prices: PriceBook,
+        tokenizer_of: Callable[[str], Tokenizer | None],
+        gates: Sequence[Gate],
+    ) -> None:
+        self._service = service
+        self._selector = selector
+        self._prices = prices
+        self._tokenizer_of = tokenizer_of
+        self._gates = gates
+
+    def begin(self, pending: Pending, gate: int = 0) -> None:
+        """Count the texts for the chosen model, then pass the gates from number `gate` on. Raises `GatewayError` for a refusal."""
+        tokenizer = self._tokenizer_of(pending.selection.model.id)
+        if not counting.small(pending.asked):
+            self._service.enter(pending)
+            self._service.spawn(pending, self._count_off_loop(pending, tokenizer, gate))
+            return
+        try:
+            counted = counting.count(pending.asked, pending.selection.model, tokenizer, cut=_cut(pending))
+        except GatewayError as error:
+            self._elsewhere(pending, error, gate)
+        else:
+            self._counted(pending, counted, gate)
+
+    async def _count_off_loop(self, pending: Pending, tokenizer: Tokenizer | None, gate: int) -> None:
+        try:
+            try:
+                counted = await counting.count_off_loop(
+                    pending.asked, pending.selection.model, tokenizer, cut=_cut(pending)
+                )
+            except GatewayError as error:
+                if pending.state is State.COUNTING:
+                    self._elsewhere(pending, error, gate)
+            else:
+                if pending.state is State.COUNTING:
+                    self._counted(pending, counted, gate)
+        except GatewayError as error:
+            self._tell(pending, error)
+
+    def _counted(self, pending: Pending, counted: counting.Counted, gate: int) -> None:
+        pending.texts = counted.texts
+        pending.tokens = counted.tokens
+        pending.truncated = counted.truncated
+        pending.estimated = counted.estimated
+        pending.total_tokens = sum(counted.tokens)
+        pin(pending, self._prices)
+        stated = self._selector.preferences(pending.tenant, pending.agent)
+        cap = None if stated is None else stated.max_cost_per_request_nano_usd
+        if cap is not None and ((cost := reserved_nano_usd(pending)) is None or cost > cap):
+            self._elsewhere(pending, over_cap(pending.selection.model.id, cap), gate)
+        elif pending.message.dry_run:
+            self._dry_run(pending)
+        else:
+            self._service.check_log()
+            self._pass(pending, gate)
+
+    # -- the gates ------------------------------------------------------------------------------------------------------
+
+    def _pass(self, pending: Pending, start: int) -> None:
+        for number in range(start, len(self._gates)):
+            try:
+                wait = self._gates[number](pending)
+            except GatewayError as error:
+                self._elsewhere(pending, error, number)
+                return
+            if wait is not None:
+                self._service.enter(pending)
+                self._service.spawn(pending, self._wait(pending, wait, number))
+                return
+        self._admitted(pending)
+
+    async def _wait(self, pending: Pending, wait: Awaitable[None], number: int) -> None:
+        try:
+            try:
+                await wait
+            except GatewayError as error:
+                if pending.state is State.COUNTING:
+                    self._elsewhere(pending, error, number)
+            else:
+                if pending.state is State.COUNTING:
+                    self._pass(pending, number + 1)
+                elif pending.hold is not None:
+                    pending.hold.release()  # it was given up meanwhile
+        except GatewayError as error:
+            self._tell(pending, error)
+
+    def _admitted(self, pending: Pending) -> None:
+        """Nothing keeps it out: into the log."""
+        try:
+            pending.keys = self._service.cache_keys(pending, pending.selection.space)
+            self._service.commit_requested(pending)
+        except GatewayError:
+            if pending.hold is not None:
+                pending.hold.release()
+            raise
+        self._service.enter(pending)
+
+    # -- another model --------------------------------------------------------------------------------------------------
+
+    def _elsewhere(self, pending: Pending, error: GatewayError, gate: int) -> None:
+        """The chosen model refuses: go on with another. Raises `error`, or it with the alternatives, where there is none."""
+        too_long = error.code == "input_too_long" and pending.message.model is None
+        if not too_long and error.code not in REASONS:
+            raise error
+        question = pending.question
+        if too_long and error.details is not None:
+            question = msgspec.structs.replace(question, longest=max(question.longest, error.details["tokens"]))
+        else:
+            question = _with_counts(pending)
+            pending.refused = {**pending.refused, pending.selection.model.id: error}
+        try:
+            self._choose(pending, question)
+        except GatewayError as none_left:
+            raise (error if none_left.code == "no_model_available" else none_left) from None
+        self.begin(pending, gate)
+
+    def _choose(self, pending: Pending, question: Question) -> None:
+        """Choose anew, everything live looked at. Raises what selection raises, and `invalid_request` for an answer too large."""
+        selection = self._selector.choose(pending.tenant, pending.agent, question, pending.refused, live=True)
+        assert selection.candidate is not None
+        admission.check_answer_size(pending.message, pending.count, selection.dimensions, self._service.limits)
+        if pending.hold is not None:
+            pending.hold.release()
+            pending.hold = None
+        pending.question = question
+        pending.selection, pending.candidate = selection, selection.candidate
+        pending.characters, pending.total_characters = None, 0
+
+    def _dry_run(self, pending: Pending) -> None:
+        """Say what would be done: what a real request would find out at the gates is asked for here, once."""
+        if pending.question.tokens == 0:
+            before = pending.selection.model.id
+            self._choose(pending, _with_counts(pending))
+            if pending.selection.model.id != before:
+                self.begin(pending)
+                return
+            pin(pending, self._prices)
+        self._service.answer_dry_run(pending)
+
+    def _tell(self, pending: Pending, error: GatewayError) -> None:
+        if not pending.ended:
+            self._service.refused(pending.tenant, pending.message, error)
+            self._service.leave(pending, error)
+
+
+def _cut(pending: Pending) -> bool:
+    return pending.message.truncate == "end"
+
+
+def _with_counts(pending: Pending) -> Question:
+    """The question with what is known of the texts by now. An estimate rules no model out: its provider is the judge."""
+    exact = not pending.estimated and not _cut(pending)
+    return msgspec.structs.replace(
+        pending.question,
+        tokens=pending.total_tokens,
+        characters=pending.total_characters or sum(map(len, pending.asked)),
+        longest=max(pending.question.longest, max(pending.tokens)) if exact else pending.question.longest,
+    )
