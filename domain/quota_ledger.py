@@ -16,6 +16,7 @@ from datetime import date, timedelta
 import msgspec
 
 from domain.calendar import end_day, period_of
+from domain.events import EmbeddingFailed, EmbeddingGenerated, EventData
 from domain.quotas import UNITS, Quota, QuotaKey
 
 IDLE_SECONDS = 1.0
@@ -154,15 +155,30 @@ class Hold:
         """Whether it holds something of this ledger."""
         return self._ledger is ledger
 
-    def settle_amounts(self, billed: Amounts) -> None:
-        """The request has used this much, and holds nothing more."""
-        ledger, self._ledger = self._ledger, None
-        if ledger is not None:
-            ledger.settle(self.account, self.need, billed)
+    def settle(self, data: EventData) -> None:
+        """Its outcome is in the log: the request has used what it bills, and holds nothing more."""
+        self._end(billed(data))
 
     def release(self) -> None:
         """The request has used nothing."""
-        self.settle_amounts((0, 0, 0))
+        self._end((0, 0, 0))
+
+    def _end(self, used: Amounts) -> None:
+        ledger, self._ledger = self._ledger, None
+        if ledger is not None:
+            ledger.settle(self.account, self.need, used)
+
+
+def billed(data: EventData) -> Amounts:
+    """What an outcome uses of quotas: the quota view counts the same. An unknown charge counts as none."""
+    match data:
+        case EmbeddingGenerated():
+            return (data.billed_tokens, 1, data.nano_usd or 0)
+        case EmbeddingFailed():
+            counts = data.billed_tokens > 0 or data.characters > 0
+            return (data.billed_tokens, 1 if counts else 0, data.nano_usd or 0)
+        case _:
+            return (0, 0, 0)
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -243,19 +259,19 @@ class Ledger:
         reserved[2] += need[2]
         return Hold(self, account, need)
 
-    def settle(self, account: Account, need: Amounts, billed: Amounts) -> None:
-        """A request that had taken `need` has used `billed` of it."""
+    def settle(self, account: Account, need: Amounts, spent: Amounts) -> None:
+        """A request that had taken `need` has used `spent` of it."""
         if account.version != account.home.version:
             self._bind(account)
         used, reserved = account.used, account.reserved
         for unit in (0, 1, 2):
             reserved[unit] -= need[unit]
-            used[unit] += billed[unit]
+            used[unit] += spent[unit]
         for lease in account.leases:
-            amount, spent = need[lease.unit], billed[lease.unit]
+            amount, used_up = need[lease.unit], spent[lease.unit]
             lease.reserved -= amount
-            lease.used += spent
-            lease.left += amount - spent
+            lease.used += used_up
+            lease.left += amount - used_up
             if not lease.active:
                 self._activate(lease)
 

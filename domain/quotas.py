@@ -47,6 +47,8 @@ class Quotas:
 
     def __init__(self) -> None:
         self.version = 0
+        self.changes: dict[str, int] = {}
+        """Tenant -> the version at which its quotas changed last."""
         self._tenants: dict[str, dict[QuotaKey, Quota]] = {}
         self._subjects: dict[tuple[str, str, str], dict[QuotaKey, Quota]] = {}
 
@@ -84,6 +86,7 @@ class Quotas:
 
     def _put(self, tenant: str, key: QuotaKey, quota: Quota | None) -> None:
         self.version += 1
+        self.changes[tenant] = self.version
         quotas = self._tenants.setdefault(tenant, {})
         subject = self._subjects.setdefault((tenant, key.scope, key.subject), {})
         if quota is not None:

@@ -196,6 +196,7 @@ class Gateway:
             await self._tail.catch_up()
         self._live.check()
         self._quota = await QuotaParts.open(places.app_dsn, self.plane, str(instance))
+        self._stack.callback(self._quota.close)
         self._service = RequestService(
             log=self._log,
             appender=self._appender,
@@ -309,7 +310,7 @@ class Gateway:
             await self._service.close()
             await self._dispatcher.close()
             await self._appender.close()
-            await self._quota.close()
+            await self._quota.give_back()
             with suppress(LogUnavailable):
                 await self._log.fence_instance(UUID(self._service.instance))
         await self._stack.aclose()

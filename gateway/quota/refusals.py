@@ -1,0 +1,56 @@
+"""What a request is told that a quota keeps out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from domain.calendar import resets_at
+from domain.errors import GatewayError
+from domain.quota_ledger import Lease
+from domain.quotas import OWN
+
+_UNITS = {"tokens": "tokens", "requests": "requests", "nano_usd": "nano-dollars"}
+
+
+def exceeded(lease: Lease, need: int, zone: str, alternatives: list[Any]) -> GatewayError:
+    """`quota_exceeded`, or `budget_exceeded` for one of money: the request may need `need`, and less than that is free.
+
+    `used` is what all gateways have billed by about a second ago, `reserved` what they hold for requests in flight and next.
+    """
+    key, used = lease.key, lease.seen_used
+    reserved = max(0, lease.seen_granted - used)
+    code = "budget_exceeded" if key.unit == "nano_usd" else "quota_exceeded"
+    end = resets_at(zone, lease.period)
+    subject = {"tenant": "the tenant", "model": f"model {key.subject!r}"}.get(key.scope, f"agent {key.subject!r}")
+    own = " (its own statement)" if key.scope == OWN else ""
+    return GatewayError(
+        code,
+        f"{subject} may use {lease.limit} {_UNITS[key.unit]} a {key.window}{own}: {used} are used and {reserved} reserved, and this request "
+        f"may need {need}; wait until {end}, or have the limit raised",
+        details={
+            "window": key.window,
+            "limit": lease.limit,
+            "used": used,
+            "reserved": reserved,
+            "resets_at": end,
+            "alternatives": alternatives,
+            "unit": key.unit,
+            "scope": key.scope,
+            "subject": key.subject or None,
+        },
+    )
+
+
+def unpriced(model: str) -> GatewayError:
+    """A hard budget binds, and what the request would cost is unknown: nothing bounds it."""
+    return GatewayError(
+        "no_model_available",
+        f"the price of model {model!r} is unknown, and a hard budget lets in only what it can bound: choose a model of known price, or have "
+        "its price set",
+        details={"model": model, "reason": "price_unknown"},
+    )
+
+
+def unreachable() -> GatewayError:
+    """Postgres, which alone grants, does not answer, and nothing is left of what it granted: never let in unasked."""
+    return GatewayError("unavailable", "the quotas cannot be reached: try again shortly", retry_after_ms=1000)
