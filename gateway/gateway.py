@@ -27,6 +27,7 @@ from adapters.tokenizers.registry import tokenizer
 from domain.catalogue import Catalogue
 from domain.errors import GatewayError
 from domain.events import (
+    SYSTEM_TENANT,
     AgentRegistered,
     EventData,
     Preferences,
@@ -37,6 +38,7 @@ from domain.events import (
     TenantShredded,
 )
 from domain.facts import system_fact
+from domain.model_catalog import CatalogModel
 from domain.plane import ControlPlane
 from domain.ports.event_log import Appended, AppendStatus, InstanceFenced, LogUnavailable, NewEvent, StoredEvent
 from domain.ports.provider import Provider, ProviderError, Text
@@ -44,9 +46,10 @@ from domain.ports.tokenizer import Tokenizer
 from domain.tenancy import Principal
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.issuer import open_issuer
-from gateway.catalogue.live import LiveCatalogue
+from gateway.catalogue.live import LiveCatalogue, rehearse
 from gateway.catalogue.seeding import seed
-from gateway.control import Control
+from gateway.catalogue.validation import Validator
+from gateway.control import Control, Written
 from gateway.decisions import check_appended, decision_event, keep_tenant_key
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.dispatch.limits import DispatchLimits
@@ -119,6 +122,7 @@ class Gateway:
         self._live: LiveCatalogue
         self._service: RequestService
         self._tail: PlaneTail
+        self._validator: Validator
         self._wakeups: Wakeups
         self._runner: Runner
         self._scheduler: Scheduler
@@ -214,6 +218,14 @@ class Gateway:
             selector=Selector(self.plane, self._live.current, latency_ms=self.provider_metrics.latency_ms),
             limits=self.limits,
             gates=[rates, self._quota.gate],
+        )
+        self._validator = Validator(
+            self.control,
+            self._service,
+            self._live.current,
+            self._log.pool,
+            self._keep_own_key,
+            settings.system_budget_nano_usd,
         )
         self._wakeups = Wakeups(places.app_dsn)
         self._wakeups.on_wake(self._tail.wake)
@@ -502,6 +514,20 @@ class Gateway:
             await keep_tenant_key(self._log, self._master, tenant)
         except (LogUnavailable, *UNREACHABLE):
             raise refusals.log_error(LogUnavailable()) from None
+
+    async def rehearse(self, model: CatalogModel) -> None:
+        """See `EmbeddingService.rehearse`."""
+        await rehearse(self._live, self.plane, model, self._settings.model_store or default_store())
+
+    async def validate_model(self, model: str, actor: str) -> Written:
+        """See `EmbeddingService.validate_model`."""
+        return await self._validator.validate(model, actor)
+
+    async def _keep_own_key(self) -> None:
+        """The key of the tenant that our own requests are of, here and in the database."""
+        if SYSTEM_TENANT not in self._keys.opened:
+            await keep_tenant_key(self._log, self._master, SYSTEM_TENANT)
+            await self._keys.load_running()
 
     async def readiness(self) -> tuple[bool, dict[str, object]]:
         """Whether requests can be served now, and the state of each part."""

@@ -142,6 +142,7 @@ class Settings(BaseSettings):
     archive_after_days: int | None = Field(default=None, ge=3, le=36_500)
     cache_bytes: int = Field(default=128 * 1024 * 1024, ge=0)
     cache_ttl_seconds: int = Field(default=3600, ge=1)
+    system_budget_nano_usd: int = Field(default=1_000_000_000, ge=0, le=10**18)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
 

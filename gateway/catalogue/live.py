@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 import structlog
 
+from adapters.tokenizers.registry import tokenizer
 from domain.catalogue import Catalogue, Endpoint, Price
-from domain.model_catalog import ModelCatalog
+from domain.errors import GatewayError
+from domain.model_catalog import CatalogModel, ModelCatalog
 from domain.plane import ControlPlane
 
 _log = structlog.get_logger("emberlog.catalogue")
@@ -48,3 +52,21 @@ class LiveCatalogue:
 
     def _price(self, model: str, provider: str) -> Price:
         return self._plane.prices.list_price(model, provider, time.time())
+
+
+async def rehearse(live: LiveCatalogue, plane: ControlPlane, model: CatalogModel, store: Path) -> None:
+    """Assemble the catalogue with this model in it, aside, and load what it names. Raises `reload_failed`."""
+    models = ModelCatalog()
+    models.ship([model, *(m for m in plane.models.models.values() if m.id != model.id)])
+    try:
+        live.assemble(models)
+        name = model.spec.tokenizer
+        if name is not None and await asyncio.to_thread(tokenizer, name, store) is None:
+            raise LookupError(f"the tokenizer {name!r} is not at hand: its package or file is not installed here")
+    except Exception as error:
+        why = str(error) if isinstance(error, LookupError) else type(error).__name__
+        raise GatewayError(
+            "reload_failed",
+            f"model {model.id!r} cannot be loaded with these settings ({why}): nothing was changed",
+            details={"model": model.id, "attempts": []},
+        ) from error

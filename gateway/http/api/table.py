@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from gateway.http.api import keys, model_metrics, prices, rate_limits, settings, tenant_settings, tenants, threads
+from gateway.http.api import (
+    embedding_catalog,
+    keys,
+    model_metrics,
+    models,
+    prices,
+    rate_limits,
+    settings,
+    tenant_settings,
+    tenants,
+    threads,
+)
 from gateway.http.api.route import ApiRoute
 
 ROUTES: tuple[ApiRoute, ...] = (
+    *embedding_catalog.ROUTES,
+    *models.ROUTES,
     *keys.ROUTES,
     *model_metrics.ROUTES,
     *prices.ROUTES,

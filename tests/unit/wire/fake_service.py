@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from domain.catalogue import Catalogue, Endpoint, Model, Offering, Price
 from domain.errors import GatewayError, invalid_request
 from domain.events import Preferences
+from domain.model_catalog import CatalogModel
 from domain.ports.provider import Text
 from domain.tenancy import Principal
-from gateway.control import Control
+from gateway.control import Control, Written
 from gateway.limits.logins import FailedLogins
 from gateway.limits.standing import Standing
 from gateway.reads.reads import Reads
@@ -113,6 +114,7 @@ class FakeService:
         self.dimensions = 4
         self.hold = False
         self.fail: Exception | None = None
+        self.reload_fails: GatewayError | None = None
         self.refusal: GatewayError | None = None
         self.tickets: list[FakeTicket] = []
         self.arrived = asyncio.Event()
@@ -190,6 +192,13 @@ class FakeService:
 
     async def keep_tenant_key(self, tenant: str) -> None:
         self.tenant_keys.append(tenant)
+
+    async def rehearse(self, model: CatalogModel) -> None:
+        if self.reload_fails is not None:
+            raise self.reload_fails
+
+    async def validate_model(self, model: str, actor: str) -> Written:
+        raise GatewayError("no_model_available", "nothing is validated here")
 
     async def readiness(self) -> tuple[bool, dict[str, object]]:
         return self.ready, {"log": "ok"}

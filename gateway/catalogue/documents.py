@@ -1,0 +1,194 @@
+"""A model of the catalogue as the management API and the commands show it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from domain.events import ModelValidated, OfferingSpec
+from domain.model_catalog import CatalogModel, deprecated, usable
+from domain.model_decisions import model_stream
+from domain.model_lifecycle import REMOVED
+from domain.plane import ControlPlane
+from domain.tenancy import Principal
+from domain.tenant_config import TIERS
+from gateway.event_document import time_text
+
+
+class OfferingDocument(msgspec.Struct, frozen=True):
+    """The model at a provider. The price is what the asker pays there by now, per `unit`; null: it is unknown, 0: it is free."""
+
+    provider: str
+    provider_model: str
+    max_inputs: int
+    max_tokens_per_call: int
+    takes_tokens: bool
+    sends_dimensions: bool
+    config: dict[str, str]
+    unit: str
+    unit_pico_usd: int | None
+    price: str
+
+
+class ValidationDocument(msgspec.Struct, frozen=True):
+    """What the last validation found. Norms are in millionths."""
+
+    passed: bool
+    at: str
+    endpoint: str
+    space: str | None
+    dimensions: int | None
+    norm_min: int | None
+    norm_max: int | None
+    latency_ms: int | None
+    problems: list[str]
+
+
+class ModelDocument(msgspec.Struct, frozen=True):
+    """A model. `version` is that of its stream, for `expected_version`; `model_version` is the model's own, a part of its spaces' names.
+
+    `available`: whether requests can have it now, as far as its place in the lifecycle goes. `removed_at` is when the grace period of a
+    deprecated one ends. `endpoints` are the configured ones that serve it.
+    """
+
+    id: str
+    name: str | None
+    model_version: str
+    state: str
+    available: bool
+    deprecated: bool
+    reason: str | None
+    removed_at: str | None
+    type: str
+    model_type: str
+    dimensions: int
+    dimensions_allowed: list[int]
+    dimensions_range: list[int] | None
+    max_tokens: int
+    unit: bool
+    tokenizer: str | None
+    rank: int
+    aliases: list[str]
+    capabilities: list[str]
+    supports_binary: bool
+    minimum_tier: str
+    owned_by: str
+    created: str | None
+    origin: str
+    offerings: list[OfferingDocument]
+    endpoints: list[str]
+    validation: ValidationDocument | None
+    version: int
+
+
+def visible(plane: ControlPlane, model: CatalogModel, principal: Principal) -> bool:
+    """Whether the asker is shown the model: operators see all, a tenant what its tier and its key's scope let it use."""
+    if principal.tenant is None:
+        return True
+    tier = plane.tenants.of(principal.tenant).settings.tier
+    return usable(model, "admin" in principal.scopes) and TIERS.index(model.spec.minimum_tier) <= TIERS.index(tier)
+
+
+def model_document(
+    plane: ControlPlane, model: CatalogModel, endpoints: Iterable[str], *, now: float, tenant: str | None = None
+) -> ModelDocument:
+    """The model as `tenant` (None: the installation) is shown it; `now` in seconds since the epoch."""
+    spec = model.spec
+    return ModelDocument(
+        id=model.id,
+        name=spec.name,
+        model_version=spec.version,
+        state=model.state,
+        available=usable(model, admin=False),
+        deprecated=deprecated(model),
+        reason=model.reason,
+        removed_at=_time(model.removed_at),
+        type=spec.type,
+        model_type=spec.model_type,
+        dimensions=spec.dimensions,
+        dimensions_allowed=spec.dimensions_allowed,
+        dimensions_range=None if spec.dimensions_range is None else list(spec.dimensions_range),
+        max_tokens=spec.max_tokens,
+        unit=spec.unit,
+        tokenizer=spec.tokenizer,
+        rank=spec.rank,
+        aliases=spec.aliases,
+        capabilities=spec.capabilities,
+        supports_binary=spec.supports_binary,
+        minimum_tier=spec.minimum_tier,
+        owned_by=spec.owned_by,
+        created=_time(spec.created or None),
+        origin=model.origin,
+        offerings=[_offering(plane, model.id, o, now, tenant) for o in model.offerings],
+        endpoints=sorted(endpoints),
+        validation=None if model.validated is None else _validation(model.validated),
+        version=plane.versions.get(model_stream(model.id), 0),
+    )
+
+
+def shown(
+    plane: ControlPlane,
+    *,
+    provider: str | None = None,
+    type: str | None = None,  # noqa: A002 (the parameter's own name)
+    state: str | None = None,
+    tag: str | None = None,
+    search: str | None = None,
+) -> list[CatalogModel]:
+    """The models that match, by id. The removed ones only where their state is asked for."""
+    wanted = None if search is None else search.casefold()
+    return [
+        model
+        for _, model in sorted(plane.models.models.items())
+        if (model.state == state if state is not None else model.state != REMOVED)
+        and (provider is None or any(o.provider == provider for o in model.offerings))
+        and (type is None or type in (model.spec.type, model.spec.model_type))
+        and (tag is None or tag in model.spec.capabilities)
+        and (wanted is None or any(wanted in text.casefold() for text in _texts(model)))
+    ]
+
+
+def _texts(model: CatalogModel) -> list[str]:
+    return [model.id, model.spec.name or "", model.spec.owned_by, *model.spec.aliases]
+
+
+def _offering(
+    plane: ControlPlane, model: str, offering: OfferingSpec, now: float, tenant: str | None
+) -> OfferingDocument:
+    prices = plane.prices
+    price = (
+        prices.list_price(model, offering.provider, now)
+        if tenant is None
+        else prices.price(model, offering.provider, tenant, now)
+    )
+    return OfferingDocument(
+        provider=offering.provider,
+        provider_model=offering.provider_model,
+        max_inputs=offering.max_inputs,
+        max_tokens_per_call=offering.max_tokens_per_call,
+        takes_tokens=offering.takes_tokens,
+        sends_dimensions=offering.sends_dimensions,
+        config=offering.config,
+        unit=price.unit,
+        unit_pico_usd=price.unit_pico_usd,
+        price=price.id,
+    )
+
+
+def _validation(data: ModelValidated) -> ValidationDocument:
+    return ValidationDocument(
+        passed=data.passed,
+        at=time_text(data.at),
+        endpoint=data.endpoint,
+        space=data.space,
+        dimensions=data.dimensions,
+        norm_min=data.norm_min,
+        norm_max=data.norm_max,
+        latency_ms=data.latency_ms,
+        problems=data.problems,
+    )
+
+
+def _time(seconds: int | None) -> str | None:
+    return None if seconds is None else time_text(seconds * 1_000_000)
