@@ -120,6 +120,13 @@ class Entry:
         except GatewayError as error:
             self._tell(pending, error)
 
+    async def again(self, pending: Pending) -> None:
+        """Pass the gates for a further attempt, unless what the first one took is held still. Raises `GatewayError`."""
+        if pending.hold is None:
+            for gate in self._gates:
+                if (wait := gate(pending)) is not None:
+                    await wait
+
     def _admitted(self, pending: Pending) -> None:
         """Nothing keeps it out: into the log."""
         try:

@@ -140,6 +140,11 @@ class Replays:
                 elif await self._repeated(pending, outcome):
                     return
                 elif pending.state is State.COMMITTING:
+                    await self._service.readmit(pending)
+                    if pending.state is not State.COMMITTING:  # given up meanwhile
+                        if pending.hold is not None:
+                            pending.hold.release()
+                        return
                     pending.replaying = False
                     pending.attempt += 1
                     pending.at = time.time_ns() // 1000

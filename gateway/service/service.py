@@ -202,6 +202,10 @@ class RequestService:
             listener.reply.result(result, None)
         self._forget(pending)
 
+    async def readmit(self, pending: Pending) -> None:
+        """See `Entry.again`."""
+        await self._entry.again(pending)
+
     # -- the log, before anything is spent ----------------------------------------------------------------------------
 
     def check_log(self) -> None:
