@@ -141,7 +141,7 @@ class Replays:
                     return
                 elif pending.state is State.COMMITTING:
                     await self._service.readmit(pending)
-                    if pending.state is not State.COMMITTING:  # given up meanwhile
+                    if pending.ended:  # its deadline passed meanwhile
                         if pending.hold is not None:
                             pending.hold.release()
                         return
