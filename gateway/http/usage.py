@@ -17,6 +17,7 @@ from gateway.http.headers import header
 from gateway.http.query import Query
 from gateway.reads.reach import tenants_within, whole_tenant
 from gateway.reads.reads import UsageQuery
+from gateway.wire import checks
 from gateway.wire.service import EmbeddingService
 from projections.usage.query import GRAINS
 
@@ -119,7 +120,9 @@ class UsageRoutes:
 def _own_agent(request: Request, principal: Principal) -> str:
     """The agent that a request with this key and these headers is from."""
     principal.require("agent")
-    return header(request.scope["headers"], b"x-emberlog-agent") or principal.key
+    agent = header(request.scope["headers"], b"x-emberlog-agent") or principal.default_agent
+    checks.may_speak_for(principal, agent, "x-emberlog-agent")
+    return agent
 
 
 def _check_span(grain: str, since: datetime | None, until: datetime | None) -> None:

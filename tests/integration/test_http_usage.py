@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from domain.cursor import encode_cursor
+from domain.tenancy import Principal
 from gateway.reads import reads
 from projections.projection import ProjectionHalted
 from projections.usage.query import read_usage
@@ -68,6 +69,20 @@ async def test_a_key_for_agents_sees_the_usage_of_one_agent_as_its_requests_name
     assert whose(await rows(folded, KEY)) == {("acme", "k1")}
     assert whose(await rows(folded, KEY, {"x-emberlog-agent": "crawler"})) == {("acme", "crawler")}
     assert await rows(folded, KEY, {"x-emberlog-agent": "x"}) == []
+
+
+async def test_a_key_of_one_agent_sees_the_usage_of_no_other(folded: Site) -> None:
+    folded.gateway.service.keys["em_bound"] = Principal("k7", "acme", frozenset({"agent"}), agent="crawler")
+    assert whose(await rows(folded, "em_bound")) == {("acme", "crawler")}
+    answer = await folded.get(USAGE, "em_bound", {"x-emberlog-agent": "k1"})
+    assert (answer.status_code, answer.json()["error"]["details"]) == (403, {"field": "x-emberlog-agent"})
+
+
+async def test_a_token_sees_the_usage_of_its_subject(folded: Site) -> None:
+    folded.gateway.service.keys["em_token"] = Principal(
+        "https://id.example:crawler", "acme", frozenset({"agent"}), kind="jwt", subject="crawler"
+    )
+    assert whose(await rows(folded, "em_token")) == {("acme", "crawler")}
 
 
 @pytest.mark.parametrize(
