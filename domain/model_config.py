@@ -38,6 +38,9 @@ MAX_CREATED = 253_402_300_799
 MAX_LISTED = 32
 """Aliases, capabilities, sizes, offerings and settings that a model may have of each."""
 
+RESERVED = frozenset({"download", "register", "search", "state", "statistics"})
+"""What no model may be called: its routes lie beside these."""
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,127}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}")
 _NAME = re.compile(r"[^\s@\x00-\x1f\x7f-\x9f]{1,200}")
@@ -79,7 +82,9 @@ PROVIDERS: dict[str, ProviderSchema] = {
 
 def check_model(problems: Problems, model: str, spec: ModelSpec, offerings: Sequence[OfferingSpec]) -> None:
     """Add what is wrong with a model as it would stand in the catalogue."""
-    if not _ID.fullmatch(model):
+    if model in RESERVED:
+        problems.add("model_id", f"{model!r} is a word of the API's own: take another")
+    elif not _ID.fullmatch(model):
         problems.add(
             "model_id",
             f"{model[:40]!r}: expected 1 to 128 of A-Z, a-z, 0-9 and . _ : + -, a letter or digit first; a name with '/' can be an alias",
@@ -87,7 +92,7 @@ def check_model(problems: Problems, model: str, spec: ModelSpec, offerings: Sequ
     _check_facts(problems, spec)
     if spec.type == EMBEDDING:
         _check_sizes(problems, spec)
-    else:
+    elif spec.type in TYPES:
         _check_no_sizes(problems, spec)
     _check_names(problems, model, spec)
     if len(offerings) > MAX_LISTED:
