@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.http.api import (
+    costs,
     embedding_catalog,
     keys,
     model_metrics,
@@ -17,6 +18,7 @@ from gateway.http.api import (
 from gateway.http.api.route import ApiRoute
 
 ROUTES: tuple[ApiRoute, ...] = (
+    *costs.ROUTES,
     *embedding_catalog.ROUTES,
     *models.ROUTES,
     *keys.ROUTES,
