@@ -59,6 +59,9 @@ class TenantConfigs:
             case TenantConfigured():
                 config.settings = data
             case TenantModelConfigured():
+                if data.default and config.default not in (None, data.model):
+                    before = config.models[config.default]
+                    config.models[config.default] = msgspec.structs.replace(before, default=False)
                 config.models[data.model] = data
                 if data.default:
                     config.default = data.model
