@@ -52,7 +52,7 @@ class TenantRecord(msgspec.Struct, frozen=True):
 
 
 class KeyRecord(msgspec.Struct, frozen=True):
-    """An API key, as lists show it: never its secret nor the hash of it. `expires_at` is ISO 8601, UTC."""
+    """An API key, as lists show it: never its secret nor the hash of it. `expires_at` is ISO 8601, UTC; `agent` the only one it speaks for."""
 
     id: str
     tenant: str | None
@@ -61,6 +61,8 @@ class KeyRecord(msgspec.Struct, frozen=True):
     created_at: str
     expires_at: str | None
     revoked: bool
+    agent: str | None
+    created_by: str | None
 
 
 class Installation:
@@ -146,8 +148,9 @@ class Installation:
             if isinstance(data, KeyCreated):
                 expires = None if data.expires_at is None else time_text(data.expires_at * 1_000_000)
                 found[data.key] = KeyRecord(
-                    data.key, data.tenant, data.scopes, data.name, time_text(event.recorded_at), expires, revoked=False
-                )
+                    data.key, data.tenant, data.scopes, data.name, time_text(event.recorded_at), expires,
+                    revoked=False, agent=data.agent, created_by=data.actor,
+                )  # fmt: skip
             elif isinstance(data, KeyRevoked) and data.key in found:
                 found[data.key] = msgspec.structs.replace(found[data.key], revoked=True)
             elif isinstance(data, TenantShredded):

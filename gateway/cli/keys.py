@@ -85,9 +85,9 @@ def list_(
 
     keys = with_installation(config, work)
     show(
-        keys, json, ["id", "tenant", "scopes", "name", "created", "expires", "revoked"],
+        keys, json, ["id", "tenant", "scopes", "agent", "name", "created", "by", "expires", "revoked"],
         [
-            [k.id, k.tenant or "(installation)", ",".join(k.scopes), k.name, k.created_at, k.expires_at, "yes" if k.revoked else ""]
+            [k.id, k.tenant or "(installation)", ",".join(k.scopes), k.agent, k.name, k.created_at, k.created_by, k.expires_at, "yes" if k.revoked else ""]
             for k in keys
         ],
     )  # fmt: skip

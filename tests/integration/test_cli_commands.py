@@ -55,7 +55,9 @@ def refused(outcome: Outcome, code: int = 1) -> str:
 
 async def test_a_tenant_and_its_key_are_made_listed_and_revoked(cli: Cli) -> None:
     assert await cli.json("tenants", "create", "acme") == {"id": "acme"}
-    created = await cli.json("keys", "create", "--tenant", "acme", "--scopes", "agent,admin", "--name", "ci")
+    created = await cli.json(
+        "keys", "create", "--tenant", "acme", "--scopes", "agent,admin", "--name", "ci", "--agent", "a-1"
+    )
     match = TOKEN.fullmatch(created["key"])
     assert match is not None
     assert created == {"key": created["key"], "id": match[1]}
@@ -65,6 +67,7 @@ async def test_a_tenant_and_its_key_are_made_listed_and_revoked(cli: Cli) -> Non
     [key] = await cli.json("keys", "list", "--tenant", "acme")
     assert key["id"] == created["id"]
     assert (key["tenant"], key["scopes"], key["name"], key["revoked"]) == ("acme", ["admin", "agent"], "ci", False)
+    assert (key["agent"], key["created_by"]) == ("a-1", f"cli:{getpass.getuser()}")
 
     assert await cli.json("keys", "revoke", created["id"]) == {"id": created["id"], "revoked": True}
     assert await cli.json("keys", "revoke", created["id"]) == {"id": created["id"], "revoked": True}
