@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+import asyncpg
+
 from adapters.postgres.pool import UNREACHABLE, Connection, connect
 from adapters.postgres.statements import statement
 from domain.ports.rate_limiter import LimiterUnavailable
@@ -16,6 +18,7 @@ _TAKE, _FORGET = statement("take_buckets"), statement("forget_buckets")
 _SECONDS = 2.0
 """A database that has not decided within this time counts as unreachable."""
 _FORGET_SECONDS = 60.0
+_LOST = (ConnectionError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 class PostgresRateLimiter:
@@ -76,17 +79,27 @@ class PostgresRateLimiter:
         """The first value of the answer. A connection on which anything fails, a deadline among that, is not used again."""
         try:
             async with asyncio.timeout(_SECONDS), self._turn:
+                used_before = self._connection is not None
                 try:
-                    if self._connection is None or self._connection.is_closed():
-                        self._connection = await connect(self._dsn, "rate limits", statement_timeout=_SECONDS)
-                    return await self._connection.fetchval(query, *values)
-                except BaseException:
-                    if self._connection is not None:
-                        self._connection.terminate()
-                        self._connection = None
-                    raise
+                    return await self._ask_once(query, values)
+                except _LOST:
+                    # It was idle, and may have been closed for that. At worst what is claimed is taken twice.
+                    if not used_before:
+                        raise
+                    return await self._ask_once(query, values)
         except UNREACHABLE as error:
             raise LimiterUnavailable(f"the rate limits are out of reach in Postgres: {type(error).__name__}") from error
+
+    async def _ask_once(self, query: str, values: Sequence[object]) -> Any:
+        try:
+            if self._connection is None:
+                self._connection = await connect(self._dsn, "rate limits", statement_timeout=_SECONDS)
+            return await self._connection.fetchval(query, *values)
+        except BaseException:
+            if self._connection is not None:
+                self._connection.terminate()
+                self._connection = None
+            raise
 
     async def _forget(self) -> None:
         with suppress(LimiterUnavailable):  # a minute later again

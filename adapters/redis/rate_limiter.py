@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import RedisError
 
 from domain.ports.rate_limiter import LimiterUnavailable
@@ -70,7 +71,12 @@ class RedisRateLimiter:
                     limits.append(claim.limit)
                     number = numbers[claim.bucket] = len(limits)
                 wanted += (number, claim.amount)
-        answer: list[int] = await self._take(keys=[PREFIX + bucket for bucket in numbers], args=[*limits, *wanted])
+        keys, args = [PREFIX + bucket for bucket in numbers], [*limits, *wanted]
+        try:
+            answer: list[int] = await self._take(keys=keys, args=args)
+        except ConnectionLost:
+            # A connection that was idle may have been closed for that, which is no reason to leave the store. At worst it takes twice.
+            answer = await self._take(keys=keys, args=args)
         verdicts, at = [], 0
         for claims in requests:
             end = at + 1 + len(claims)

@@ -330,6 +330,10 @@ async def test_a_store_that_cannot_be_asked_says_so(redis_url: str, migrated_dsn
         ]
         for proxy, limiter in limiters:
             assert await admitted(limiter, one(limit=5))
+            proxy.cut()
+            assert await admitted(limiter, one(limit=5)), (
+                "a connection that was closed while idle is no reason to give up"
+            )
             proxy.refuse()
             proxy.cut()
             with pytest.raises(LimiterUnavailable):
