@@ -68,6 +68,8 @@ class Control:
             decisions = decide(self.plane)
             if not decisions:
                 return Written(self.plane.position, self.plane.versions.get(stream, 0), changed=False)
+            # The audit of the installation: nothing is decided that nobody decided on.
+            assert all(getattr(decision.data, "actor", None) for decision in decisions), decisions
             first, *rest = decisions
             event = decision_event(
                 first.tenant, first.stream, first.data, self.plane.versions.get(first.stream, 0)

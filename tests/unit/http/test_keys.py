@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from domain.events import TenantShredded
+from domain.decision import Decision
+from domain.events import KeyRevoked, TenantShredded
 from domain.tenancy import SCOPES, Principal
 from tests.support.api import ApiSite
 from tests.unit.wire.fake_service import ADMIN_KEY, BILLING_KEY, KEY, OPERATOR_KEY
@@ -136,6 +137,14 @@ async def test_a_key_that_cannot_be_is_refused_by_its_fields(
     details = error["details"]
     assert [f["field"] for f in details.get("fields", [details])] == fields
     assert site.plane.directory.keys == {}
+
+
+async def test_a_decision_that_nobody_took_is_not_written(site: ApiSite) -> None:
+    revoked = Decision("acme", "tenant/acme", KeyRevoked(key="0" * 16))
+    head = await site.log.head()
+    with pytest.raises(AssertionError):
+        await site.service.control.run(lambda plane: [revoked], stream=revoked.stream)
+    assert await site.log.head() == head
 
 
 # -- tenants ------------------------------------------------------------------------------------------------------------
