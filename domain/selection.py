@@ -158,7 +158,8 @@ class _Decision:
     def _instead(self, model: str, fallbacks: tuple[str, ...]) -> Selection | None:
         """Another model than the one that was named: its explicit fallbacks, then any by strategy."""
         seen = {model}
-        return self._first_of(self._names(fallbacks, seen), "fallback", seen) or self._any(seen)
+        found = self._first_of(self._names(fallbacks, seen), "fallback", seen)
+        return found or self._first_of(*self._any(seen), seen)
 
     # -- none was named -------------------------------------------------------------------------------------------------
 
@@ -169,38 +170,35 @@ class _Decision:
         return found
 
     def _first_in_line(self) -> Selection | None:
-        question, preferences, default = self.question, self.preferences, self.menu.default
         seen: set[str] = set()
+        for entries, reason in self._line(seen):
+            found = self._first_of(entries, reason, seen)
+            if found is not None or (self.first is not None and not self.question.another):
+                return found
+        return None
+
+    def _line(self, seen: set[str]) -> Iterator[tuple[Iterable[Entry], str]]:
+        """What may answer a request that names no model, in order, and why."""
+        question, preferences, default = self.question, self.preferences, self.menu.default
         strategy = question.optimize or "tenant_default"
         if preferences is not None:
             strategy = question.optimize or preferences.strategy
-            ranked = preferences.models
             if question.task is not None and (task_model := preferences.task_models.get(question.task)) is not None:
-                found = self._first_of(self._names((task_model,), seen), "task_model", seen)
-                if found is not None or self._held():
-                    return found
-            if ranked:
-                found = self._first_of(self._names(ranked, seen), "agent_model", seen)
-                if found is not None or self._held():
-                    return found
+                yield self._names((task_model,), seen), "task_model"
+            if preferences.models:
+                yield self._names(preferences.models, seen), "agent_model"
             if strategy == "fixed":
-                return None
+                return
         if strategy == "tenant_default" and default is not None:
-            found = self._first_of(self._names((default,), seen), "tenant_default", seen)
-            if found is not None or self._held():
-                return found
-        return self._any(seen)
+            yield self._names((default,), seen), "tenant_default"
+        yield self._any(seen)
 
-    def _held(self) -> bool:
-        """Whether the first in line is blocked and no other may answer."""
-        return self.first is not None and not self.question.another
-
-    def _any(self, seen: set[str]) -> Selection | None:
-        """The first of the menu's own order, without those that were looked at already."""
+    def _any(self, seen: set[str]) -> tuple[Iterable[Entry], str]:
+        """The menu's own order, without those that were looked at already."""
         order = self._order()
         entries = self.menu.orders[order]
         rest: Iterable[Entry] = entries if not seen else (e for e in entries if e.id not in seen)
-        return self._first_of(rest, "any" if order == "any" else f"any_{order}", seen)
+        return rest, "any" if order == "any" else f"any_{order}"
 
     def _order(self) -> str:
         order = self.question.optimize or (self.preferences.strategy if self.preferences is not None else "any")
@@ -330,12 +328,13 @@ class _Decision:
 def alternatives(
     menu: Menu, question: Question, preferences: Preferences | None, blocked: Blocked | None, model: str
 ) -> list[str]:
-    """The models that would answer instead of `model`, which is blocked, if another may: best first."""
-    decision = _Decision(menu, msgspec.structs.replace(question, another=True), preferences, blocked)
+    """The models that would answer instead of `model`, if another might: best first."""
+    decision = _Decision(menu, question, preferences, blocked)
     seen = {model}
     entry = menu.names.get(model)
     line = list(decision._names(entry.fallbacks if entry is not None else (), seen))
-    line += [e for e in menu.orders[decision._order()] if e.id not in seen]
+    rest = decision._line(seen) if question.model is None else iter([decision._any(seen)])
+    line += [e for entries, _ in rest for e in entries]
     return [e.id for e in line if decision._inadequate(e) is None and (blocked is None or blocked(e) is None)]
 
 
