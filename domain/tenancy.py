@@ -127,6 +127,7 @@ class Directory:
         self.revoked: set[str] = set()
         self.shredded: set[str] = set()
         self.agents: dict[tuple[str, str], AgentRegistered] = {}
+        self.agent_counts: dict[str, int] = {}
         self.agent_versions: dict[tuple[str, str], int] = {}
         self.tenants_since: dict[str, int] = {}
         self.keys_since: dict[str, int] = {}
@@ -148,6 +149,8 @@ class Directory:
                 self.shredded.add(data.tenant)
                 self.shredded_since.setdefault(data.tenant, at)
             case AgentRegistered():
+                if (tenant, data.agent) not in self.agents:
+                    self.agent_counts[tenant] = self.agent_counts.get(tenant, 0) + 1
                 self.agents[tenant, data.agent] = data
                 self.agent_versions[tenant, data.agent] = version or 0
             case _:
