@@ -47,6 +47,7 @@ from domain.tenancy import Principal
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.issuer import open_issuer
 from gateway.catalogue.live import LiveCatalogue, rehearse
+from gateway.catalogue.retirement import end_graces
 from gateway.catalogue.seeding import seed
 from gateway.catalogue.validation import Validator
 from gateway.control import Control, Written
@@ -241,7 +242,7 @@ class Gateway:
         self._start(Reconciler(self._log, self._abandon_open, settings.instance_lease_seconds).run())
         self._scheduler = Scheduler(
             self._log.pool,
-            gateway_tasks(self._log, settings, places, self._abandon_open),
+            gateway_tasks(self._log, settings, places, self._abandon_open, lambda: end_graces(self.control)),
             lambda event: self._appender.append(event),
             lambda: UUID(self._service.instance),
         )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import bench, events, keys, log, projections, rate_limits, settings, tenants
+from gateway.cli import bench, events, keys, log, models, projections, rate_limits, settings, tenants
 from gateway.cli.migrate import migrate
 from gateway.cli.run import demo, serve
 from gateway.cli.usage import usage
@@ -45,6 +45,7 @@ app.add_typer(keys.app, name="keys")
 app.command()(usage)
 app.add_typer(events.app, name="events")
 app.add_typer(log.app, name="log")
+app.add_typer(models.app, name="models")
 app.add_typer(projections.app, name="projections")
 app.add_typer(rate_limits.app, name="rate-limits")
 app.add_typer(settings.app, name="settings")

@@ -1,6 +1,6 @@
 """The periodic tasks of a gateway.
 
-Each run is an event, so periods are long: an idle installation logs some seventy runs a day. What must be done at once or all the
+Each run is an event, so periods are long: an idle installation logs some seventy to ninety runs a day. What must be done at once or all the
 time is done elsewhere: `append` makes partitions that are missing, the reconciler looks every two seconds.
 """
 
@@ -29,9 +29,16 @@ _COUNTED = 1_000
 
 
 def gateway_tasks(
-    log: PostgresEventLog, settings: Settings, places: Places, abandon_open: Callable[[], Awaitable[int]]
+    log: PostgresEventLog,
+    settings: Settings,
+    places: Places,
+    abandon_open: Callable[[], Awaitable[int]],
+    end_graces: Callable[[], Awaitable[int]],
 ) -> list[Task]:
-    """What every gateway of the installation may be asked to do. `abandon_open` gives up attempts and says how many."""
+    """What every gateway of the installation may be asked to do.
+
+    `abandon_open` gives up attempts, `end_graces` removes models whose grace period has ended; both say how many.
+    """
 
     async def partitions() -> dict[str, int]:
         return {"made": await log.ensure_partitions()}
@@ -51,11 +58,15 @@ def gateway_tasks(
             await connection.close()
         return {"instances": await sweep_instances(log.pool, INSTANCE_AGE), "generations": generations}
 
+    async def deprecations() -> dict[str, int]:
+        return {"removed": await end_graces()}
+
     tasks = [
         Task("partitions", HOUR, partitions),
         Task("dedupe_keys", 6 * HOUR, dedupe_keys),
         Task("reconciliation", HOUR, reconciliation),
         Task("sweep", 24 * HOUR, sweep),
+        Task("deprecations", 2 * HOUR, deprecations),
     ]
     days, folder = settings.archive_after_days, settings.archive_folder
     if days is not None and folder is not None:

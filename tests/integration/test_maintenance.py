@@ -501,7 +501,7 @@ async def _run(
         return 0
 
     places = Places(one.dsn, one.dsn, None)
-    tasks = gateway_tasks(one.log, settings or Settings(), places, abandon or nothing)
+    tasks = gateway_tasks(one.log, settings or Settings(), places, abandon or nothing, nothing)
     [task] = [t for t in tasks if t.name == name]
     return await task.run()
 
@@ -604,7 +604,9 @@ async def test_the_archive_is_no_task_without_its_setting(one: Gatewayish) -> No
         return 0
 
     def names(settings: Settings) -> set[str]:
-        return {task.name for task in gateway_tasks(one.log, settings, Places(one.dsn, one.dsn, None), nothing)}
+        return {
+            task.name for task in gateway_tasks(one.log, settings, Places(one.dsn, one.dsn, None), nothing, nothing)
+        }
 
     assert names(Settings(archive_after_days=3)) - names(Settings()) == {"archive"}
 
@@ -613,5 +615,5 @@ async def test_an_idle_installation_logs_fewer_than_a_hundred_runs_a_day(one: Ga
     async def nothing() -> int:
         return 0
 
-    tasks = gateway_tasks(one.log, Settings(archive_after_days=3), Places(one.dsn, one.dsn, None), nothing)
+    tasks = gateway_tasks(one.log, Settings(archive_after_days=3), Places(one.dsn, one.dsn, None), nothing, nothing)
     assert sum(timedelta(days=1) / task.period for task in tasks) < 100
