@@ -120,12 +120,18 @@ class Entry:
         except GatewayError as error:
             self._tell(pending, error)
 
-    async def again(self, pending: Pending) -> None:
-        """Pass the gates for a further attempt, unless what the first one took is held still. Raises `GatewayError`."""
+    async def again(self, pending: Pending) -> bool:
+        """Pass the gates for a further attempt, unless what the first one took is held still; whether it is wanted still.
+
+        Raises `GatewayError`.
+        """
         if pending.hold is None:
             for gate in self._gates:
                 if (wait := gate(pending)) is not None:
                     await wait
+        if pending.ended and pending.hold is not None:
+            pending.hold.release()
+        return not pending.ended
 
     def _admitted(self, pending: Pending) -> None:
         """Nothing keeps it out: into the log."""

@@ -140,10 +140,7 @@ class Replays:
                 elif await self._repeated(pending, outcome):
                     return
                 elif pending.state is State.COMMITTING:
-                    await self._service.readmit(pending)
-                    if pending.ended:  # its deadline passed meanwhile
-                        if pending.hold is not None:
-                            pending.hold.release()
+                    if not await self._service.readmit(pending):
                         return
                     pending.replaying = False
                     pending.attempt += 1

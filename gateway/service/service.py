@@ -202,9 +202,9 @@ class RequestService:
             listener.reply.result(result, None)
         self._forget(pending)
 
-    async def readmit(self, pending: Pending) -> None:
+    async def readmit(self, pending: Pending) -> bool:
         """See `Entry.again`."""
-        await self._entry.again(pending)
+        return await self._entry.again(pending)
 
     # -- the log, before anything is spent ----------------------------------------------------------------------------
 
