@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import bench, events, keys, log, models, projections, rate_limits, settings, tenants
+from gateway.cli import bench, events, keys, log, models, prices, projections, rate_limits, settings, tenants
+from gateway.cli.costs import costs
 from gateway.cli.migrate import migrate
 from gateway.cli.run import demo, serve
 from gateway.cli.usage import usage
@@ -43,9 +44,11 @@ app.command()(migrate)
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(keys.app, name="keys")
 app.command()(usage)
+app.command()(costs)
 app.add_typer(events.app, name="events")
 app.add_typer(log.app, name="log")
 app.add_typer(models.app, name="models")
+app.add_typer(prices.app, name="prices")
 app.add_typer(projections.app, name="projections")
 app.add_typer(rate_limits.app, name="rate-limits")
 app.add_typer(settings.app, name="settings")

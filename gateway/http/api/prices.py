@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
-from math import inf
 from typing import Any
 
 import msgspec
 
 from domain.errors import GatewayError
 from domain.events import PRICES_STREAM
-from domain.money import usd_per_million
 from domain.plane import ControlPlane
 from domain.price_decisions import decide_price, decide_price_end, entries_of
-from domain.prices import Entry
 from gateway.http.api.route import Answer, ApiRoute, Call, Pagination, Parameter
-
-
-class PriceEntry(msgspec.Struct, frozen=True):
-    """A price of the book. `effective_until` is when it ends by what is in the book now; `effective`: it is what is charged now.
-
-    `unit_pico_usd` null is unknown, 0 is free. `for_tenant` null is the list price.
-    """
-
-    id: str
-    model: str
-    provider: str
-    unit: str
-    unit_pico_usd: int | None
-    usd_per_million: str | None
-    effective_from: str
-    effective_until: str | None
-    effective: bool
-    for_tenant: str | None
-    source: str | None
-    actor: str | msgspec.UnsetType | None = msgspec.UNSET
+from gateway.price_document import PriceEntry, effective_now, price_document
 
 
 class PriceList(msgspec.Struct, frozen=True):
@@ -80,7 +57,7 @@ async def show_all(call: Call) -> PriceList:
     for entry in entries_of(call.plane, call.principal.tenant):
         if any(value is not None and getattr(entry.set, name) != value for name, value in wanted.items()):
             continue
-        if effective == "any" or _effective(call.plane, entry, now) == (effective == "true"):
+        if effective == "any" or effective_now(call.plane, entry, now) == (effective == "true"):
             found.append(entry)
     shown, pagination = call.page(found)
     return PriceList(
@@ -111,25 +88,6 @@ async def end(call: Call) -> PriceEntry:
     return _entry(call)
 
 
-def price_document(plane: ControlPlane, entry: Entry, now: float, whole: bool) -> PriceEntry:
-    """A price as the API and the commands show it; `whole`: with who set it."""
-    data, ends = entry.set, plane.prices.ending(entry)
-    return PriceEntry(
-        id=data.price,
-        model=data.model,
-        provider=data.provider,
-        unit=data.unit,
-        unit_pico_usd=data.unit_pico_usd,
-        usd_per_million=None if data.unit_pico_usd is None else usd_per_million(data.unit_pico_usd),
-        effective_from=_text(data.effective_from),
-        effective_until=None if ends == inf else _text(ends),
-        effective=_effective(plane, entry, now),
-        for_tenant=data.for_tenant,
-        source=data.source,
-        actor=data.actor if whole else msgspec.UNSET,
-    )
-
-
 def _entry(call: Call, price: str | None = None) -> PriceEntry:
     name = call.path["price"] if price is None else price
     entry = call.plane.prices.entries.get(name)
@@ -141,23 +99,12 @@ def _entry(call: Call, price: str | None = None) -> PriceEntry:
     return price_document(call.plane, entry, time.time(), _whole(call))
 
 
-def _effective(plane: ControlPlane, entry: Entry, now: float) -> bool:
-    model, provider, tenant = entry.key
-    book = plane.prices
-    holds = book.list_price(model, provider, now) if tenant is None else book.price(model, provider, tenant, now)
-    return holds.id == entry.set.price
-
-
 def _whole(call: Call) -> bool:
     return call.principal.tenant is None
 
 
 def _version(plane: ControlPlane) -> int:
     return plane.versions.get(PRICES_STREAM, 0)
-
-
-def _text(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
 
 
 _EFFECTIVE: dict[str, Any] = {"type": "string", "enum": ["true", "false", "any"], "default": "any"}
