@@ -1,0 +1,182 @@
+"""Working alerts out: what holds of a tenant now, against what the alerts view knows, as events.
+
+Whoever does it, and however often: an alert's episode is logged once. A tenant for whom it fails does not keep the others waiting.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from adapters.postgres import alert_facts
+from adapters.postgres.pool import Pool
+from domain.alerts import (
+    EVALUATION_FAILED,
+    MODEL_DEPRECATED,
+    QUOTA_KINDS,
+    Alert,
+    Change,
+    Condition,
+    alert_id,
+    changes,
+    deprecation_conditions,
+    quota_conditions,
+)
+from domain.calendar import Days, period_of
+from domain.events import SYSTEM_TENANT, AlertRaised
+from domain.model_lifecycle import DEPRECATED
+from domain.plane import ControlPlane
+from domain.ports.event_log import Appended, AppendStatus, NewEvent
+from domain.quotas import QuotaKey
+from projections.alerts.query import read_alerts
+from projections.alerts.used import read_used
+from projections.worker import reason
+
+_log = structlog.get_logger("emberlog.alerts")
+TENANT_KINDS = (*QUOTA_KINDS, MODEL_DEPRECATED)
+"""The kinds that are worked out of a tenant's state; others come of events, or of the installation's state."""
+TRIES = 5
+RETRY = timedelta(seconds=10)
+_AT_ONCE = 200
+
+Append = Callable[[Sequence[NewEvent]], Awaitable[list[Appended]]]
+
+
+class Evaluator:
+    """`evaluate` tenants; `append` writes the events. `clock` is seconds since the epoch."""
+
+    def __init__(
+        self, pool: Pool, plane: ControlPlane, append: Append, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.clock = clock
+        self._pool = pool
+        self._plane = plane
+        self._append = append
+        self._days = Days()
+
+    async def evaluate_now(self, tenant: str) -> int:
+        """Bring a tenant's alerts up to date with its quotas and the quota view; returns the position to wait for, 0 where nothing changed.
+
+        Raises what the pool and the log raise.
+        """
+        return await self.evaluate([tenant])
+
+    async def evaluate(self, tenants: Iterable[str]) -> int:
+        """The same of many tenants; those that fail are noted, and left out until they are due again."""
+        failed = {f.subject: f for f in await alert_facts.failures(self._pool)}
+        now = datetime.now(UTC)
+        wanted = [t for t in sorted(set(tenants)) if t not in failed or _due(failed[t], now)]
+        reached = 0
+        for start in range(0, len(wanted), _AT_ONCE):
+            reached = max(reached, await self._some(wanted[start : start + _AT_ONCE], failed.keys()))
+        return reached
+
+    def everyone(self, known: Iterable[Alert]) -> set[str]:
+        """The tenants that may have alerts to raise or, by what is open, to resolve."""
+        found = {alert.tenant for alert in known if alert.kind in TENANT_KINDS}
+        found.update(self._plane.quotas.tenants())
+        for model in self._deprecated():
+            found.update(self._plane.tenants.using(model))
+        return found - {SYSTEM_TENANT}
+
+    async def _some(self, tenants: list[str], failed: Iterable[str]) -> int:
+        now = self.clock()
+        at = int(now * 1_000_000)
+        days = {t: self._days.day(self._plane.tenants.of(t).settings.time_zone, at) for t in tenants}
+        used = await read_used(self._pool, days)
+        held: dict[str, list[Condition]] = {}
+        errors: dict[str, str] = {}
+        for tenant in tenants:
+            try:
+                held[tenant] = self._conditions(tenant, used[tenant], days[tenant])
+            except Exception as error:  # whatever is wrong with one must not keep the others' alerts back
+                errors[tenant] = reason(error)
+        known = await self._known(tenants, [c.alert for conditions in held.values() for c in conditions])
+        found: list[Change] = []
+        for tenant, conditions in held.items():
+            quotas, periods = self._plane.quotas.of(tenant), _periods(days[tenant])
+            found += changes(conditions, known.get(tenant, []), now, quotas=quotas, periods=periods)
+        reached, refused = await self.tell(found)
+        errors.update(refused)
+        for tenant, why in errors.items():
+            reached = max(reached, await self._failed(tenant, why))
+        for tenant in held.keys() - errors.keys():
+            if tenant in failed:
+                await alert_facts.succeeded(self._pool, tenant)
+                reached = max(reached, await self._condition_of_failure(tenant, None))
+        return reached
+
+    def _conditions(self, tenant: str, used: Mapping[QuotaKey, int], day: str) -> list[Condition]:
+        plane = self._plane
+        if tenant in plane.directory.shredded:
+            return []
+        found = quota_conditions(tenant, plane.quotas.of(tenant), used, _periods(day))
+        models = {m: _day(at) for m, at in self._deprecated().items() if m in plane.tenants.of(tenant).models}
+        return found + deprecation_conditions(tenant, models)
+
+    def _deprecated(self) -> dict[str, int | None]:
+        return {m.id: m.removed_at for m in self._plane.models.models.values() if m.state == DEPRECATED}
+
+    async def _known(self, tenants: list[str], alerts: list[str]) -> dict[str, list[Alert]]:
+        """Those that are open, and those that these conditions would raise again."""
+        rows = await read_alerts(self._pool, tenants=tenants, kinds=TENANT_KINDS, still_open=True)
+        rows += await read_alerts(self._pool, tenants=tenants, alerts=alerts, still_open=False)
+        found: dict[str, list[Alert]] = {}
+        for alert in rows:
+            found.setdefault(alert.tenant, []).append(alert)
+        return found
+
+    async def settle(self, conditions: Sequence[Condition], about: Iterable[str] = ()) -> int:
+        """Raise and resolve alerts by name: those of `conditions`, and those in `about` that hold no longer."""
+        wanted = {*about, *(condition.alert for condition in conditions)}
+        known = await read_alerts(self._pool, alerts=wanted) if wanted else []
+        return (await self.tell(changes(conditions, known, self.clock())))[0]
+
+    async def tell(self, found: Sequence[Change]) -> tuple[int, dict[str, str]]:
+        """Append the changes: the last position, and which tenants' the log refuses, and why. What is new goes to this process's log."""
+        reached, refused = 0, {}
+        for change, appended in zip(found, await self._append([c.event for c in found]) if found else [], strict=True):
+            if appended.status is AppendStatus.REJECTED:
+                refused[change.tenant] = appended.detail or "the log refuses the event"
+                continue
+            reached = max(reached, appended.position or 0)
+            if appended.status is AppendStatus.APPENDED:
+                _say(change)
+        return reached, refused
+
+    async def _failed(self, tenant: str, error: str) -> int:
+        count = await alert_facts.failed(self._pool, tenant, error, pause=RETRY, tries=TRIES)
+        _log.error("alerts_not_evaluated", tenant=tenant, reason=error, failures=count, parked=count >= TRIES)
+        return await self._condition_of_failure(tenant, error)
+
+    async def _condition_of_failure(self, tenant: str, error: str | None) -> int:
+        """Whether a tenant's alerts cannot be worked out is an alert itself, of the operators'."""
+        labels = {"subject": tenant}
+        if error is None:
+            return await self.settle([], [alert_id(EVALUATION_FAILED, SYSTEM_TENANT, labels)])
+        summary = f"the alerts of the tenant {tenant} cannot be worked out: see `emberlog alerts failures`"
+        return await self.settle([Condition(EVALUATION_FAILED, SYSTEM_TENANT, labels, summary)])
+
+
+def _due(failure: alert_facts.Failure, now: datetime) -> bool:
+    return not failure.parked and failure.retry_at <= now
+
+
+def _periods(day: str) -> dict[str, str]:
+    return {window: period_of(window, day) for window in ("day", "month")}
+
+
+def _day(at: int | None) -> str | None:
+    return None if at is None else datetime.fromtimestamp(at, UTC).date().isoformat()
+
+
+def _say(change: Change) -> None:
+    data = change.data
+    if isinstance(data, AlertRaised):
+        say = _log.error if data.severity == "critical" else _log.warning
+        say("alert_raised", alert=data.alert, kind=data.kind, tenant=change.tenant, summary=data.summary)
+    else:
+        _log.info("alert_resolved", alert=data.alert, tenant=change.tenant, reason=data.reason)
