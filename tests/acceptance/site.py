@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from gateway.demo.process import GatewayProcess
 from tests.acceptance.http import request
 from tests.acceptance.ledger import Event
 from tests.acceptance.provider import MODEL, Simulator
+from tests.support.cli import run_forked
 from tests.support.folders import noted_places
 from tests.support.ports import free_port
 from tests.support.waiting import until
@@ -85,20 +85,8 @@ class Site:
 
     async def run(self, *words: str, timeout: float = 60, **env: str) -> Ended:
         """Run `emberlog` with these words to its end."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway.cli", *words,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=self.environment(env), cwd=REPOSITORY,
-        )  # fmt: skip
-        try:
-            async with asyncio.timeout(timeout):
-                out, err = await process.communicate()
-        except BaseException:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
-            raise
-        assert process.returncode is not None
-        return Ended(process.returncode, out.decode(), err.decode())
+        ended = await run_forked(words, self.environment(env), timeout)
+        return Ended(ended.code, ended.out, ended.error)
 
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:
         """The whole environment of a command of this site."""

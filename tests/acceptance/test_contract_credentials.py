@@ -11,6 +11,7 @@ from tests.acceptance.conftest import Running
 from tests.acceptance.http import request
 from tests.acceptance.peer import Peer, session
 from tests.acceptance.provider import MODEL, Simulator
+from tests.support.waiting import until
 
 
 async def _peer(running: Running, path: str = "/v1/agent", **headers: str) -> Peer:
@@ -52,10 +53,15 @@ async def test_a_token_with_two_dots_is_taken_for_a_json_web_token(shared: Runni
 
 async def test_a_key_that_expires_ends_its_sessions_within_a_second(shared: Running, provider: Simulator) -> None:
     made = await shared.site.ask("keys", "create", "--tenant", "default", "--scopes", "agent", "--expires-in", "4s")
-    [listed] = [k for k in await shared.site.ask("keys", "list") if k["id"] == made["id"]]
+
+    async def known() -> bool:
+        return (await request(f"{shared.url}/v1/models", key=made["key"])).status != 401
+
+    await until(known, what="the new key is known to the gateway", timeout=1)
     async with session(shared.url, made["key"]) as peer:
         assert (await peer.embed("expiring", "a text"))["type"] == "embedding.result"
         assert await peer.closed(within=5.5) == 4401
+    [listed] = [k for k in await shared.site.ask("keys", "list") if k["id"] == made["id"]]
     assert listed["expires_at"] is not None
     assert (await request(f"{shared.url}/v1/models", key=made["key"])).status == 401
 

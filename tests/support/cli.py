@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from io import FileIO
@@ -48,20 +48,25 @@ class Cli:
 
     async def run(self, *words: str) -> Outcome:
         """A command to its end, in a fork of a process that has loaded it."""
-        request = {"words": words, "environment": self.environment, "folder": str(Path.cwd())}
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asker, _kept() as out, _kept() as error:
-            asker.connect(_preloaded())
-            socket.send_fds(asker, [msgspec.json.encode(request)], [out.fileno(), error.fileno()])
-            asker.setblocking(False)
-            async with asyncio.timeout(60):
-                code = await asyncio.get_running_loop().sock_recv(asker, 16)
-            return Outcome(int(code), _text(out), _text(error))
+        return await run_forked(words, self.environment)
 
     async def json(self, *words: str) -> Any:
         """What a command that succeeds prints with --json: one document and nothing else."""
         outcome = await self.run(*words, "--json")
         assert outcome.code == 0, outcome.error
         return json.loads(outcome.out)
+
+
+async def run_forked(words: Sequence[str], environment: Mapping[str, str], timeout: float = 60) -> Outcome:
+    """`emberlog` with these words in this environment to its end, in a fork of a process that has loaded it; killed after `timeout`."""
+    request = {"words": words, "environment": environment, "folder": str(Path.cwd())}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asker, _kept() as out, _kept() as error:
+        asker.connect(_preloaded())
+        socket.send_fds(asker, [msgspec.json.encode(request)], [out.fileno(), error.fileno()])
+        asker.setblocking(False)
+        async with asyncio.timeout(timeout):
+            code = await asyncio.get_running_loop().sock_recv(asker, 16)
+        return Outcome(int(code), _text(out), _text(error))
 
 
 @functools.cache
