@@ -24,6 +24,7 @@ from adapters.providers.local.files import default_store
 from adapters.providers.registry import open_provider
 from adapters.redis.vector_cache import RedisVectorCache
 from adapters.tokenizers.registry import tokenizer
+from domain.agents import agent_stream, decide_agent
 from domain.catalogue import Catalogue
 from domain.errors import GatewayError
 from domain.events import (
@@ -51,7 +52,7 @@ from gateway.catalogue.retirement import end_graces
 from gateway.catalogue.seeding import seed
 from gateway.catalogue.validation import Validator
 from gateway.control import Control, Written
-from gateway.decisions import check_appended, decision_event, keep_tenant_key
+from gateway.decisions import keep_tenant_key
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.dispatch.limits import DispatchLimits
 from gateway.instance import Lease, Reconciler, describe
@@ -68,7 +69,7 @@ from gateway.quota.parts import QuotaParts
 from gateway.reads.reads import Reads
 from gateway.replies import Reply
 from gateway.schema import SchemaWatch
-from gateway.secrets import MasterKey, seal_metadata
+from gateway.secrets import MasterKey, open_metadata, seal_metadata
 from gateway.service import refusals
 from gateway.service.replay import abandoned_event
 from gateway.service.selector import Selector
@@ -88,8 +89,6 @@ from projections.cursor import State
 from projections.runner import Runner
 
 _log = structlog.get_logger("emberlog.gateway")
-MAX_AGENTS = 10_000
-"""Agents a tenant may register."""
 RECONCILE_BATCH = 1_000
 """Attempts that one round of the reconciler gives up."""
 DECISION_SECONDS = 10.0
@@ -458,15 +457,11 @@ class Gateway:
         tenant = principal.tenant
         if tenant is None:
             raise GatewayError("forbidden", "an installation key has no agents: use a key of a tenant")
-        known = self.directory.agents
-        if (tenant, agent.id) not in known and sum(t == tenant for t, _ in known) >= MAX_AGENTS:
-            raise GatewayError(
-                "resource_constraint", f"the tenant has {MAX_AGENTS} agents, the most there can be: reuse agent ids"
-            )
+        known = self.directory.agents.get((tenant, agent.id))
         sealed = None
         if metadata:
             checks.metadata(metadata)
-            sealed = seal_metadata(self._service.tenant_key(tenant), msgspec.json.encode(metadata))
+            sealed = self._sealed_again(tenant, None if known is None else known.metadata, metadata)
         data = AgentRegistered(
             agent=agent.id,
             preferences=message_preferences,
@@ -474,18 +469,19 @@ class Gateway:
             version=agent.version,
             capabilities=capabilities,
             metadata=sealed,
+            actor=principal.actor,
         )
-        if known.get((tenant, agent.id)) == data:
-            return self.directory.agent_versions[
-                tenant, agent.id
-            ]  # said again, as at every reconnect: nothing new to log
-        stream = f"agent/{tenant}/{agent.id}"
-        [appended] = await self.append_decisions([decision_event(tenant, stream, data)])
-        check_appended(appended, stream)
-        assert appended.position is not None
-        with suppress(TimeoutError):
-            await self._tail.wait_for(appended.position, 5.0)
-        return appended.version or 0
+        written = await self.control.run(
+            lambda plane: decide_agent(plane, tenant, data), stream=agent_stream(tenant, agent.id)
+        )
+        return written.version
+
+    def _sealed_again(self, tenant: str, before: str | None, metadata: dict[str, str]) -> str:
+        """The metadata, sealed; as it was sealed `before` where it says the same, so that what is said again is nothing new to log."""
+        key, plain = self._service.tenant_key(tenant), msgspec.json.encode(metadata)
+        if before is not None and open_metadata(key, before) == plain:
+            return before
+        return seal_metadata(key, plain)
 
     async def plane_reaches(self, position: int, timeout: float) -> None:
         """See `EmbeddingService.plane_reaches`."""
