@@ -15,9 +15,10 @@ from domain.events.base import PRICES_STREAM
 from domain.model_catalog import CatalogModel
 from domain.model_config import PROVIDERS
 from domain.model_decisions import DAY_SECONDS, decide_register, model_of, model_stream
-from domain.price_decisions import decide_price
+from domain.price_decisions import MAX_UNIT_PICO_USD, decide_price
 from domain.problems import Problems
 from gateway.catalogue.documents import OfferingDocument, shown, visible
+from gateway.control import Decide
 from gateway.http.api.models import READERS, apply, document, found, step_to
 from gateway.http.api.route import Answer, ApiRoute, Call, Nothing, Pagination, Parameter
 
@@ -148,12 +149,18 @@ async def create(call: Call) -> Answer:
         max_tokens_per_call=max(1, body.max_inputs) * max(1, body.max_tokens) if most is None else most,
         config=body.provider_config,
     )
+    pico = body.unit_pico_usd
+    if pico is not None and not 0 <= pico <= MAX_UNIT_PICO_USD:
+        problems = Problems()
+        problems.add("unit_pico_usd", f"expected 0 to {MAX_UNIT_PICO_USD} pico-dollars a token")
+        problems.check("the price")
     written = await call.decide(
         model_stream(body.model_id),
         lambda plane: decide_register(plane, body.model_id, spec, [offering], actor=call.actor),
     )
-    if body.unit_pico_usd is not None and written.changed:
-        await _price(call, body.model_id, body.provider, body.unit_pico_usd)
+    if pico is not None and written.changed:
+        pricing = _pricing(call, body.model_id, body.provider, pico)
+        call.written = await call.service.control.run(pricing, stream=PRICES_STREAM)
     return Answer(_entry(call, model_of(call.plane, body.model_id)), status=201 if written.changed else 200)
 
 
@@ -176,7 +183,10 @@ async def change(call: Call) -> CatalogEntry:
             msgspec.structs.replace(o, config=body.provider_config) if o.provider == provider else o
             for o in model.offerings
         ]
-    priced = _provider(model, body) if body.unit_pico_usd is not msgspec.UNSET else None
+    pricing = None
+    if body.unit_pico_usd is not msgspec.UNSET:
+        pricing = _pricing(call, model.id, _provider(model, body), body.unit_pico_usd)
+        pricing(call.plane)  # what is wrong with the price keeps the rest from happening
     steps = []
     if body.is_available is not msgspec.UNSET:
         steps.append(step_to("available" if body.is_available else "unavailable"))
@@ -187,8 +197,8 @@ async def change(call: Call) -> CatalogEntry:
     elif body.is_deprecated is False and model.state == "deprecated":
         raise invalid_request("a deprecated model stays so until it is removed", "is_deprecated")
     await apply(call, facts, *steps)
-    if priced is not None:
-        await _price(call, model.id, priced, body.unit_pico_usd)
+    if pricing is not None:
+        call.written = await call.service.control.run(pricing, stream=PRICES_STREAM)
     return _entry(call, found(call))
 
 
@@ -218,7 +228,8 @@ async def providers(call: Call) -> ProvidersAnswer:
     )
 
 
-async def _price(call: Call, model: str, provider: str, pico: int | msgspec.UnsetType | None) -> None:
+def _pricing(call: Call, model: str, provider: str, pico: int | None) -> Decide:
+    """The decision on a list price from now on."""
     now = time.time()
     wanted = {
         "id": f"{model}@{provider}/{time.time_ns() // 1000}",
@@ -226,7 +237,7 @@ async def _price(call: Call, model: str, provider: str, pico: int | msgspec.Unse
         "provider": provider,
         "unit_pico_usd": pico,
     }
-    await call.decide(PRICES_STREAM, lambda plane: decide_price(plane, wanted, now=now, actor=call.actor))
+    return lambda plane: decide_price(plane, wanted, now=now, actor=call.actor)
 
 
 def _provider(model: CatalogModel, body: CatalogChange) -> str:
