@@ -36,7 +36,7 @@ WITH held AS (
         AND k.subject = CASE k.scope WHEN 'tenant' THEN '' WHEN 'model' THEN a.model ELSE a.agent END
     GROUP BY 1, 2, 3, 4, 5, 6, 7
 )
-SELECT tenant, scope, subject, unit, period, limit_position, instance, off
+SELECT tenant, scope, subject, unit, period, limit_position, instance, off::bigint
 FROM (
     SELECT tenant, scope, subject, unit, period, limit_position, instance,
            CASE WHEN instance = '' OR coalesce(i.closed, false) THEN abs(coalesce(h.granted, 0) - coalesce(s.used, 0))

@@ -7,6 +7,8 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from domain.events import EmbeddingFailed, EmbeddingGenerated
+from domain.ports.event_log import InstanceFenced
+from domain.quota_ledger import Answer, Ask
 from tests.support.projecting import Recorded, Row
 
 
@@ -28,3 +30,44 @@ def plain_quota(events: Sequence[Recorded], skip: Collection[int] = ()) -> list[
         row[3] += data.nano_usd is None
     oldest = max((e.at for e in events), default=datetime.now(UTC)).astimezone(UTC).date() - timedelta(days=62)
     return [(*key, *row) for key, row in sorted(view.items()) if key[1] >= oldest]
+
+
+class Bank:
+    """Grants leases as `quota.lease` does, for one window of a hard quota; what processes held that died is counted from `log`."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.leases: dict[int, int] = {}
+        self.log: defaultdict[int, int] = defaultdict(int)
+        self.closed: set[int] = set()
+        self._serials: dict[int, int] = {}
+
+    @property
+    def granted(self) -> int:
+        """What all of them hold."""
+        return sum(self.leases.values())
+
+    def lease(self, process: int, serial: int, asks: Sequence[Ask]) -> list[Answer]:
+        """Raises `InstanceFenced` for a closed process, ValueError for a call that comes late."""
+        if process in self.closed:
+            raise InstanceFenced
+        if serial <= self._serials.get(process, 0):
+            raise ValueError("late")
+        self._serials[process] = serial
+        answers = []
+        for ask in asks:
+            room = self.limit - (self.granted - self.leases.get(process, 0) + ask.holds)
+            if ask.need + ask.extra <= 0 or room < max(ask.least, 1):
+                given = 0
+            elif room < ask.need:
+                given = room
+            else:
+                given = ask.need + min(ask.extra, (room - ask.need) // 8)
+            self.leases[process] = ask.holds + given
+            answers.append(Answer(given, self.limit, self.granted, 0))
+        return answers
+
+    def close(self, process: int) -> None:
+        """The process is fenced: nothing of it comes any more."""
+        self.closed.add(process)
+        self.leases[process] = self.log[process]
