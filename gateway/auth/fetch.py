@@ -37,7 +37,7 @@ async def _get(url: str, max_bytes: int) -> bytes:
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     assert parts.hostname is not None
-    # Reading this machine's trusted certificates takes some 20 ms, which nobody else should wait for.
+    # Reading this machine's trusted certificates takes tens of milliseconds, which nobody else should wait for.
     tls = await asyncio.to_thread(ssl.create_default_context) if secure else None
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port or (443 if secure else 80), ssl=tls)
     try:
