@@ -35,7 +35,10 @@ class Fact(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """A tenant whose alerts could not be worked out. It is tried again at `retry_at`, or, once it is parked, when somebody says so."""
+    """A tenant whose alerts could not be worked out. It is tried again at `retry_at`, or, once it is parked, when somebody says so.
+
+    `due`: now, by the database's clock.
+    """
 
     subject: str
     failures: int
@@ -43,6 +46,7 @@ class Failure(msgspec.Struct, frozen=True):
     failed_at: datetime
     retry_at: datetime
     parked_at: datetime | None
+    due: bool
 
     @property
     def parked(self) -> bool:
@@ -57,7 +61,9 @@ async def facts(pool: Pool, after: int, upto: int) -> list[Fact]:
 
 async def failures(pool: Pool) -> list[Failure]:
     """Every tenant that failed last time."""
-    rows = await pool.fetch("SELECT * FROM emberlog.alert_failures ORDER BY subject")
+    rows = await pool.fetch(
+        "SELECT *, parked_at IS NULL AND retry_at <= clock_timestamp() AS due FROM emberlog.alert_failures ORDER BY subject"
+    )
     return [msgspec.convert(dict(row), Failure) for row in rows]
 
 

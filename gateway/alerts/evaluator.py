@@ -67,12 +67,16 @@ class Evaluator:
     async def evaluate(self, tenants: Iterable[str]) -> int:
         """The same of many tenants; those that fail are noted, and left out until they are due again."""
         failed = {f.subject: f for f in await alert_facts.failures(self._pool)}
-        now = datetime.now(UTC)
-        wanted = [t for t in sorted(set(tenants)) if t not in failed or _due(failed[t], now)]
+        wanted = [t for t in sorted(set(tenants)) if t not in failed or failed[t].due]
         reached = 0
         for start in range(0, len(wanted), _AT_ONCE):
             reached = max(reached, await self._some(wanted[start : start + _AT_ONCE], failed.keys()))
         return reached
+
+    async def evaluate_all(self) -> int:
+        """Every tenant that may have alerts to raise or to resolve, those among them that failed and are due again."""
+        found = self.everyone(await read_alerts(self._pool, still_open=True))
+        return await self.evaluate(found | {f.subject for f in await alert_facts.failures(self._pool)})
 
     def everyone(self, known: Iterable[Alert]) -> set[str]:
         """The tenants that may have alerts to raise or, by what is open, to resolve."""
@@ -159,10 +163,6 @@ class Evaluator:
             return await self.settle([], [alert_id(EVALUATION_FAILED, SYSTEM_TENANT, labels)])
         summary = f"the alerts of the tenant {tenant} cannot be worked out: see `emberlog alerts failures`"
         return await self.settle([Condition(EVALUATION_FAILED, SYSTEM_TENANT, labels, summary)])
-
-
-def _due(failure: alert_facts.Failure, now: datetime) -> bool:
-    return not failure.parked and failure.retry_at <= now
 
 
 def _periods(day: str) -> dict[str, str]:

@@ -126,15 +126,13 @@ class AlertWatch:
         await asyncio.Event().wait()
 
     async def _follow(self) -> None:
-        known = await read_alerts(self._pool, still_open=True)
-        failovers = Failovers(known, self._evaluator.clock())
+        failovers = Failovers(await read_alerts(self._pool, still_open=True), self._evaluator.clock())
         looked_at = float("-inf")
         while True:
             self._wake.clear()
             await self._news(failovers)
             if time.monotonic() - looked_at > FULL_SECONDS:
-                known = await read_alerts(self._pool, still_open=True)
-                await self._evaluator.evaluate(self._evaluator.everyone(known))
+                await self._evaluator.evaluate_all()
                 looked_at = time.monotonic()
             await self._system()
             with suppress(TimeoutError):
