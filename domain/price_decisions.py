@@ -53,11 +53,13 @@ def decide_price(plane: ControlPlane, wanted: Mapping[str, Any], *, now: float, 
     problems.check("the price")
     _check_known(plane, wanted)
     known = plane.prices.entries.get(name)
+    if begin is None:
+        begin = known.set.effective_from if known else _free_second(plane.prices, wanted, int(now))
     data = PriceSet(
         price=name,
         model=wanted["model"],
         provider=wanted["provider"],
-        effective_from=begin if begin is not None else known.set.effective_from if known else int(now),
+        effective_from=begin,
         unit=unit,
         unit_pico_usd=pico,
         effective_until=end,
@@ -159,6 +161,14 @@ def _check_known(plane: ControlPlane, wanted: Mapping[str, Any]) -> None:
     tenant = wanted.get("for_tenant")
     if tenant is not None and (tenant not in plane.directory.tenants or tenant in plane.directory.shredded):
         raise GatewayError("not_found", f"there is no tenant {tenant[:63]!r}", details={"field": "for_tenant"})
+
+
+def _free_second(book: PriceBook, wanted: Mapping[str, Any], now: int) -> int:
+    """The first second from now on at which no other price of the same begins."""
+    taken = {begin for begin, _, _ in book.spans((wanted["model"], wanted["provider"], wanted.get("for_tenant")))}
+    while now in taken:
+        now += 1
+    return now
 
 
 def _check_span(book: PriceBook, data: PriceSet, now: float) -> None:

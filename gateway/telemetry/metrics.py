@@ -52,27 +52,33 @@ class RequestMetrics(Collector):
 
     def generated(self, tenant: str, data: EmbeddingGenerated, seconds: float) -> None:
         """A request was answered after `seconds`."""
-        key = (tenant, data.model, data.provider)
-        served = self._served.get(key)
-        if served is None:
-            served = self._served[key] = _Served()
+        served = self._billed(tenant, data.provider, data)
         served.successes += 1
-        served.tokens += data.billed_tokens
         served.seconds += seconds
         served.buckets[bisect_left(BUCKETS, seconds)] += 1
-        if data.nano_usd is None:
-            self._unpriced[tenant, data.model] += 1
-        else:
-            served.nano_usd += data.nano_usd
         if data.cached_inputs:
             self._cache_hits[tenant, data.model] += data.cached_inputs
         if data.failover is not None:
             self._switches[tenant, data.failover.model, data.model, data.failover.reason] += 1
 
     def failed(self, tenant: str, data: EmbeddingFailed, seconds: float) -> None:
-        """A request failed after it was logged."""
+        """A request failed after it was logged; one that was cancelled or late may be billed."""
+        if data.billed_tokens:
+            self._billed(tenant, data.provider or "", data)
         self._failures[tenant, data.model, data.provider or ""] += 1
         self._errors[tenant, data.model, data.code] += 1
+
+    def _billed(self, tenant: str, provider: str, data: EmbeddingGenerated | EmbeddingFailed) -> _Served:
+        key = (tenant, data.model, provider)
+        served = self._served.get(key)
+        if served is None:
+            served = self._served[key] = _Served()
+        served.tokens += data.billed_tokens
+        if data.nano_usd is None:
+            self._unpriced[tenant, data.model] += 1
+        else:
+            served.nano_usd += data.nano_usd
+        return served
 
     def refused(self, tenant: str | None, model: str | None, code: str) -> None:
         """A request was refused before it was logged: counted, not logged. `model` is a catalogue id, None where no known one was asked for."""
@@ -111,7 +117,7 @@ class RequestMetrics(Collector):
         )
         yield _family(
             "embedding_unpriced_requests",
-            "Answered requests whose price is unknown.",
+            "Answered or billed requests whose price is unknown.",
             ["tenant_id", "model"],
             self._unpriced,
         )

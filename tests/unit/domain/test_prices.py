@@ -222,6 +222,12 @@ def test_usd_a_million_are_kept_as_integers(plane: ControlPlane) -> None:
     assert decision.data.unit_pico_usd == 25_000
 
 
+def test_of_prices_set_in_the_same_second_the_last_holds_from_the_next_on(plane: ControlPlane) -> None:
+    for name in ("a", "b", "c"):
+        put(plane, id=name)
+    assert holding(plane.prices, NOW, NOW + 1, NOW + 2, NOW + 9) == ["a", "b", "c", "c"]
+
+
 @given(st.integers(0, MAX_UNIT_PICO_USD))
 def test_a_price_in_usd_a_million_reads_back_as_itself(pico: int) -> None:
     assert pico_per_unit(usd_per_million(pico)) == pico
