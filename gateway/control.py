@@ -58,7 +58,8 @@ class Control:
         """Decide and append. Every decision is made against the version of its stream that it is appended to.
 
         With `expected_version` (of `stream`) another version is refused as `version_conflict`; without it a race is decided anew. Of
-        several events the first is appended alone, so that a lost race writes nothing at all.
+        several events the first is appended alone, so that a lost race writes nothing at all; where it is of another stream than
+        `stream`, what was written of it stands, and the rest is decided anew.
         """
         for _ in range(TRIES):
             if expected_version is not None and self.plane.versions.get(stream, 0) != expected_version:
@@ -80,8 +81,13 @@ class Control:
                 continue
             last = check_appended(appended, first.stream)
             if rest:
-                events = [decision_event(d.tenant, d.stream, d.data, ANY_VERSION) for d in rest]
-                for decision, outcome in zip(rest, await self._backing.append(events), strict=True):
+                guarded = {} if first.stream == stream else {stream: self.plane.versions.get(stream, 0)}
+                events = [decision_event(d.tenant, d.stream, d.data, guarded.pop(d.stream, ANY_VERSION)) for d in rest]
+                outcomes = await self._backing.append(events)
+                if any(outcome.status is AppendStatus.CONFLICT for outcome in outcomes):
+                    await self._backing.catch_up()
+                    continue
+                for decision, outcome in zip(rest, outcomes, strict=True):
                     last = check_appended(outcome, decision.stream)
             assert last.position is not None
             await self._backing.reach(last.position)
