@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import bench, events, keys, log, models, prices, projections, rate_limits, settings, tenants
+from gateway.cli import bench, events, keys, log, models, prices, projections, quotas, rate_limits, settings, tenants
 from gateway.cli.costs import costs
 from gateway.cli.migrate import migrate
 from gateway.cli.run import demo, serve
@@ -50,6 +50,7 @@ app.add_typer(log.app, name="log")
 app.add_typer(models.app, name="models")
 app.add_typer(prices.app, name="prices")
 app.add_typer(projections.app, name="projections")
+app.add_typer(quotas.app, name="quotas")
 app.add_typer(rate_limits.app, name="rate-limits")
 app.add_typer(settings.app, name="settings")
 
