@@ -18,7 +18,7 @@ from domain.errors import GatewayError
 from domain.events import SYSTEM_TENANT, ModelValidated, QuotaSet
 from domain.model_decisions import check_testing, decide_validated, model_stream
 from domain.plane import ControlPlane
-from domain.ports.provider import Text
+from domain.ports.provider import ProviderFault, Text
 from domain.quotas import QuotaKey
 from domain.tenancy import Principal
 from gateway.catalogue.attestation import Answer, Finding, attest
@@ -33,7 +33,6 @@ DEADLINE_MS = 60_000
 _STREAM = f"tenant/{SYSTEM_TENANT}"
 _BUDGET = QuotaKey("tenant", "", "nano_usd", "month")
 _FAULTS = frozenset({"provider_error", "invalid_request", "input_too_long"})
-"""What the model itself is to blame for. Whatever else goes wrong says nothing about it: then it stays in testing."""
 
 
 class Generates(Protocol):
@@ -88,9 +87,10 @@ class Validator:
             )
             problems = found.problems if found is not None else []
         except GatewayError as error:
-            if error.code not in _FAULTS:
+            blame = _blame(error)
+            if blame is None:
                 raise
-            found, problems = None, [error.message[:500]]
+            found, problems = None, [blame]
         candidates = self._catalogue().candidates(model.id)
         data = ModelValidated(
             model=model.id,
@@ -134,6 +134,16 @@ class Validator:
             ticket.cancel()
             raise
         return Answer(rows, result.endpoint or "", result.space, round(result.timings.total_ms))
+
+
+def _blame(error: GatewayError) -> str | None:
+    """What the model itself is to blame for, in words; None for what says nothing about it, which leaves it in testing."""
+    if error.code in _FAULTS:
+        return error.message[:500]
+    attempts = (error.details or {}).get("attempts") or []
+    if error.code == "provider_unavailable" and attempts and attempts[-1]["reason"] == ProviderFault.BAD_ANSWER:
+        return "the endpoint's answers are not vectors of the size and number that was asked for"
+    return None
 
 
 class _Waiting:

@@ -1,0 +1,299 @@
+"""The catalogue of a gateway on a real log: seeded once, kept current, its models validated through the gateway's own requests."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adapters.catalogue import DATA, shipped
+from adapters.postgres.pool import Connection
+from domain.catalogue import Catalogue
+from domain.errors import GatewayError
+from domain.events import ModelSpec
+from domain.model_decisions import Step, decide_change, decide_register, model_stream
+from domain.ports.provider import EmbedAnswer, EmbedCall, ProviderError, ProviderFault
+from gateway.bench.vectors import vector_of
+from gateway.catalogue.retirement import end_graces
+from gateway.control import Control, Decide
+from gateway.gateway import Gateway
+from gateway.house import master_key
+from gateway.manage import Installation
+from gateway.places import Places
+from gateway.settings import EndpointSettings, Settings
+from gateway.wire.messages import EmbeddingGenerate
+from tests.integration.test_shred_gateway import tokens
+from tests.support.cli import Cli
+from tests.support.databases import with_user
+from tests.support.installing import installed, settings_of
+from tests.support.waiting import until
+from tests.unit.service.conftest import Recorder
+
+MODEL = "own-model"
+_COUNT = "SELECT type, count(*) FROM emberlog.events WHERE type LIKE 'model.%' OR type = 'price.set' GROUP BY type"
+
+
+class Hashing:
+    """A provider whose vectors follow from the text; `scale` and `error` are what goes wrong."""
+
+    def __init__(self) -> None:
+        self.scale = 1.0
+        self.error: ProviderError | None = None
+        self.calls = 0
+
+    async def embed(self, call: EmbedCall) -> EmbedAnswer:
+        self.calls += 1
+        if self.error is not None:
+            raise self.error
+        size = call.dimensions or 16
+        rows = np.stack([vector_of(text if isinstance(text, str) else str(text), size) for text in call.texts])
+        return EmbedAnswer(np.ascontiguousarray(rows * np.float32(self.scale)), len(call.texts))
+
+    async def warm_up(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
+def own_settings(owner_dsn: str, folder: Path) -> Settings:
+    """An endpoint that serves a model which no release ships with."""
+    endpoint = EndpointSettings(name="own", provider="openai", base_url="http://127.0.0.1:9/v1", models={MODEL: ""})
+    return settings_of(owner_dsn, folder).model_copy(update={"endpoints": [endpoint]})
+
+
+@asynccontextmanager
+async def serving(owner_dsn: str, settings: Settings) -> AsyncIterator[tuple[Gateway, Hashing]]:
+    gateway = await Gateway.open(
+        settings, Places(with_user(owner_dsn, "emberlog_gateway"), owner_dsn, None), master_key(settings)
+    )
+    provider = Hashing()
+    gateway._providers["own"] = provider
+    try:
+        yield gateway, provider
+    finally:
+        await gateway.close()
+
+
+@pytest.fixture
+async def installation(migrated_dsn: str, tmp_path: Path) -> AsyncIterator[Installation]:
+    async with installed(migrated_dsn, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def cli(migrated_dsn: str, tmp_path: Path) -> Cli:
+    settings = settings_of(migrated_dsn, tmp_path)
+    assert settings.database_url is not None
+    return Cli(
+        {
+            "EMBERLOG_DATABASE_URL": settings.database_url.get_secret_value(),
+            "EMBERLOG_DATABASE_OWNER_URL": migrated_dsn,
+            "EMBERLOG_REDIS_URL": "none",
+            "EMBERLOG_SECRET_KEY_FILE": str(settings.secret_key_file),
+        }
+    )
+
+
+REGISTER = (
+    "models", "register", MODEL, "--provider", "openai", "--dimensions", "16", "--max-tokens", "512", "--max-inputs", "32",
+    "--usd-per-million", "0.01", "--set", 'aliases=["maker/own"]',
+)  # fmt: skip
+
+
+async def test_many_who_start_at_once_seed_the_log_once(
+    migrated_dsn: str, tmp_path: Path, owner: Connection, installation: Installation
+) -> None:
+    async def seeding() -> None:
+        async with installed(migrated_dsn, tmp_path) as one, one.control(seeded=True) as control:
+            assert control.plane.models.models.keys() >= {m.id for m in shipped().models}
+
+    await asyncio.gather(*(seeding() for _ in range(4)))
+    release = shipped()
+    expected = {"model.registered": len(release.models), "price.set": len(release.prices)}
+    assert dict(await owner.fetch(_COUNT)) == expected
+    await seeding()
+    assert dict(await owner.fetch(_COUNT)) == expected
+
+
+async def test_reading_the_catalogue_shows_what_is_shipped_and_writes_nothing(cli: Cli, owner: Connection) -> None:
+    listed = await cli.json("models", "list")
+    assert {m["id"] for m in listed} == {m.id for m in shipped().models}
+    local = next(m for m in listed if m["id"] == "all-MiniLM-L6-v2")
+    assert (local["state"], local["endpoints"], local["offerings"][0]["unit_pico_usd"]) == ("available", ["local"], 0)
+    assert await cli.json("models", "show", "sentence-transformers/all-MiniLM-L6-v2") == local
+    assert dict(await owner.fetch(_COUNT)) == {}
+
+
+async def test_a_model_of_ones_own_goes_from_its_registration_to_its_first_answer(
+    cli: Cli, migrated_dsn: str, tmp_path: Path, owner: Connection, installation: Installation
+) -> None:
+    settings = own_settings(migrated_dsn, tmp_path)
+    with pytest.raises(ValueError, match=r"endpoint 'own': .* A model of your own is registered first"):
+        await Gateway.open(
+            settings, Places(with_user(migrated_dsn, "emberlog_gateway"), migrated_dsn, None), master_key(settings)
+        )
+    assert (await cli.json(*REGISTER))["state"] == "draft"
+    assert (await cli.run(*REGISTER)).out == f"there already: {MODEL}, draft\n"
+    keys = await tokens(installation)
+    async with serving(migrated_dsn, settings) as (gateway, provider):
+        principal = gateway.authenticate(keys["acme"])
+
+        async def answered() -> str:
+            reply = Recorder()
+            message = EmbeddingGenerate(id=f"r{provider.calls}", input="text", model="maker/own", cache="off")
+            try:
+                gateway.generate(principal, "a1", message, ["text"], reply)
+            except GatewayError as error:
+                return error.code
+            await reply.wait()
+            assert reply.answer is not None, reply.refusal
+            return reply.answer.space
+
+        def catalogue() -> Catalogue:
+            return gateway.models()
+
+        assert await answered() == "model_not_found"
+        with pytest.raises(GatewayError, match="is draft: that takes no 'validate'"):
+            await gateway.validate_model(MODEL, "key:k")
+        await cli.json("models", "test", MODEL)
+
+        async def seen() -> bool:
+            return MODEL in catalogue().models
+
+        await until(seen, what="the running gateway knows the model that another process let be tested", timeout=5)
+        assert await answered() == "model_not_enabled"
+
+        provider.scale = 2.0
+        await gateway.validate_model(MODEL, "key:k")
+        failed = gateway.plane.models.models[MODEL]
+        assert failed.state == "draft"
+        assert failed.validated is not None
+        assert "the catalogue says that they have length 1" in failed.validated.problems[0]
+        assert await owner.fetchval("SELECT count(*) FROM emberlog.space_references") == 0
+
+        provider.scale = 1.0
+        await cli.json("models", "test", MODEL)
+        await gateway.catch_up()
+        provider.error = ProviderError(ProviderFault.REFUSED, "no such model", status=404)
+        await gateway.validate_model(MODEL, "key:k")
+        refused = gateway.plane.models.models[MODEL]
+        assert refused.validated is not None
+        assert (refused.state, refused.validated.passed) == ("draft", False)
+        assert "refused" in refused.validated.problems[0]
+
+        provider.error = ProviderError(ProviderFault.AUTHENTICATION, "no", status=401)
+        await cli.json("models", "test", MODEL)
+        await gateway.catch_up()
+        with pytest.raises(GatewayError) as away:
+            await gateway.validate_model(MODEL, "key:k")
+        assert away.value.code == "provider_unavailable"
+        assert gateway.plane.models.models[MODEL].state == "testing", "what says nothing of the model changes nothing"
+
+        provider.error = None
+        await gateway.validate_model(MODEL, "key:k")
+        good = gateway.plane.models.models[MODEL]
+        assert good.state == "available"
+        assert good.validated is not None
+        assert (good.validated.passed, good.validated.endpoint, good.validated.dimensions) == (True, "own", 16)
+        assert await owner.fetchval("SELECT count(DISTINCT space) FROM emberlog.space_references") == 1
+        assert await answered() == f"{MODEL}@1/16/unit"
+
+    ours: list[Any] = await owner.fetch(
+        "SELECT type, data FROM emberlog.events WHERE tenant = '_system' AND stream LIKE 'request/_system/%'"
+    )
+    assert {row["type"] for row in ours} >= {"embedding.requested", "embedding.generated"}, (
+        "our own requests are logged too"
+    )
+    budget = await owner.fetchval("SELECT data->>'limit' FROM emberlog.events WHERE type = 'quota.set'")
+    assert budget == "1000000000"
+
+
+async def test_our_own_requests_stop_at_their_budget(
+    cli: Cli, migrated_dsn: str, tmp_path: Path, installation: Installation
+) -> None:
+    await cli.json(*REGISTER[:-4], "--usd-per-million", "1000")
+    await cli.json("models", "test", MODEL)
+    settings = own_settings(migrated_dsn, tmp_path).model_copy(update={"system_budget_nano_usd": 5})
+    async with serving(migrated_dsn, settings) as (gateway, provider):
+        with pytest.raises(GatewayError) as refused:
+            await gateway.validate_model(MODEL, "key:k")
+        assert (refused.value.code, provider.calls) == ("budget_exceeded", 0)
+        assert gateway.plane.models.models[MODEL].state == "testing"
+
+
+async def test_a_grace_period_ends_in_removal_once_however_many_look(migrated_dsn: str, tmp_path: Path) -> None:
+    ended, running = "text-embedding-ada-002", "text-embedding-3-large"
+
+    async def deprecate(control: Control, model: str, now: float) -> None:
+        await control.run(
+            lambda plane: decide_change(plane, model, {}, [Step("deprecate", grace_days=1)], now=now, actor="cli:t"),
+            stream=model_stream(model),
+        )
+
+    async with (
+        installed(migrated_dsn, tmp_path) as one,
+        installed(migrated_dsn, tmp_path) as two,
+        one.control(seeded=True) as control,
+    ):
+        await deprecate(control, ended, 0)
+        await deprecate(control, running, time.time())
+        async with two.control() as other:
+            assert sum(await asyncio.gather(end_graces(control), end_graces(other))) == 1
+            assert await end_graces(control) == 0
+            states = {m.id: m.state for m in other.plane.models.models.values()}
+            assert (states[ended], states[running]) == ("removed", "deprecated")
+
+
+async def test_the_facts_of_a_new_release_are_taken_unless_an_operator_changed_the_model(
+    installation: Installation, owner: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with installation.control(seeded=True) as control:
+        await control.run(
+            lambda plane: decide_change(plane, "text-embedding-3-large", {"rank": 7}, now=0, actor="cli:t"),
+            stream=model_stream("text-embedding-3-large"),
+        )
+    newer = tmp_path / "newer.toml"
+    newer.write_text(DATA.read_text().replace("max_inputs = 2048", "max_inputs = 1024"))
+    monkeypatch.setattr("adapters.catalogue.DATA", newer)
+    async with installation.control(seeded=True) as control:
+        models = control.plane.models.models
+        assert models["text-embedding-3-small"].offerings[0].max_inputs == 1024
+        assert models["text-embedding-3-large"].offerings[0].max_inputs == 2048
+        assert models["text-embedding-3-large"].spec.rank == 7
+    updates = await owner.fetch(
+        "SELECT data->>'model' AS m FROM emberlog.events WHERE type = 'model.updated' ORDER BY position"
+    )
+    assert [row["m"] for row in updates].count("text-embedding-3-small") == 1
+
+
+async def test_of_two_who_register_one_id_with_other_facts_the_later_is_refused(installation: Installation) -> None:
+    def registering(dimensions: int) -> Decide:
+        spec = ModelSpec(version="1", dimensions=dimensions, max_tokens=8)
+        return lambda plane: decide_register(plane, "a", spec, [], actor="cli:t")
+
+    async with installation.control() as one, installation.control() as two:
+        await one.run(registering(8), stream="model/a")
+        with pytest.raises(GatewayError, match="is in the catalogue with other facts"):
+            await two.run(registering(9), stream="model/a")
+        assert not (await two.run(registering(8), stream="model/a")).changed
+
+
+async def test_commands_say_what_is_wrong_and_exit_in_kind(cli: Cli) -> None:
+    for words, code, said in (
+        (("models", "show", "nothing"), 1, "model_not_found"),
+        (("models", "register", "x", "--dimensions", "0", "--max-tokens", "9"), 2, "offerings: is missing"),
+        (("models", "register", "--set", "colour"), 2, "expected FIELD=VALUE"),
+        (("models", "register", "--file", "/nowhere.json"), 2, "cannot be read"),
+        (("models", "deprecate", "all-MiniLM-L6-v2", "--grace-days", "9999"), 2, "grace_days"),
+        (("models", "remove", "all-MiniLM-L6-v2"), 1, "resource_constraint"),
+        (("models", "update", "all-MiniLM-L6-v2", "--set", "dimensions=8"), 2, "dimensions: is 384 and stays so"),
+    ):
+        outcome = await cli.run(*words)
+        assert (outcome.code, said in outcome.error) == (code, True), outcome
