@@ -20,11 +20,13 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     """What one request wants of one bucket: `amount` units, at most `limit`, which is also what the bucket holds and is refilled by a minute.
 
     `bucket` names it across all processes and begins with its tenant in braces, so that a cluster keeps a tenant's buckets together.
+    `lacking` is what the bucket lacks, in parts, as far as who claims remembers: it counts where the store has nothing to say.
     """
 
     bucket: str
     limit: int
     amount: int
+    lacking: int = 0
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
@@ -37,6 +39,13 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
 def drained(lacking: int, at: int, limit: int, now: int) -> int:
     """What a bucket lacks at `now` that lacked `lacking` parts at `at` (ms). A clock that has gone back gives nothing; a lower limit forgives."""
     return max(0, min(lacking, limit * SCALE) - limit * max(0, now - at))
+
+
+def standing(claim: Claim, stored: tuple[int, int] | None, now: int) -> int:
+    """What its bucket lacks at `now`, by what the store has kept of it: parts and a time; that is nothing worth having after a minute."""
+    if stored is None or now - stored[1] >= SCALE:
+        return min(claim.lacking, claim.limit * SCALE)
+    return drained(*stored, claim.limit, now)
 
 
 def fits(claim: Claim, lacking: int) -> bool:

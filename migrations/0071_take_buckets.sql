@@ -1,10 +1,11 @@
 -- Decides for many requests, in order: each gets all that it claims of its buckets, or nothing is taken for it. The arithmetic is that of
 -- domain/rate_buckets.py.
 --
--- p_buckets are different from each other, p_limits theirs a minute. p_claims says for each request how many claims it makes; p_numbers and
+-- p_buckets are different from each other, p_limits theirs a minute, p_lacking what each lacks if it is not here. p_claims says for each request how many claims it makes; p_numbers and
 -- p_amounts say for each claim the number of its bucket and how much. Answers for each request 1 or 0, then what each of its buckets lacks.
-CREATE FUNCTION emberlog.take_buckets(p_buckets text[], p_limits bigint[], p_claims integer[], p_numbers integer[], p_amounts bigint[])
-RETURNS bigint[]
+CREATE FUNCTION emberlog.take_buckets(
+    p_buckets text[], p_limits bigint[], p_lacking bigint[], p_claims integer[], p_numbers integer[], p_amounts bigint[]
+) RETURNS bigint[]
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '1s'
@@ -24,10 +25,13 @@ BEGIN
 
     v_now := floor(extract(epoch FROM clock_timestamp()) * 1000);
     SELECT array_agg(
-        greatest(0, least(b.lacking, w.full_minute * c_scale) - w.full_minute * least(c_scale, greatest(0, v_now - b.at)))
+        CASE
+            WHEN v_now - b.at >= c_scale THEN least(w.lacking, w.per_minute * c_scale)
+            ELSE greatest(0, least(b.lacking, w.per_minute * c_scale) - w.per_minute * greatest(0, v_now - b.at))
+        END
         ORDER BY w.n
     ) INTO v_lacking
-    FROM unnest(p_buckets, p_limits) WITH ORDINALITY w (bucket, full_minute, n)
+    FROM unnest(p_buckets, p_limits, p_lacking) WITH ORDINALITY w (bucket, per_minute, lacking, n)
     JOIN emberlog.rate_buckets b USING (bucket);
 
     FOR r IN 1 .. cardinality(p_claims) LOOP

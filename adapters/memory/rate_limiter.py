@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from domain.rate_buckets import Claim, Verdict, decide, drained
+from domain.rate_buckets import Claim, Verdict, decide, standing
 
 
 class MemoryBuckets:
@@ -24,11 +24,11 @@ class MemoryRateLimiter:
     async def take(self, requests: Sequence[Sequence[Claim]]) -> list[Verdict]:
         """See `RateLimiter.take`."""
         now, state = self._buckets.now(), self._buckets.state
-        lacking = {}
+        lacking: dict[str, int] = {}
         for claims in requests:
             for claim in claims:
-                parts, at = state.get(claim.bucket, (0, now))
-                lacking[claim.bucket] = drained(parts, at, claim.limit, now)
+                if claim.bucket not in lacking:
+                    lacking[claim.bucket] = standing(claim, state.get(claim.bucket), now)
         verdicts = [decide(claims, lacking) for claims in requests]
         state.update((bucket, (parts, now)) for bucket, parts in lacking.items())
         return verdicts

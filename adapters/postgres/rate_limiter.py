@@ -36,6 +36,7 @@ class PostgresRateLimiter:
         """See `RateLimiter.take`."""
         numbers: dict[str, int] = {}
         limits: list[int] = []
+        lacking: list[int] = []
         wanted: list[int] = []
         amounts: list[int] = []
         for claims in requests:
@@ -43,11 +44,12 @@ class PostgresRateLimiter:
                 number = numbers.get(claim.bucket)
                 if number is None:
                     limits.append(claim.limit)
+                    lacking.append(claim.lacking)
                     number = numbers[claim.bucket] = len(limits)
                 wanted.append(number)
                 amounts.append(claim.amount)
         counts = [len(claims) for claims in requests]
-        answer: list[int] = await self._ask(_TAKE, list(numbers), limits, counts, wanted, amounts)
+        answer: list[int] = await self._ask(_TAKE, list(numbers), limits, lacking, counts, wanted, amounts)
         if self._loop.time() >= self._forget_at:
             self._forget_at = self._loop.time() + _FORGET_SECONDS
             self._forgetting = self._loop.create_task(self._forget())

@@ -62,6 +62,7 @@ class RedisRateLimiter:
     async def _ask(self, requests: Sequence[Sequence[Claim]]) -> list[Verdict]:
         numbers: dict[str, int] = {}
         limits: list[int] = []
+        lacking: list[int] = []
         wanted: list[int] = []
         for claims in requests:
             wanted.append(len(claims))
@@ -69,9 +70,10 @@ class RedisRateLimiter:
                 number = numbers.get(claim.bucket)
                 if number is None:
                     limits.append(claim.limit)
+                    lacking.append(claim.lacking)
                     number = numbers[claim.bucket] = len(limits)
                 wanted += (number, claim.amount)
-        keys, args = [PREFIX + bucket for bucket in numbers], [*limits, *wanted]
+        keys, args = [PREFIX + bucket for bucket in numbers], [*limits, *lacking, *wanted]
         try:
             answer: list[int] = await self._take(keys=keys, args=args)
         except ConnectionLost:

@@ -16,13 +16,16 @@ class LimiterUnavailable(Exception):
 
 
 class RateLimiter(Protocol):
-    """Time is the store's own, so that the clocks of the processes do not matter. A bucket never seen, or not for a minute, is full."""
+    """Time is the store's own, so that the clocks of the processes do not matter.
+
+    A bucket that the store has not seen for a minute, or has lost, lacks what the claim remembers of it (see `Claim.lacking`).
+    """
 
     async def take(self, requests: Sequence[Sequence[Claim]]) -> list[Verdict]:
         """Decide for each request in order: it gets all that it claims, or nothing is taken for it.
 
-        A request makes at least one claim, and one of a bucket. Where claims of one call state different limits of one bucket, because it is being changed, any
-        of them is applied. Raises `LimiterUnavailable`.
+        A request makes at least one claim, and one of a bucket. Of several claims of one bucket in a call the first says what is remembered
+        of it; where they state different limits, any of them is applied. Raises `LimiterUnavailable`.
         """
         ...
 

@@ -1,6 +1,7 @@
 """The gate of the rate limits: what all requests of a turn of the loop claim is asked for at once.
 
-A request whose tenant has no limits passes with one look into a dictionary.
+A request whose tenant has no limits passes with one look into a dictionary. What is heard of a bucket is remembered for a minute: a store
+that has lost it (a full cache pushes out what is not in use, a lost Redis is left for Postgres) is told.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from domain.errors import GatewayError
 from domain.ports.rate_limiter import LimiterUnavailable, RateLimiter
 from domain.rate_buckets import Claim, Verdict, wait_ms
 from domain.rate_limits import Bucket, RateLimits, buckets_of
+from gateway.limits.memory import Memory
 from gateway.limits.standing import standings
 from gateway.service.pending import Pending
 
@@ -34,6 +36,7 @@ class RateGate:
         self._limits = limits
         self._limiter = limiter
         self._loop = asyncio.get_running_loop()
+        self._heard = Memory(self._loop.time)
         self._waiting: list[_Asked] = []
         self._asking: asyncio.Task[None] | None = None
 
@@ -45,7 +48,7 @@ class RateGate:
         buckets = buckets_of(limits, pending.tenant, pending.key_id, pending.agent, pending.message.thread)
         if not buckets:
             return None
-        claims = [_claim(bucket, pending.total_tokens) for bucket in buckets]
+        claims = [_claim(bucket, pending.total_tokens, self._heard) for bucket in buckets]
         asked = _Asked(pending, buckets, claims, self._loop.create_future())
         self._waiting.append(asked)
         if self._asking is None:
@@ -74,21 +77,23 @@ class RateGate:
                     _refuse(batch, error)
                 else:
                     for asked, verdict in zip(batch, verdicts, strict=True):
+                        self._heard.note(asked.claims, verdict.lacking)
                         _tell(asked, verdict)
         finally:
             self._asking = None
 
 
-def _claim(bucket: Bucket, tokens: int) -> Claim:
+def _claim(bucket: Bucket, tokens: int, heard: Memory) -> Claim:
+    lacking = heard.lacking(bucket.name, bucket.limit)
     if bucket.unit == "requests":
-        return Claim(bucket.name, bucket.limit, 1)
+        return Claim(bucket.name, bucket.limit, 1, lacking)
     if tokens > bucket.limit:
         raise GatewayError(
             "invalid_request",
             f"the input has {tokens} tokens; the rate limit of this {bucket.scope} is {bucket.limit} a minute, so it would never pass: split it",
             details={"field": "input", "scope": bucket.scope, "unit": bucket.unit, "limit": bucket.limit},
         )
-    return Claim(bucket.name, bucket.limit, tokens)
+    return Claim(bucket.name, bucket.limit, tokens, lacking)
 
 
 def _tell(asked: _Asked, verdict: Verdict) -> None:

@@ -35,6 +35,8 @@ class World(Protocol):
 
     async def names(self) -> set[str]: ...
 
+    async def lose(self) -> None: ...
+
 
 class MemoryWorld:
     def __init__(self) -> None:
@@ -49,6 +51,9 @@ class MemoryWorld:
 
     async def names(self) -> set[str]:
         return set(self._buckets.state)
+
+    async def lose(self) -> None:
+        self._buckets.state.clear()
 
 
 class RedisWorld:
@@ -68,6 +73,9 @@ class RedisWorld:
 
     async def names(self) -> set[str]:
         return {str(key).removeprefix(PREFIX) for key in await self._redis.keys(PREFIX + "*")}
+
+    async def lose(self) -> None:
+        await self._redis.flushall()
 
     async def close(self) -> None:
         for limiter in self._opened:
@@ -89,6 +97,9 @@ class PostgresWorld:
 
     async def names(self) -> set[str]:
         return {row["bucket"] for row in await self._sql("SELECT bucket FROM emberlog.rate_buckets")}
+
+    async def lose(self) -> None:
+        await self._sql("TRUNCATE emberlog.rate_buckets")
 
     async def _sql(self, query: str, *values: object) -> list[asyncpg.Record]:
         connection = await asyncpg.connect(self._owner_dsn)
@@ -235,6 +246,33 @@ async def test_a_clock_that_has_gone_back_gives_nothing_and_does_not_stop_the_re
     assert not await admitted(limiter, one())
     await world.age(MINUTE)
     assert await admitted(limiter, one())
+
+
+async def test_a_store_that_has_lost_a_bucket_goes_by_what_the_claim_remembers(world: World) -> None:
+    limiter = await world.open()
+    assert await admitted(limiter, one(limit=3, amount=3))
+    await world.lose()
+    remembered = Claim(one().bucket, 3, 2, lacking=2 * SCALE)
+    verdicts = await limiter.take([[remembered], [one(limit=3)], [one(limit=3)]])
+    assert [verdict.admitted for verdict in verdicts] == [False, True, False]
+    assert verdicts[2].lacking == [3 * SCALE]
+    await world.lose()
+    [verdict] = await limiter.take([[Claim(one().bucket, 2, 1, lacking=9 * SCALE)]])
+    assert verdict.lacking == [2 * SCALE], "more than there is cannot be lacking"
+
+
+async def test_what_a_claim_remembers_counts_for_nothing_while_the_store_knows_better(world: World) -> None:
+    limiter = await world.open()
+    assert await admitted(limiter, one(limit=3))
+    verdicts = await limiter.take([[Claim(one().bucket, 3, 1, lacking=3 * SCALE)]] * 3)
+    assert [verdict.admitted for verdict in verdicts] == [True, True, False]
+
+
+async def test_what_a_store_has_not_touched_for_a_minute_it_does_not_know_better(world: World) -> None:
+    limiter = await world.open()
+    assert await admitted(limiter, one(limit=3))
+    await world.age(MINUTE)
+    assert not await admitted(limiter, Claim(one().bucket, 3, 1, lacking=3 * SCALE))
 
 
 async def test_the_largest_limit_is_counted_to_the_unit(world: World) -> None:

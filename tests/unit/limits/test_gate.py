@@ -11,9 +11,10 @@ import pytest
 from adapters.memory.rate_limiter import MemoryBuckets, MemoryRateLimiter
 from domain.events import EmbeddingRequested, RateLimitSet
 from domain.ports.rate_limiter import LimiterUnavailable
-from domain.rate_buckets import Claim, Verdict
+from domain.rate_buckets import SCALE, Claim, Verdict
 from domain.rate_limits import RateLimits
 from gateway.limits.gate import RateGate
+from gateway.limits.memory import Memory
 from gateway.limits.standing import Standing, duration, rate_headers
 from tests.unit.service.conftest import Rig, make_rig
 
@@ -29,6 +30,9 @@ class Store(MemoryRateLimiter):
         self.open.set()
         self.called = asyncio.Event()
         self.trouble: Exception | None = None
+
+    def lose(self) -> None:
+        self._buckets.state.clear()
 
     async def take(self, requests: Sequence[Sequence[Claim]]) -> list[Verdict]:
         self.calls.append(requests)
@@ -121,6 +125,32 @@ async def test_a_request_that_could_never_pass_is_refused_for_good(world: World)
     assert refused.value.details == {"field": "input", "scope": "key", "unit": "tokens", "limit": 3}  # type: ignore[attr-defined]
     assert world.store.calls == []
     assert (await world.rig.ask("one two three")).answer is not None
+
+
+async def test_a_limit_holds_when_the_store_forgets_it(world: World) -> None:
+    world.put("agent", requests_per_minute=2)
+    for number in range(2):
+        assert (await world.rig.ask("text", id=f"r{number}")).answer is not None
+    world.store.lose()
+    refused = (await world.rig.ask("text", id="r2")).refusal
+    assert refused is not None
+    assert refused.code == "rate_limited"
+
+
+async def test_what_is_remembered_refills_and_is_forgotten(world: World) -> None:
+    now = 50.0
+    memory = Memory(lambda: now)
+    claim = Claim("{acme}b", 6, 1)
+    memory.note([claim], [6 * SCALE])
+    now += 10
+    assert memory.lacking("{acme}b", 6) == 5 * SCALE
+    assert memory.lacking("{acme}b", 2) == 2 * SCALE - 20_000, "under a lower limit it lacks no more than that holds"
+    assert memory.lacking("{acme}c", 6) == 0
+    for _ in range(2):
+        now += 61
+        memory.note([Claim("{acme}d", 1, 1)], [SCALE])
+    assert len(memory._recent) + len(memory._older) == 2, "it has forgotten nothing, or too much"
+    assert memory.lacking("{acme}b", 6) == 0
 
 
 async def test_a_dry_run_takes_nothing(world: World) -> None:

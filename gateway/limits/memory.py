@@ -1,0 +1,33 @@
+"""What a process has heard of buckets within the last minute or two; what is older says nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from domain.rate_buckets import SCALE, Claim, drained
+
+
+class Memory:
+    """`clock` is seconds that only grow. Buckets that are not heard of any more are forgotten a minute or two later, all at once."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._recent: dict[str, tuple[int, int]] = {}
+        self._older: dict[str, tuple[int, int]] = {}
+        self._turn_at = self._now() + SCALE
+
+    def lacking(self, bucket: str, limit: int) -> int:
+        """What the bucket lacks if nobody else has taken of it since."""
+        found = self._recent.get(bucket) or self._older.get(bucket)
+        return 0 if found is None else drained(*found, limit, self._now())
+
+    def note(self, claims: Sequence[Claim], lacking: Sequence[int]) -> None:
+        """A store has said this just now."""
+        now = self._now()
+        if now >= self._turn_at:
+            self._recent, self._older, self._turn_at = {}, self._recent, now + SCALE
+        for claim, parts in zip(claims, lacking, strict=True):
+            self._recent[claim.bucket] = (parts, now)
+
+    def _now(self) -> int:
+        return int(self._clock() * 1000)
