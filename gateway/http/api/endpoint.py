@@ -65,7 +65,6 @@ class ApiEndpoint:
     async def _reach(self, cursor: str) -> None:
         if self._route.view is not None:
             await self._service.reads.reaches(self._route.view, cursor)
-            return
         position = await self._service.reads.position(cursor, "after_position")
         try:
             await self._service.plane_reaches(position, WAIT_SECONDS)

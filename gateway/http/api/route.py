@@ -49,7 +49,7 @@ class ApiRoute(msgspec.Struct, frozen=True, kw_only=True):
 
     `scopes`: a tenant's key needs one of them; none: the route is the operators' alone. Installation keys need `operator` everywhere.
     `tenanted`: it is about one tenant, the key's own; an operator names one by the parameter `tenant`. `body` None: there is none.
-    `view`: the view of the database that it reads, which `after_position` then waits for; None: it reads the control plane.
+    `view`: the view of the database that it reads, which `after_position` waits for besides the control plane.
     `statuses` are the good ones, the first by default. `paged` lists take `page` and `limit`. Writes take `expected_version`.
     """
 

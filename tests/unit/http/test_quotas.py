@@ -1,0 +1,64 @@
+"""Quotas by the management API: what is refused, and what is written."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from domain.quotas import QuotaKey
+from tests.support.api import ApiSite
+from tests.unit.wire.fake_service import ADMIN_KEY
+
+PATH = "/api/v1/quotas"
+GOOD: dict[str, Any] = {"unit": "tokens", "limit": 1000}
+
+
+async def test_a_quota_is_set_changed_and_removed(site: ApiSite) -> None:
+    key = QuotaKey("tenant", "", "tokens", "month")
+    made = await site.ask("PUT", PATH, ADMIN_KEY, GOOD)
+    assert made.json() == {
+        "scope": "tenant", "subject": None, "unit": "tokens", "window": "month", "limit": 1000, "hard": True,
+    }  # fmt: skip
+    assert site.plane.quotas.of("acme")[key].limit == 1000
+    await site.ask("PUT", PATH, ADMIN_KEY, GOOD | {"limit": 7, "hard": False})
+    assert (site.plane.quotas.of("acme")[key].limit, site.plane.quotas.of("acme")[key].hard) == (7, False)
+    head = await site.log.head()
+    assert (await site.ask("PUT", PATH, ADMIN_KEY, GOOD | {"limit": 7, "hard": False})).status_code == 200
+    assert await site.log.head() == head, "what is so already is written nowhere"
+    gone = await site.ask("DELETE", PATH, ADMIN_KEY, unit="tokens")
+    assert (gone.status_code, gone.content, site.plane.quotas.of("acme")) == (204, b"", {})
+    assert site.plane.quotas.of("other") == {}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"limit": -1}, "limit"),
+        ({"limit": 10**18 + 1}, "limit"),
+        ({"limit": 2.5}, "limit"),
+        ({"limit": 1e400}, "limit"),
+        ({"limit": "many"}, "limit"),
+        ({"limit": None}, "limit"),
+        ({"unit": "token"}, "unit"),
+        ({"window": "week"}, "window"),
+        ({"scope": "planet"}, "scope"),
+        ({"scope": "model", "subject": "no such model"}, "subject"),
+        ({"scope": "agent"}, "subject"),
+        ({"subject": "somebody"}, "subject"),
+        ({"hard": "yes"}, "hard"),
+        ({"soft": True}, "soft"),
+    ],
+)
+async def test_what_cannot_be_is_refused_with_the_field_named(site: ApiSite, wrong: dict[str, Any], field: str) -> None:
+    content = json.dumps(GOOD | wrong).replace("Infinity", "1e400")
+    answer = await site.http.put(PATH, content=content, headers={"authorization": f"Bearer {ADMIN_KEY}"})
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["details"]["field"] in (field, "body")
+    assert site.plane.quotas.of("acme") == {}
+
+
+async def test_removing_without_saying_what_is_refused(site: ApiSite) -> None:
+    answer = await site.ask("DELETE", PATH, ADMIN_KEY)
+    assert (answer.status_code, answer.json()["error"]["details"]["field"]) == (400, "unit")
