@@ -167,7 +167,7 @@ def _check_key(
     """The subject as events name it."""
     _check_words(scope, unit, window, subject, problems)
     _check_tenant(plane, tenant)
-    if subject is None or scope == "tenant":
+    if not subject or scope == "tenant":
         return None
     if scope == "model":
         model = resolve_model(plane, subject)
