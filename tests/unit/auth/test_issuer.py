@@ -19,7 +19,7 @@ from gateway.auth.authenticator import Authenticator, authenticated
 from gateway.auth.issuer import Issuer, open_issuer
 from gateway.auth.settings import JwtIssuerSettings
 from tests.support.key_server import KeyServer, answer, flood, key_server, silence
-from tests.support.tokens import AUDIENCE, ISSUER, SECRET, claims, ec_key, jwk, jwks, rsa_key, signed
+from tests.support.tokens import AUDIENCE, ISSUER, SECRET, claims, jwk, jwks, rsa_key, signed
 from tests.unit.wire.fake_service import FakeService
 from tests.unit.wire.harness import QUICK, Gateway
 
@@ -290,19 +290,3 @@ def test_keys_that_are_not_where_the_settings_say_stop_the_start(
     with pytest.raises(ValueError, match=why) as failed:
         open_issuer(settings(**where), environment)
     assert str(failed.value).startswith(f"jwt_issuers: {ISSUER}: ")
-
-
-def test_a_set_may_hold_keys_that_are_not_for_us() -> None:
-    from gateway.auth.key_set import parse_key_set
-
-    strangers: list[Any] = [
-        None, "x", {}, {"kty": "OKP"}, {"kty": ["RSA"]}, {"kty": "RSA"}, {"kty": "RSA", "n": 1, "e": 2}, {"kty": "EC", "crv": "P-256", "x": "!", "y": ""},
-        jwk(rsa_key(), "enc", use="enc"), jwk(rsa_key(), "512", alg="RS512"), jwk(rsa_key(), "ops", key_ops=["encrypt"]),
-        jwk(ec_key(), "kid", kid2=1) | {"kid": 7}, jwk(ec_key(), "curve") | {"crv": "P-384"}, jwk(ec_key(), "off") | {"y": jwk(ec_key())["x"]},
-        {"kty": "oct", "k": "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"},
-    ]  # fmt: skip
-    keys = parse_key_set(ISSUER, jwks(*strangers, jwk(ec_key(), "good")))
-    assert [key.kid for key in keys.candidates(None, "ES256")] == ["good"]
-    assert keys.candidates(None, "RS256") == keys.candidates(None, "HS256") == []
-    private = parse_key_set(ISSUER, jwks({**jwk(rsa_key()), "d": "AQAB"}))
-    assert private.signers == parse_key_set(ISSUER, jwks(jwk(rsa_key()))).signers, "a private member is not looked at"
