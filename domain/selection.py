@@ -370,3 +370,38 @@ def _choices(menu: Menu) -> str:
         if ids
         else "there is none to choose"
     )
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """A decision with all that was looked at: what stands in line behind the chosen model, and what every other model was left out for."""
+
+    selection: Selection
+    in_line: list[str]
+    reasons: list[PassedOver]
+
+
+def explain(
+    menu: Menu, question: Question, preferences: Preferences | None = None, blocked: Blocked | None = None
+) -> Explanation:
+    """`select`, with a reason for every model of the catalogue. Raises as it does."""
+    found = select(menu, question, preferences, blocked)
+    reasons = list(found.passed_over)
+    reasons.append(PassedOver(found.model.id, found.reason))
+    in_line = alternatives(menu, question, preferences, blocked, found.model.id)
+    reasons += [PassedOver(name, "in line behind it") for name in in_line]
+    known = {r.model for r in reasons}
+    decision = _Decision(menu, question, preferences, blocked)
+    for entry in menu.orders["any"]:
+        if entry.id not in known:
+            refusal = blocked(entry) if blocked is not None else None
+            why = decision._inadequate(entry)
+            reasons.append(
+                why or PassedOver(entry.id, refusal.message if refusal else "not among those that were named")
+            )
+    reasons += [PassedOver(e.id, "it is being tested") for e in _testing(menu) if e.id not in known]
+    reasons += [PassedOver(c.model, c.reason) for c in menu.closed_models() if c.model not in known]
+    return Explanation(found, in_line, reasons)
+
+
+def _testing(menu: Menu) -> list[Entry]:
+    return [e for e in {e.id: e for e in menu.names.values()}.values() if e.testing]

@@ -501,6 +501,11 @@ class Gateway:
         """Fold every decision that is in the log by now. Raises `LogUnavailable`."""
         await self._tail.catch_up()
 
+    @property
+    def selector(self) -> Selector:
+        """See `EmbeddingService.selector`."""
+        return self._service.selector
+
     def models(self) -> Catalogue:
         """The catalogue as of now."""
         return self._live.current()

@@ -178,7 +178,7 @@ def result_message(
         count=data.inputs,
         usage=Usage(data.tokens, data.billed_tokens, data.cached_inputs, data.truncated, data.estimated),
         cost=Cost(data.nano_usd, data.price),
-        failover=_switch(data.failover, data.model, data.endpoint),
+        failover=switch_document(data.failover, data.model, data.endpoint),
         timings=timings,
         replayed=replayed,
         notices=list(notices) or msgspec.UNSET,
@@ -202,7 +202,7 @@ def dry_run_message(pending: Pending) -> EmbeddingResult:
         count=pending.count,
         usage=Usage(pending.total_tokens, pending.total_tokens, 0, pending.truncated, pending.estimated),
         cost=Cost(reserved_nano_usd(pending), pending.price.id),
-        failover=_switch(pending.selection.failover, pending.selection.model.id, candidate.endpoint.name),
+        failover=switch_document(pending.selection.failover, pending.selection.model.id, candidate.endpoint.name),
         timings=Timings(0, 0, 0),
         replayed=False,
         reasons=reasons,
@@ -210,7 +210,7 @@ def dry_run_message(pending: Pending) -> EmbeddingResult:
     )
 
 
-def _switch(failover: Failover | None, model: str, endpoint: str) -> dict[str, Any] | None:
+def switch_document(failover: Failover | None, model: str, endpoint: str) -> dict[str, Any] | None:
     """What was first in line, and what answered instead."""
     if failover is None:
         return None

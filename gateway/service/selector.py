@@ -18,7 +18,7 @@ from domain.events import Preferences
 from domain.menu import Entry, Menu, compile_menu
 from domain.money import Price
 from domain.plane import ControlPlane
-from domain.selection import Question, Selection, select
+from domain.selection import Blocked, Explanation, Question, Selection, explain, select
 from domain.tenant_config import TenantConfig
 
 KEEP_SECONDS = 300.0
@@ -38,6 +38,14 @@ class Live(Protocol):
 
     def over_soft_budget(self, tenant: str) -> bool:
         """Whether a soft budget of the tenant is used up."""
+        ...
+
+    def exceeded(self, tenant: str, model: str) -> bool:
+        """Whether a hard quota of this model of the tenant is used up in its present window."""
+        ...
+
+    def remaining(self, tenant: str, agent: str, model: str) -> int | None:
+        """The tokens that the tightest hard quota of tokens has left; None where there is none, or nothing is known of it yet."""
         ...
 
 
@@ -99,14 +107,25 @@ class Selector:
         Raises what `domain.selection.select` raises.
         """
         kept = self.kept(tenant)
-        priced = agent in kept.bound
-        ceiling = self.ceiling(tenant)
-        if priced or ceiling:
-            question = msgspec.structs.replace(question, priced=priced, ceiling=ceiling)
-        preferences = self.preferences(tenant, agent)
-        if refused is None and not live:
-            return select(kept.menu, question, preferences)
+        question = self._bound(kept, tenant, agent, question)
+        blocked = None if refused is None and not live else self._blocked(tenant, agent, question, refused)
+        return select(kept.menu, question, self.preferences(tenant, agent), blocked)
 
+    def explain(self, tenant: str, agent: str, question: Question) -> Explanation:
+        """The same with everything live looked at, and a reason for every model."""
+        kept = self.kept(tenant)
+        question = self._bound(kept, tenant, agent, question)
+        blocked = self._blocked(tenant, agent, question, None)
+        return explain(kept.menu, question, self.preferences(tenant, agent), blocked)
+
+    def _bound(self, kept: Kept, tenant: str, agent: str, question: Question) -> Question:
+        """The question with the budgets that bind it."""
+        priced, ceiling = agent in kept.bound, self.ceiling(tenant)
+        return msgspec.structs.replace(question, priced=priced, ceiling=ceiling) if priced or ceiling else question
+
+    def _blocked(
+        self, tenant: str, agent: str, question: Question, refused: Mapping[str, GatewayError] | None
+    ) -> Blocked:
         def blocked(entry: Entry) -> GatewayError | None:
             known = refused.get(entry.id) if refused else None
             if known is not None or self._live is None:
@@ -114,7 +133,15 @@ class Selector:
             cost = entry.charge_nano_usd(question.tokens, question.characters)
             return self._live.refusal(tenant, agent, entry.id, question.tokens, cost)
 
-        return select(kept.menu, question, preferences, blocked)
+        return blocked
+
+    def exceeded(self, tenant: str, model: str) -> bool:
+        """See `Live.exceeded`."""
+        return self._live is not None and self._live.exceeded(tenant, model)
+
+    def remaining(self, tenant: str, agent: str, model: str) -> int | None:
+        """See `Live.remaining`."""
+        return None if self._live is None else self._live.remaining(tenant, agent, model)
 
     def ceiling(self, tenant: str) -> bool:
         """Whether a soft budget that is used up leaves the tenant only the cheapest adequate model."""

@@ -15,6 +15,7 @@ from gateway.limits.logins import FailedLogins
 from gateway.limits.standing import Standing
 from gateway.reads.reads import Reads
 from gateway.replies import Reply
+from gateway.service.selector import Selector
 from gateway.settings import Settings
 from gateway.wire.messages import AgentInfo, EmbeddingGenerate, Limits
 
@@ -44,6 +45,11 @@ class EmbeddingService(Protocol):
     """Reads of the log and its views; who may read what is for the caller to check (`gateway.reads.reach`)."""
     control: Control
     """The control plane, and the way to change it; who may is for the caller to check."""
+
+    @property
+    def selector(self) -> Selector:
+        """How models are chosen for requests; who may ask is for the caller to check."""
+        ...
 
     @property
     def settings(self) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.http.api import (
+    agents,
     costs,
     embedding_catalog,
     keys,
@@ -12,7 +13,9 @@ from gateway.http.api import (
     prices,
     quotas,
     rate_limits,
+    selection,
     settings,
+    tenant_models,
     tenant_settings,
     tenants,
     threads,
@@ -20,6 +23,7 @@ from gateway.http.api import (
 from gateway.http.api.route import ApiRoute
 
 ROUTES: tuple[ApiRoute, ...] = (
+    *agents.ROUTES,
     *costs.ROUTES,
     *embedding_catalog.ROUTES,
     *models.ROUTES,
@@ -29,7 +33,9 @@ ROUTES: tuple[ApiRoute, ...] = (
     *prices.ROUTES,
     *quotas.ROUTES,
     *rate_limits.ROUTES,
+    *selection.ROUTES,
     *settings.ROUTES,
+    *tenant_models.ROUTES,
     *tenant_settings.ROUTES,
     *tenants.ROUTES,
     *threads.ROUTES,

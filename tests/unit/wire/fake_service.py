@@ -12,6 +12,7 @@ from domain.catalogue import Catalogue, Endpoint, Model, Offering, Price
 from domain.errors import GatewayError, invalid_request
 from domain.events import Preferences
 from domain.model_catalog import CatalogModel
+from domain.plane import ControlPlane
 from domain.ports.provider import Text
 from domain.tenancy import Principal
 from gateway.control import Control, Written
@@ -19,6 +20,7 @@ from gateway.limits.logins import FailedLogins
 from gateway.limits.standing import Standing
 from gateway.reads.reads import Reads
 from gateway.replies import Reply
+from gateway.service.selector import Selector
 from gateway.settings import Settings
 from gateway.wire.messages import AgentInfo, Cost, EmbeddingGenerate, EmbeddingResult, Limits, Timings, Usage
 
@@ -133,6 +135,8 @@ class FakeService:
             BOUND_KEY: Principal("k7", "acme", frozenset({"agent"}), agent="scout"),
         }
         self.revoked: set[str] = set()
+        self._selector: Selector | None = None
+        self._models: Catalogue | None = None
         self.settings = Settings(_env_file=None)
 
     def authenticate(self, token: str) -> Principal:
@@ -186,9 +190,21 @@ class FakeService:
             raise TimeoutError
 
     def models(self) -> Catalogue:
+        if self._models is None:
+            self._models = self._catalogue()
+        return self._models
+
+    def _catalogue(self) -> Catalogue:
         model = Model("tiny", "1", 4, 256, None, True, 1, aliases=("small",), owned_by="fake", created=1)
         offering = Offering("tiny", "fake", "tiny-1", Price("list-1", 20), 100, 1000)
         return Catalogue([model], [offering], [Endpoint("fake-main", "fake", {"tiny": "tiny-1"})])
+
+    @property
+    def selector(self) -> Selector:
+        if self._selector is None:
+            plane = self.control.plane if hasattr(self, "control") else ControlPlane()
+            self._selector = Selector(plane, self.models)
+        return self._selector
 
     async def keep_tenant_key(self, tenant: str) -> None:
         self.tenant_keys.append(tenant)

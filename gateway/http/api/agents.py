@@ -1,0 +1,185 @@
+"""`/api/v1/agents`: the agents of a tenant, what they state, and which models they get."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from domain.agents import agent_of, agent_stream, decide_changed_agent, decide_new_agent
+from domain.errors import GatewayError
+from domain.events import AgentRegistered, Preferences
+from domain.selection import Question
+from domain.tenancy import Principal
+from gateway.chosen_model import Reason
+from gateway.http.api.route import Answer, ApiRoute, Call, Pagination, Parameter
+from gateway.tenant_documents import Agent, agent_document
+
+
+class AgentPreferences(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the agent wants its models chosen: `strategy` is tenant_default, fixed, cost, latency or quality, `models` are ranked.
+
+    `required_dimensions`, `max_latency_ms` and `max_cost_per_request_nano_usd` say what is adequate; `monthly_budget_nano_usd` is a hard budget.
+    """
+
+    strategy: str = "tenant_default"
+    models: list[str] = []
+    task_models: dict[str, str] = {}
+    required_dimensions: int | None = None
+    max_cost_per_request_nano_usd: int | None = None
+    monthly_budget_nano_usd: int | None = None
+    max_latency_ms: int | None = None
+
+
+class AgentStatement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What an agent states, whole: the latest statement holds. The metadata that it states on its session stay as they are."""
+
+    preferences: AgentPreferences
+    name: str | None = None
+    agent_version: str | None = None
+    capabilities: list[str] = []
+
+
+class NewAgent(AgentStatement, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An agent to make."""
+
+    agent_id: str
+
+
+class Agents(msgspec.Struct, frozen=True):
+    """Agents of a tenant, by id."""
+
+    agents: list[Agent]
+    pagination: Pagination
+
+
+class AgentModels(msgspec.Struct, frozen=True):
+    """The model that the agent gets where it names none, why, and those in line behind it."""
+
+    agent_id: str
+    task_type: str | None
+    primary_model: str
+    selection_reason: str
+    fallback_models: list[str]
+    reasons: list[Reason]
+
+
+def speaks_for(principal: Principal, agent: str | None) -> str:
+    """The agent that is meant: the one named, else the key's own. Raises `forbidden` where the key speaks for another."""
+    if principal.agent is not None and agent not in (None, principal.agent):
+        raise GatewayError(
+            "forbidden",
+            f"this key speaks for the agent {principal.agent!r} alone: leave the agent out, or use another key",
+            details={"field": "agent_id"},
+        )
+    return agent or principal.agent or principal.key
+
+
+async def listing(call: Call) -> Agents:
+    """A page of the tenant's agents: its own for a key that speaks for one."""
+    tenant, own = call.tenant, call.principal.agent
+    known = sorted(a for t, a in call.plane.directory.agents if t == tenant and own in (None, a))
+    page, pagination = call.page(known)
+    return Agents([_document(call, agent) for agent in page], pagination)
+
+
+async def show(call: Call) -> Agent:
+    """One agent."""
+    return _document(call, _agent(call))
+
+
+async def register(call: Call) -> Answer:
+    """Make an agent."""
+    agent = speaks_for(call.principal, call.body.agent_id)
+    data = _statement(call, agent)
+    written = await call.decide(
+        agent_stream(call.tenant, agent), lambda plane: decide_new_agent(plane, call.tenant, data)
+    )
+    return Answer(_document(call, agent), status=201 if written.changed else 200)
+
+
+async def change(call: Call) -> Agent:
+    """State something else for an agent that there is."""
+    agent = _agent(call)
+    data = _statement(call, agent)
+    await call.decide(agent_stream(call.tenant, agent), lambda plane: decide_changed_agent(plane, call.tenant, data))
+    return _document(call, agent)
+
+
+async def models(call: Call) -> AgentModels:
+    """Which models the agent gets. Raises what selection raises."""
+    agent, task, selector = _agent(call), call.query.text("task_type"), call.service.selector
+    agent_of(call.plane, call.tenant, agent)
+    question = Question(task=task, another=selector.another(call.tenant, None, None))
+    found = selector.explain(call.tenant, agent, question)
+    return AgentModels(
+        agent_id=agent,
+        task_type=task,
+        primary_model=found.selection.model.id,
+        selection_reason=found.selection.reason,
+        fallback_models=found.in_line,
+        reasons=[Reason(r.model, r.reason) for r in found.reasons],
+    )
+
+
+def _agent(call: Call) -> str:
+    return speaks_for(call.principal, call.path["agent"])
+
+
+def _statement(call: Call, agent: str) -> AgentRegistered:
+    body: AgentStatement = call.body
+    return AgentRegistered(
+        agent=agent,
+        preferences=Preferences(**msgspec.structs.asdict(body.preferences)),
+        name=body.name,
+        version=body.agent_version,
+        capabilities=body.capabilities,
+        actor=call.actor,
+    )
+
+
+def _document(call: Call, agent: str) -> Agent:
+    return agent_document(call.plane, call.tenant, agent_of(call.plane, call.tenant, agent))
+
+
+def _route(method: str, path: str, name: str, summary: str, handler: Any, answer: type, **more: Any) -> ApiRoute:
+    return ApiRoute(
+        method=method,
+        path=f"/api/v1/agents{path}",
+        aliases=(f"/api/v1/embeddings/agents{path}",),
+        name=name,
+        summary=summary,
+        tag="agents",
+        handler=handler,
+        answer=answer,
+        scopes=("agent", "admin"),
+        **more,
+    )
+
+
+ROUTES = (
+    _route("GET", "", "listAgents", "The agents of the tenant", listing, Agents, paged=True),
+    _route(
+        "POST",
+        "",
+        "registerAgent",
+        "Make an agent: the same again is 200, something else 409",
+        register,
+        Agent,
+        body=NewAgent,
+        statuses=(201, 200),
+        errors=(409,),
+    ),
+    _route("GET", "/{agent}", "getAgent", "An agent and what it states", show, Agent),
+    _route("PUT", "/{agent}", "changeAgent", "State something else for an agent", change, Agent, body=AgentStatement),
+    _route(
+        "GET",
+        "/{agent}/models",
+        "getAgentModels",
+        "The model that the agent gets where it names none, and those behind it",
+        models,
+        AgentModels,
+        query=(Parameter("task_type", "The task that the request names."),),
+        errors=(402,),
+    ),
+)

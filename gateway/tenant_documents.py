@@ -1,0 +1,107 @@
+"""Models and agents of a tenant as the management API and the commands show them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from domain.agents import agent_stream
+from domain.events import AgentRegistered, Preferences, TenantModelConfigured
+from domain.menu import Menu
+from domain.model_lifecycle import deprecated
+from domain.plane import ControlPlane
+from domain.tenant_models import LIMITS, PRICES, limit_of
+
+
+class TenantModel(msgspec.Struct, frozen=True):
+    """A model of a tenant. `state` is `configured`, `enabled`, `disabled`, or `quota_exceeded` while a hard quota of it is used up.
+
+    `usable` says whether requests can have it now, `reason` why not. Limits are hard quotas of this model; the tenant's prices are
+    null where it is charged the list price. `version` is that of the tenant's stream, for `expected_version`.
+    """
+
+    model_id: str
+    state: str
+    is_enabled: bool
+    is_default: bool
+    priority: int
+    fallback_models: list[str]
+    custom_settings: dict[str, str]
+    monthly_token_limit: int | None
+    daily_token_limit: int | None
+    monthly_request_limit: int | None
+    custom_cost_per_token_pico_usd: int | None
+    custom_cost_per_character_pico_usd: int | None
+    dimensions: int
+    minimum_tier: str
+    is_deprecated: bool
+    usable: bool
+    reason: str | None
+    version: int
+
+
+class Agent(msgspec.Struct, frozen=True):
+    """An agent and what it states. `agent_version` is its own; `version` counts its statements, for `expected_version`."""
+
+    agent_id: str
+    name: str | None
+    agent_version: str | None
+    preferences: Preferences
+    capabilities: list[str]
+    version: int
+
+
+def tenant_model_document(
+    plane: ControlPlane, tenant: str, configured: TenantModelConfigured, menu: Menu, *, exceeded: bool, now: float
+) -> TenantModel:
+    """A model of the tenant. `exceeded`: a hard quota of it is used up at the moment; `now` in seconds since the epoch."""
+    name = configured.model
+    model = plane.models.models[name]
+    closed = menu.closed.get(name)
+    entry = menu.names.get(name)
+    reason = closed.reason if closed is not None else None
+    if entry is not None and entry.testing:
+        reason = "it is being tested: only keys with the scope 'admin' may use it"
+    elif entry is None and reason is None:
+        reason = "the catalogue has it no longer"
+    elif exceeded:
+        reason = "a quota of it is used up"
+    on = configured.state == "enabled"
+    limits = {field: limit_of(plane, tenant, name, field) for field in LIMITS}
+    return TenantModel(
+        model_id=name,
+        state="quota_exceeded" if on and exceeded else configured.state,
+        is_enabled=on,
+        is_default=configured.default,
+        priority=configured.priority,
+        fallback_models=configured.fallback_models,
+        custom_settings=configured.custom_settings,
+        **limits,
+        **{field: _own_price(plane, tenant, name, unit, now) for field, unit in PRICES.items()},
+        dimensions=model.spec.dimensions,
+        minimum_tier=model.spec.minimum_tier,
+        is_deprecated=deprecated(model),
+        usable=reason is None,
+        reason=reason,
+        version=plane.versions.get(f"tenant/{tenant}", 0),
+    )
+
+
+def _own_price(plane: ControlPlane, tenant: str, model: str, unit: str, now: float) -> int | None:
+    """What the tenant is charged instead of the list price, at the first provider where it has a price of its own."""
+    for offering in plane.models.models[model].offerings:
+        for begin, end, entry in plane.prices.spans((model, offering.provider, tenant)):
+            if begin <= now < end and entry.set.unit == unit:
+                return entry.set.unit_pico_usd
+    return None
+
+
+def agent_document(plane: ControlPlane, tenant: str, data: AgentRegistered) -> Agent:
+    """An agent of the tenant. The metadata that it states stay sealed."""
+    return Agent(
+        agent_id=data.agent,
+        name=data.name,
+        agent_version=data.version,
+        preferences=data.preferences,
+        capabilities=data.capabilities,
+        version=plane.versions.get(agent_stream(tenant, data.agent), 0),
+    )
