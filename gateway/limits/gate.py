@@ -16,7 +16,6 @@ from domain.ports.rate_limiter import LimiterUnavailable, RateLimiter
 from domain.rate_buckets import Claim, Verdict, wait_ms
 from domain.rate_limits import Bucket, RateLimits, buckets_of
 from gateway.limits.memory import Memory
-from gateway.limits.standing import standings
 from gateway.service.pending import Pending
 
 
@@ -48,7 +47,11 @@ class RateGate:
         buckets = buckets_of(limits, pending.tenant, pending.key_id, pending.agent, pending.message.thread)
         if not buckets:
             return None
-        claims = [_claim(bucket, pending.total_tokens, self._heard) for bucket in buckets]
+        now = self._heard.now()
+        claims = [
+            _claim(bucket, pending.total_tokens, self._heard.lacking(bucket.name, bucket.limit, now))
+            for bucket in buckets
+        ]
         asked = _Asked(pending, buckets, claims, self._loop.create_future())
         self._waiting.append(asked)
         if self._asking is None:
@@ -83,8 +86,7 @@ class RateGate:
             self._asking = None
 
 
-def _claim(bucket: Bucket, tokens: int, heard: Memory) -> Claim:
-    lacking = heard.lacking(bucket.name, bucket.limit)
+def _claim(bucket: Bucket, tokens: int, lacking: int) -> Claim:
     if bucket.unit == "requests":
         return Claim(bucket.name, bucket.limit, 1, lacking)
     if tokens > bucket.limit:
@@ -97,7 +99,7 @@ def _claim(bucket: Bucket, tokens: int, heard: Memory) -> Claim:
 
 
 def _tell(asked: _Asked, verdict: Verdict) -> None:
-    asked.pending.rates = standings(asked.buckets, asked.claims, verdict.lacking)
+    asked.pending.drawn = (asked.buckets, asked.claims, verdict.lacking)
     if asked.passed.done():
         return
     if verdict.admitted:

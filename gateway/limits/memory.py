@@ -14,20 +14,21 @@ class Memory:
         self._clock = clock
         self._recent: dict[str, tuple[int, int]] = {}
         self._older: dict[str, tuple[int, int]] = {}
-        self._turn_at = self._now() + SCALE
+        self._turn_at = self.now() + SCALE
 
-    def lacking(self, bucket: str, limit: int) -> int:
-        """What the bucket lacks if nobody else has taken of it since."""
+    def lacking(self, bucket: str, limit: int, now: int) -> int:
+        """What the bucket lacks at `now` if nobody else has taken of it since."""
         found = self._recent.get(bucket) or self._older.get(bucket)
-        return 0 if found is None else drained(*found, limit, self._now())
+        return 0 if found is None else drained(*found, limit, now)
+
+    def now(self) -> int:
+        """Milliseconds."""
+        return int(self._clock() * 1000)
 
     def note(self, claims: Sequence[Claim], lacking: Sequence[int]) -> None:
         """A store has said this just now."""
-        now = self._now()
+        now = self.now()
         if now >= self._turn_at:
             self._recent, self._older, self._turn_at = {}, self._recent, now + SCALE
         for claim, parts in zip(claims, lacking, strict=True):
             self._recent[claim.bucket] = (parts, now)
-
-    def _now(self) -> int:
-        return int(self._clock() * 1000)

@@ -9,7 +9,8 @@ import msgspec
 from domain.rate_buckets import Claim, remaining, reset_ms
 from domain.rate_limits import Bucket
 
-UNITS = ("requests", "tokens")
+Drawn = tuple[Sequence[Bucket], Sequence[Claim], Sequence[int]]
+"""Buckets that a request drew on, what it claimed of each, and what each lacked then."""
 
 
 class Standing(msgspec.Struct, frozen=True, gc=False):
@@ -21,10 +22,10 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
     reset_ms: int
 
 
-def standings(buckets: Sequence[Bucket], claims: Sequence[Claim], lacking: Sequence[int]) -> tuple[Standing, ...]:
+def standings(drawn: Drawn) -> tuple[Standing, ...]:
     """For each unit that is limited the bucket with the least left."""
     tightest: dict[str, Standing] = {}
-    for bucket, claim, parts in zip(buckets, claims, lacking, strict=True):
+    for bucket, claim, parts in zip(*drawn, strict=True):
         left = max(0, remaining(claim.limit, parts))
         found = tightest.get(bucket.unit)
         if found is None or left < found.remaining:

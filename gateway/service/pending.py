@@ -18,7 +18,7 @@ from domain.prices import UNKNOWN
 from domain.selection import Question, Selection
 from gateway.dispatch.lane import Lane
 from gateway.dispatch.ports import CallReport
-from gateway.limits.standing import Standing
+from gateway.limits.standing import Drawn
 from gateway.replies import Reply
 from gateway.wire.messages import EmbeddingGenerate
 
@@ -132,6 +132,7 @@ class Pending:
         "day",
         "deadline",
         "dispatched_at",
+        "drawn",
         "estimated",
         "fingerprint",
         "first_sent_at",
@@ -149,7 +150,6 @@ class Pending:
         "price",
         "provider_seconds",
         "question",
-        "rates",
         "refused",
         "replaying",
         "rows",
@@ -211,8 +211,8 @@ class Pending:
         self.instance: str | None = None
         self.refused: dict[str, GatewayError] = {}
         """The models that were chosen for it before and refused it."""
-        self.rates: tuple[Standing, ...] = ()
-        """How the rate limits that it drew on stand."""
+        self.drawn: Drawn | None = None
+        """The buckets of rate limits that it drew on, what it claimed of each, and what each lacked then."""
         self.replaying = False
         self.lane: Lane | None = None
         self.estimated = False

@@ -29,7 +29,7 @@ from domain.ports.vector_cache import VectorCache
 from domain.prices import PriceBook
 from domain.tenancy import Principal
 from gateway.dispatch.dispatcher import Dispatcher
-from gateway.limits.standing import Standing
+from gateway.limits.standing import Standing, standings
 from gateway.replies import Reply
 from gateway.secrets import seal_metadata
 from gateway.service import admission, outcomes, refusals
@@ -59,7 +59,8 @@ class Ticket:
     @property
     def rates(self) -> tuple[Standing, ...]:
         """How the rate limits that the request drew on stand; nothing where there are none, or it has not come to them."""
-        return self._listener.pending.rates
+        drawn = self._listener.pending.drawn
+        return () if drawn is None else standings(drawn)
 
     def cancel(self) -> None:
         """The asker gives the request up; it is told `cancelled`, or the result if that is already on its way."""

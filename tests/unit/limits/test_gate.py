@@ -143,14 +143,16 @@ async def test_what_is_remembered_refills_and_is_forgotten(world: World) -> None
     claim = Claim("{acme}b", 6, 1)
     memory.note([claim], [6 * SCALE])
     now += 10
-    assert memory.lacking("{acme}b", 6) == 5 * SCALE
-    assert memory.lacking("{acme}b", 2) == 2 * SCALE - 20_000, "under a lower limit it lacks no more than that holds"
-    assert memory.lacking("{acme}c", 6) == 0
+    assert memory.lacking("{acme}b", 6, memory.now()) == 5 * SCALE
+    assert memory.lacking("{acme}b", 2, memory.now()) == 2 * SCALE - 20_000, (
+        "under a lower limit it lacks no more than that holds"
+    )
+    assert memory.lacking("{acme}c", 6, memory.now()) == 0
     for _ in range(2):
         now += 61
         memory.note([Claim("{acme}d", 1, 1)], [SCALE])
     assert len(memory._recent) + len(memory._older) == 2, "it has forgotten nothing, or too much"
-    assert memory.lacking("{acme}b", 6) == 0
+    assert memory.lacking("{acme}b", 6, memory.now()) == 0
 
 
 async def test_a_dry_run_takes_nothing(world: World) -> None:
