@@ -45,6 +45,7 @@ from domain.ports.event_log import Appended, AppendStatus, InstanceFenced, LogUn
 from domain.ports.provider import Provider, ProviderError, Text
 from domain.ports.tokenizer import Tokenizer
 from domain.tenancy import Principal
+from gateway.alerts.desk import AlertDesk
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.issuer import open_issuer
 from gateway.catalogue.live import LiveCatalogue, rehearse
@@ -63,6 +64,7 @@ from gateway.live_settings import overlaid
 from gateway.maintenance.scheduler import Scheduler
 from gateway.maintenance.sealing import keep_sealed
 from gateway.maintenance.tasks import gateway_tasks
+from gateway.outbound import Outbound, OutboundPorts
 from gateway.places import Places
 from gateway.purge import Purge
 from gateway.quota.parts import QuotaParts
@@ -83,6 +85,7 @@ from gateway.telemetry.tracing import RequestTracing, open_tracing
 from gateway.telemetry.watch import watch_limits, watch_maintenance, watch_parts
 from gateway.tenant_keys import TenantKeys
 from gateway.version import server_version
+from gateway.webhooks.manage import WebhookAdmin
 from gateway.wire import checks
 from gateway.wire.messages import AgentInfo, EmbeddingGenerate, Limits
 from projections.cursor import State
@@ -101,6 +104,8 @@ class Gateway:
     """Implements `gateway.wire.service.EmbeddingService`. Made by `Gateway.open`."""
 
     reads: Reads
+    alerts: AlertDesk
+    webhooks: WebhookAdmin
     failed_logins: FailedLogins
 
     def __init__(self) -> None:
@@ -132,6 +137,7 @@ class Gateway:
         self._purge: Purge
         self._schema: SchemaWatch
         self._quota: QuotaParts
+        self._outbound: Outbound
         self._master: MasterKey
         self._settings: Settings
         self._base_settings: Settings
@@ -192,7 +198,7 @@ class Gateway:
             shared = RedisVectorCache(places.redis_url, settings.cache_ttl_seconds)
             self._stack.push_async_callback(shared.close)
         self._lru, self._shared = lru, shared
-        self._purge = Purge(lru, shared)
+        self._purge = Purge(lru, shared, self._forget_in_database)
         rates = self._open_rates()
         instance = await self._log.register_instance(describe(), settings.instance_lease_seconds)
         self._appender = self._new_appender(instance)
@@ -237,6 +243,10 @@ class Gateway:
         self._stack.push_async_callback(self._runner.stop)
         self.reads = await Reads.open(self._log, places.app_dsn, self._runner, self.directory)
         self._stack.push_async_callback(self.reads.close)
+        self._outbound = await Outbound.open(settings, self._outbound_ports())
+        self._stack.push_async_callback(self._outbound.close)
+        self._wakeups.on_wake(self._outbound.wake)
+        self.alerts, self.webhooks = self._outbound.alerts, self._outbound.webhooks
         self._start(self._tail.run())
         self._start(Reconciler(self._log, self._abandon_open, settings.instance_lease_seconds).run())
         self._scheduler = Scheduler(
@@ -258,6 +268,9 @@ class Gateway:
         )
         watch_maintenance(self.gauges, self._scheduler)
         self._quota.watch(self.gauges)
+        for work in self._outbound.work():
+            self._start(work)
+        self._outbound.watch_gauges(self.gauges)
 
     def _new_appender(self, instance: UUID) -> Appender:
         return Appender(self._log, instance, on_fenced=partial(self._fenced, instance), on_batch=self._appended)
@@ -276,6 +289,22 @@ class Gateway:
         gate = RateGate(self.plane.rate_limits, limiter)
         self._stack.push_async_callback(gate.close)
         return gate
+
+    def _outbound_ports(self) -> OutboundPorts:
+        return OutboundPorts(
+            dsn=self._places.app_dsn,
+            log=self._log,
+            control=self.control,
+            runner=self._runner,
+            master=self._master,
+            tenant_keys=self._keys.opened,
+            append=self.append_decisions,
+            reach=self.plane_reaches,
+            drift=lambda: self._quota.upkeep.drift,
+        )
+
+    async def _forget_in_database(self, tenant: str) -> None:
+        await self._outbound.forget(tenant)
 
     def _hold(self, instance: UUID) -> None:
         self._start(

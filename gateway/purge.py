@@ -1,8 +1,9 @@
-"""Forgetting what is kept of a shredded tenant beside the log: the vectors in the caches."""
+"""Forgetting what is kept of a shredded tenant beside the log: the vectors in the caches, and what its webhooks had."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -16,11 +17,20 @@ _RETRY_SECONDS = 1.0
 
 
 class Purge:
-    """Purges the caches of a process. Nothing may be put into them for the tenant any more when it is called."""
+    """Purges the caches of a process. Nothing may be put into them for the tenant any more when it is called.
 
-    def __init__(self, lru: LruVectorCache, shared: VectorCache | None) -> None:
+    `database` forgets what stands of the tenant in the database; it raises OSError where that is out of reach.
+    """
+
+    def __init__(
+        self,
+        lru: LruVectorCache,
+        shared: VectorCache | None,
+        database: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
         self._lru = lru
         self._shared = shared
+        self._database = database
 
     async def once(self, tenant: str) -> None:
         """Raises OSError where something is out of reach; what is in reach is purged by then."""
@@ -28,6 +38,8 @@ class Purge:
         self._lru.purge(tag)
         if self._shared is not None:
             await self._shared.purge(tag)
+        if self._database is not None:
+            await self._database(tenant)
 
     async def keep_trying(self, tenant: str) -> None:
         """The same until it is done."""

@@ -143,6 +143,8 @@ class Settings(BaseSettings):
     cache_bytes: int = Field(default=128 * 1024 * 1024, ge=0)
     cache_ttl_seconds: int = Field(default=3600, ge=1)
     system_budget_nano_usd: int = Field(default=1_000_000_000, ge=0, le=10**18)
+    webhook_allow_private: bool = False
+    alertmanager_url: SecretStr | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
 

@@ -14,6 +14,7 @@ from adapters.postgres.statements import statement
 _PUT, _CLAIM, _ENDED, _LIST, _SWEEP = (
     statement(f"deliveries_{name}") for name in ("put", "claim", "ended", "list", "sweep")
 )
+_FORGET_TENANT = statement("forget_tenant_webhooks")
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -136,6 +137,11 @@ async def forget(pool: Pool, webhook: str) -> None:
     """Forget what is kept of a webhook: it was deleted."""
     for table in ("deliveries", "webhook_cursors", "webhook_secrets"):
         await pool.execute(f"DELETE FROM emberlog.{table} WHERE webhook = $1", webhook)  # noqa: S608
+
+
+async def forget_tenant(pool: Pool, tenant: str) -> None:
+    """Forget what is kept of a tenant's webhooks: it was shredded."""
+    await pool.execute(_FORGET_TENANT, tenant)
 
 
 async def sweep(pool: Pool, delivered: timedelta, dead: timedelta, known: Sequence[str]) -> int:

@@ -78,6 +78,11 @@ class AlertWatch:
         self._position = 0
         self._holders: set[str] = set()
 
+    @property
+    def manager_failures(self) -> int:
+        """Tellings of the Alertmanager that failed since the last good one."""
+        return 0 if self._manager is None else self._manager.failures
+
     def wake(self) -> None:
         """There may be something new."""
         self._wake.set()

@@ -10,6 +10,7 @@ from domain.events import Preferences
 from domain.model_catalog import CatalogModel
 from domain.ports.provider import Text
 from domain.tenancy import Principal
+from gateway.alerts.desk import AlertDesk
 from gateway.control import Control, Written
 from gateway.limits.logins import FailedLogins
 from gateway.limits.standing import Standing
@@ -17,6 +18,7 @@ from gateway.reads.reads import Reads
 from gateway.replies import Reply
 from gateway.service.selector import Selector
 from gateway.settings import Settings
+from gateway.webhooks.manage import WebhookAdmin
 from gateway.wire.messages import AgentInfo, EmbeddingGenerate, Limits
 
 
@@ -55,6 +57,11 @@ class EmbeddingService(Protocol):
     def settings(self) -> Settings:
         """The settings in force."""
         ...
+
+    alerts: AlertDesk
+    """Alerts; whose, is for the caller to check."""
+    webhooks: WebhookAdmin
+    """Webhooks; whose, is for the caller to check."""
 
     failed_logins: FailedLogins
     """Told of every credential that was refused, and asked what to say."""
