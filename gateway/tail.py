@@ -32,7 +32,6 @@ class PlaneTail:
         self._plane = plane
         self._observe = observe
         self._wake = asyncio.Event()
-        self._caught_up = asyncio.Condition()
         self._folding = asyncio.Lock()
         self._logger = structlog.get_logger("emberlog.tail")
         self._passed: set[tuple[str, int]] = set()
@@ -47,14 +46,16 @@ class PlaneTail:
             while events := await self._log.read_decisions(self._plane.position, BATCH):
                 for event in events:
                     await self._fold(event)
-                async with self._caught_up:
-                    self._caught_up.notify_all()
 
     async def wait_for(self, position: int, timeout: float) -> None:
-        """Wait until the plane has reached `position`. Raises TimeoutError after `timeout` seconds."""
-        self.wake()
-        async with asyncio.timeout(timeout), self._caught_up:
-            await self._caught_up.wait_for(lambda: self._plane.position >= position)
+        """Wait until every decision up to `position`, which is in the log, is folded. Raises TimeoutError after `timeout` seconds."""
+        async with asyncio.timeout(timeout):
+            while self._plane.position < position:
+                try:
+                    await self.catch_up()
+                    return  # what lies between the last decision and `position` is none
+                except Exception:  # said by `run`, which tries again, too
+                    await asyncio.sleep(REST_SECONDS)
 
     async def run(self) -> None:
         """Follow the log until cancelled."""

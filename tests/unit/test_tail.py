@@ -10,7 +10,8 @@ import pytest
 import structlog
 
 from adapters.memory.event_log import MemoryEventLog
-from domain.events import EventData, KeyCreated, KeyRevoked, TenantCreated
+from domain.events import EventData, KeyCreated, KeyRevoked, ProjectionHalted, TenantCreated
+from domain.facts import system_fact
 from domain.plane import ControlPlane
 from domain.ports.event_log import LogUnavailable, StoredEvent
 from domain.tenancy import IssuedKey, issue_key
@@ -127,3 +128,16 @@ async def test_a_key_in_a_newer_schema_version_is_unknown_here_which_is_logged_o
     assert [(line["event"], line["type"], line["schema_version"]) for line in lines] == [
         ("event_of_newer_build", "key.created", 2)
     ]
+
+
+async def test_a_position_behind_the_last_decision_is_reached_once_all_before_it_is_folded() -> None:
+    log = MemoryEventLog()
+    instance = await log.register_instance("test", 60)
+    await append_decision(log, instance, "acme", "tenant/acme", TenantCreated(tenant="acme"))
+    fact = system_fact(ProjectionHalted(projection="usage", generation=1, failed_position=1, error="why"), "1", 1)
+    [appended] = await log.append(instance, [fact])
+    assert appended.position == 2
+    plane = ControlPlane()
+    tail = PlaneTail(log, plane, _nothing)
+    await tail.wait_for(2, 10)
+    assert (plane.position, set(plane.directory.tenants)) == (1, {"acme"})
