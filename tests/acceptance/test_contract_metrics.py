@@ -20,6 +20,8 @@ LABELS: dict[str, set[str]] = {
     "embedding_cost_usd_total": {"tenant_id", "model", "provider"},
     "embedding_cache_hits_total": {"tenant_id", "model"},
     "embedding_errors_total": {"tenant_id", "model", "error_type"},
+    "embedding_unpriced_requests_total": {"tenant_id", "model"},
+    "embedding_model_switches_total": {"tenant_id", "from_model", "to_model", "reason"},
     "emberlog_errors_told_total": {"source", "tenant_id", "error_type"},
     "health_check_status": {"component"},
     "emberlog_provider_calls_total": {"endpoint", "provider", "model"},
