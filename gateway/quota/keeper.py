@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
 import structlog
 
-from adapters.postgres import quota_leases
-from adapters.postgres.pool import Pool
 from domain.calendar import utc_day
 from domain.errors import GatewayError
 from domain.ports.event_log import InstanceFenced, LogUnavailable
-from domain.quota_ledger import Account, Amounts, Hold, Lease, Ledger
+from domain.quota_ledger import Account, Amounts, Answer, Ask, Hold, Lease, Ledger
 from domain.quotas import Quotas
 from gateway.quota import refusals
 from gateway.service.refusals import log_error
@@ -32,6 +30,8 @@ PATIENCE_SECONDS = 5.0
 PRUNE_SECONDS = 600.0
 
 Refuse = Callable[[Lease, int], GatewayError]
+AskAll = Callable[[str, int, Sequence[Ask]], Awaitable[list[Answer]]]
+"""`adapters.postgres.quota_leases.lease` of a pool: instance, serial and asks to the answers, in their order."""
 
 
 class _Waiter:
@@ -50,11 +50,11 @@ class _Waiter:
 
 
 class Keeper:
-    """Run `run` beside the gateway. `pool` is for its calls alone; `instance` is the text of the log instance's id."""
+    """Run `run` beside the gateway. `lease` asks Postgres; `instance` is the text of the log instance's id."""
 
-    def __init__(self, quotas: Quotas, pool: Pool, instance: str) -> None:
+    def __init__(self, quotas: Quotas, lease: AskAll, instance: str) -> None:
         self._quotas = quotas
-        self._pool = pool
+        self._lease = lease
         self._instance = instance
         self._loop = asyncio.get_running_loop()
         self._woken = asyncio.Event()
@@ -64,8 +64,6 @@ class Keeper:
         self._soft: dict[str, set[Lease]] = {}
         self._pruned_at = self._loop.time()
         self.ledger = Ledger(quotas.binding, self._woken.set)
-        self.refused = 0
-        """Requests that were refused after a wait."""
 
     # -- what the gate asks ---------------------------------------------------------------------------------------------
 
@@ -124,7 +122,7 @@ class Keeper:
             return True
         self._serial += 1
         try:
-            answers = await quota_leases.lease(self._pool, self._instance, self._serial, asks) if asks else []
+            answers = await self._lease(self._instance, self._serial, asks) if asks else []
         except (LogUnavailable, InstanceFenced) as error:
             ledger.answered(asks, None, self._loop.time())
             fenced = isinstance(error, InstanceFenced)

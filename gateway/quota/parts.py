@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
+from adapters.postgres import quota_leases
 from adapters.postgres.pool import UNREACHABLE, Pool, open_pool
 from domain.plane import ControlPlane
 from domain.ports.event_log import LogUnavailable
@@ -22,7 +24,7 @@ class QuotaParts:
 
     def __init__(self, pool: Pool, plane: ControlPlane, instance: str) -> None:
         self._pool = pool
-        self.keeper = Keeper(plane.quotas, pool, instance)
+        self.keeper = Keeper(plane.quotas, partial(quota_leases.lease, pool), instance)
         self.gate = QuotaGate(plane, self.keeper)
         self.upkeep = Upkeep(pool, plane.quotas)
 

@@ -55,6 +55,28 @@ def audit(events: Sequence[Event]) -> Audit:
     return found
 
 
+UNITS = ("tokens", "requests", "nano_usd")
+
+
+def spent(events: Sequence[Event], tenant: str) -> dict[str, int]:
+    """What a tenant was billed in all, in the units of quotas."""
+    sums = dict.fromkeys(UNITS, 0)
+    for event in events:
+        if event.tenant == tenant and event.type in (GENERATED, FAILED):
+            tokens = event.data.get("billed_tokens", 0)
+            sums["tokens"] += tokens
+            sums["requests"] += event.type == GENERATED or tokens > 0
+            sums["nano_usd"] += event.data.get("nano_usd", 0) or 0
+    return sums
+
+
+def within(events: Sequence[Event], tenant: str, unit: str, limit: int) -> int:
+    """Check that the tenant was billed no more than this, to the last unit; returns what is left."""
+    used = spent(events, tenant)[unit]
+    assert used <= limit, f"{tenant} has overspent: {used} {unit} of {limit}"
+    return limit - used
+
+
 def _audit_request(name: tuple[str, str], history: list[Event], found: Audit) -> None:
     attempt = 0
     requested: Event | None = None

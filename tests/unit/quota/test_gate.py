@@ -1,0 +1,278 @@
+"""The gate and the keeper behind it, in a request service: what is let in, what waits, what is refused and how."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from domain.errors import GatewayError
+from domain.events import EmbeddingFailed, EmbeddingGenerated, EmbeddingRequested, PriceSet, QuotaSet, TenantConfigured
+from domain.plane import ControlPlane
+from domain.ports.event_log import InstanceFenced, LogUnavailable
+from domain.prices import PriceBook
+from domain.quota_ledger import Answer, Ask
+from gateway.quota.gate import QuotaGate
+from gateway.quota.keeper import Keeper
+from tests.support.quotas import Bank
+from tests.unit.service.conftest import Rig, make_rig
+
+
+class Quotas:
+    """A plane, a bank and the gate between them. `away` makes the bank unreachable, `gate_open` keeps its answers back while cleared."""
+
+    def __init__(self) -> None:
+        self.plane = ControlPlane()
+        self.bank = Bank(0)
+        self.away: Exception | None = None
+        self.behind = False
+        self.open = asyncio.Event()
+        self.open.set()
+        self.calls: list[list[Ask]] = []
+        self.keeper = Keeper(self.plane.quotas, self._lease, "1")
+        self.gate = QuotaGate(self.plane, self.keeper)
+        self.running = asyncio.create_task(self.keeper.run())
+
+    async def _lease(self, instance: str, serial: int, asks: Sequence[Ask]) -> list[Answer]:
+        self.calls.append(list(asks))
+        await self.open.wait()
+        if self.away is not None:
+            raise self.away
+        if self.behind:
+            return [Answer(0, self.bank.limit, 0, 0, behind=True) for _ in asks]
+        return self.bank.lease(int(instance), serial, asks)
+
+    def set(self, limit: int, unit: str = "tokens", *, hard: bool = True) -> None:
+        self.bank.limit = limit
+        data = QuotaSet(scope="tenant", unit=unit, window="day", limit=limit, hard=hard)
+        self.plane.quotas.apply("acme", data, self.plane.quotas.version + 1)
+
+
+@pytest.fixture
+async def quotas() -> AsyncIterator[Quotas]:
+    made = Quotas()
+    yield made
+    made.running.cancel()
+    await asyncio.gather(made.running, return_exceptions=True)
+
+
+@pytest.fixture
+async def rig(quotas: Quotas) -> AsyncIterator[Rig]:
+    made = await make_rig(gates=[quotas.gate])
+    yield made
+    await made.service.close()
+    await made.appender.close()
+
+
+def held(quotas: Quotas) -> tuple[int, int]:
+    """(used, reserved) of the one lease."""
+    [lease] = quotas.keeper.ledger.leases()
+    return lease.used, lease.reserved
+
+
+async def test_what_a_request_may_use_is_reserved_and_its_outcome_settles_it(rig: Rig, quotas: Quotas) -> None:
+    quotas.set(100)
+    rig.provider.gate.clear()
+    reply, _ = rig.send(["one two three", "four"])
+    await rig.provider.called.wait()
+    assert held(quotas) == (0, 4)
+    rig.provider.gate.set()
+    await reply.wait()
+    assert reply.refusal is None
+    assert held(quotas) == (4, 0)
+    [requested] = await rig.events("embedding.requested")
+    [outcome] = await rig.events("embedding.generated")
+    assert isinstance(requested, EmbeddingRequested)
+    assert isinstance(outcome, EmbeddingGenerated)
+    assert outcome.instance == requested.instance == rig.service.instance
+
+
+async def test_what_exceeds_a_quota_is_refused_with_all_that_explains_it_and_not_logged(
+    rig: Rig, quotas: Quotas
+) -> None:
+    quotas.set(5)
+    assert (await rig.ask("one two three", id="first")).refusal is None
+    refusal = (await rig.ask("one two three", id="second")).refusal
+    assert refusal is not None
+    assert (refusal.code, refusal.status, refusal.retryable) == ("quota_exceeded", 402, False)
+    assert refusal.details is not None
+    assert {n: refusal.details[n] for n in ("window", "limit", "reserved", "alternatives")} == {
+        "window": "day", "limit": 5, "reserved": 3, "alternatives": [],
+    }  # fmt: skip
+    assert refusal.details["resets_at"].endswith("T00:00:00Z")
+    assert len(await rig.events("embedding.requested")) == 1
+    assert (await rig.ask("one two", id="third")).refusal is None, "what is left is let in to the last token"
+    metrics = {
+        tuple(s.labels.values()): s.value
+        for m in rig.metrics.collect()
+        for s in m.samples
+        if s.name == "embedding_errors_total"
+    }
+    assert metrics["acme", "", "quota_exceeded"] == 1
+
+
+async def test_what_was_just_refused_is_refused_again_without_a_call(rig: Rig, quotas: Quotas) -> None:
+    quotas.set(5)
+    assert (await rig.ask("one two three four five six", id="first")).refusal is not None
+    before = len(quotas.calls)
+    with pytest.raises(GatewayError, match="may need 6"):
+        rig.send("one two three four five six", id="second")
+    assert len(quotas.calls) == before
+
+
+async def test_a_budget_is_refused_as_one(rig: Rig, quotas: Quotas) -> None:
+    quotas.set(60, "nano_usd")  # 20 a token
+    assert (await rig.ask("one two three", id="first")).refusal is None
+    refusal = (await rig.ask("one", id="second")).refusal
+    assert refusal is not None
+    assert refusal.code == "budget_exceeded"
+
+
+async def test_a_hard_budget_lets_in_no_model_of_unknown_price(quotas: Quotas) -> None:
+    prices = PriceBook()
+    prices.apply(PriceSet(price="price-1", model="m", provider="p", effective_from=0, unit_pico_usd=None))
+    rig = await make_rig(gates=[quotas.gate], prices=prices)
+    try:
+        assert (await rig.ask("one", id="free")).refusal is None
+        quotas.set(10**18, "nano_usd")
+        with pytest.raises(GatewayError, match="unknown") as refused:
+            rig.send("one", id="bound")
+        assert refused.value.code == "no_model_available"
+        quotas.set(0, "nano_usd", hard=False)
+        assert (await rig.ask("one", id="soft")).refusal is None
+    finally:
+        await rig.service.close()
+        await rig.appender.close()
+
+
+async def test_while_postgres_is_away_what_is_left_is_let_in_and_no_more(rig: Rig, quotas: Quotas) -> None:
+    quotas.set(1000)
+    assert (await rig.ask("one", id="first")).refusal is None
+    quotas.away = LogUnavailable("gone")
+    assert (await rig.ask("one", id="second")).refusal is None
+    refusal = (await rig.ask(["one two three four five six seven eight nine ten"] * 100, id="third")).refusal
+    assert refusal is not None
+    assert (refusal.code, refusal.retryable) == ("unavailable", True)
+    quotas.away = None
+    assert (await rig.ask("one", id="fourth")).refusal is None
+
+
+async def test_requests_that_wait_share_one_call(rig: Rig, quotas: Quotas) -> None:
+    quotas.set(1000)
+    quotas.open.clear()
+    replies = [rig.send("one two", id=f"r{n}")[0] for n in range(20)]
+    while not quotas.calls:
+        await asyncio.sleep(0)
+    late = [rig.send("one two", id=f"late{n}")[0] for n in range(20)]
+    quotas.open.set()
+    for reply in replies + late:
+        assert (await reply.wait()).refusal is None
+    assert len([asks for asks in quotas.calls if any(ask.need for ask in asks)]) <= 2
+
+
+async def test_one_that_is_given_up_while_it_waits_takes_nothing(rig: Rig, quotas: Quotas) -> None:
+    quotas.set(1000)
+    quotas.open.clear()
+    reply, ticket = rig.send("one two three")
+    while not quotas.calls:
+        await asyncio.sleep(0)
+    ticket.cancel()
+    quotas.open.set()
+    refusal = (await reply.wait()).refusal
+    assert refusal is not None
+    assert refusal.code == "cancelled"
+    assert (await rig.ask("one", id="next")).refusal is None
+    assert held(quotas) == (1, 0)
+    assert len(await rig.events("embedding.requested")) == 1
+
+
+async def test_a_replay_reserves_nothing_for_long(rig: Rig, quotas: Quotas) -> None:
+    quotas.set(1000)
+    await rig.ask("one two", id="same")
+    again = await rig.ask("one two", id="same")
+    assert again.answer is not None
+    assert again.answer.replayed
+    assert held(quotas) == (2, 0)
+
+
+async def test_a_request_that_is_late_settles_what_its_failure_bills(rig: Rig, quotas: Quotas) -> None:
+    quotas.set(1000)
+    rig.provider.gate.clear()
+    reply, _ = rig.send("one two", deadline_ms=1)
+    await reply.wait()
+    rig.provider.gate.set()
+    async with asyncio.timeout(5):
+        while held(quotas)[1]:
+            await asyncio.sleep(0)
+    [outcome] = await rig.events("embedding.failed")
+    assert isinstance(outcome, EmbeddingFailed)
+    assert held(quotas) == (outcome.billed_tokens, 0)
+
+
+async def test_a_fenced_instance_starts_anew_with_nothing(rig: Rig, quotas: Quotas) -> None:
+    quotas.set(1000)
+    await rig.ask("one two", id="first")
+    quotas.bank.log[1] = 2
+    quotas.bank.close(1)
+    quotas.open.clear()
+    quotas.keeper.rebind("2")
+    reply, _ = rig.send("three four", id="second")
+    quotas.open.set()
+    assert (await reply.wait()).refusal is None
+    assert held(quotas) == (2, 0)
+    assert quotas.bank.leases[1] == 2
+
+
+async def test_a_fenced_instance_is_granted_nothing_and_says_so(rig: Rig, quotas: Quotas) -> None:
+    quotas.set(1000)
+    quotas.away = InstanceFenced()
+    refusal = (await rig.ask("one two")).refusal
+    assert refusal is not None
+    assert (refusal.code, refusal.retryable) == ("unavailable", True)
+
+
+async def test_until_what_was_used_before_is_counted_requests_wait(rig: Rig, quotas: Quotas) -> None:
+    quotas.set(1000)
+    quotas.behind = True
+    reply, _ = rig.send("one two")
+    while len(quotas.calls) < 2:
+        await asyncio.sleep(0.01)
+    assert not reply.done.is_set()
+    quotas.behind = False
+    assert (await reply.wait()).refusal is None
+
+
+async def test_the_day_is_the_tenant_s_and_is_said_where_it_is_not_utc_s(quotas: Quotas) -> None:
+    rig = await make_rig(gates=[quotas.gate])
+    try:
+        days = set()
+        for number, zone in enumerate(("Pacific/Kiritimati", "Etc/GMT+12")):  # UTC+14 and UTC-12: never the same day
+            quotas.plane.tenants.apply("acme", TenantConfigured(time_zone=zone))
+            await rig.ask("one", id=f"r{number}")
+        for event in await rig.events("embedding.generated"):
+            assert isinstance(event, EmbeddingGenerated)
+            days.add(event.day)
+        assert len(days) == 2
+    finally:
+        await rig.service.close()
+        await rig.appender.close()
+
+
+async def test_a_soft_budget_that_is_used_up_is_known_for_the_present_window(rig: Rig, quotas: Quotas) -> None:
+    quotas.set(30, "nano_usd", hard=False)
+    assert not quotas.gate.over_soft_budget("acme")
+    assert (await rig.ask("one two", id="first")).refusal is None
+
+    async def over() -> None:
+        while not quotas.gate.over_soft_budget("acme"):
+            [lease] = quotas.keeper.ledger.leases()
+            lease.seen_used = lease.used  # the bank of this test knows no use
+            await asyncio.sleep(0)
+
+    async with asyncio.timeout(5):
+        await over()
+    assert not quotas.gate.over_soft_budget("globex")
+    quotas.set(50, "nano_usd", hard=False)
+    quotas.keeper.follow()
+    assert not quotas.gate.over_soft_budget("acme"), "raised"
