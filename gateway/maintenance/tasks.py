@@ -7,13 +7,14 @@ time is done elsewhere: `append` makes partitions that are missing, the reconcil
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from adapters.archive.archiver import archive_due
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.instances import open_of_fenced
 from adapters.postgres.maintenance import sweep_instances
 from adapters.postgres.pool import connect
+from adapters.postgres.quota_leases import prune as prune_quotas
 from gateway.maintenance.task import Task
 from gateway.places import Places
 from gateway.settings import Settings
@@ -25,6 +26,8 @@ INSTANCE_AGE = timedelta(days=30)
 """Fenced instances are remembered this long."""
 GENERATION_AGE = timedelta(days=7)
 """Generations of views that a rebuild has replaced are kept this long to go back to."""
+WINDOW_AGE = timedelta(days=62)
+"""Windows of quotas are remembered this long after their end."""
 _COUNTED = 1_000
 
 
@@ -56,7 +59,11 @@ def gateway_tasks(
             generations = sum([await drop_retired(connection, view, GENERATION_AGE) for view in ALL])
         finally:
             await connection.close()
-        return {"instances": await sweep_instances(log.pool, INSTANCE_AGE), "generations": generations}
+        return {
+            "instances": await sweep_instances(log.pool, INSTANCE_AGE),
+            "generations": generations,
+            "quota_windows": await prune_quotas(log.pool, (datetime.now(UTC) - WINDOW_AGE).date()),
+        }
 
     async def deprecations() -> dict[str, int]:
         return {"removed": await end_graces()}
