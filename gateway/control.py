@@ -54,6 +54,10 @@ class Control:
         self.plane = plane
         self._backing = backing
 
+    async def append(self, events: Sequence[NewEvent]) -> list[Appended]:
+        """Append facts, which need no decision. Raises `GatewayError` (`unavailable`)."""
+        return await self._backing.append(events)
+
     async def run(self, decide: Decide, *, stream: str, expected_version: int | None = None) -> Written:
         """Decide and append. Every decision is made against the version of its stream that it is appended to.
 

@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import bench, events, keys, log, models, prices, projections, quotas, rate_limits, settings, tenants
+from gateway.cli import (
+    alerts,
+    bench,
+    events,
+    keys,
+    log,
+    models,
+    prices,
+    projections,
+    quotas,
+    rate_limits,
+    settings,
+    tenants,
+    webhooks,
+)
 from gateway.cli.costs import costs
 from gateway.cli.migrate import migrate
 from gateway.cli.run import demo, serve
@@ -41,6 +55,7 @@ app.command()(serve)
 app.command()(demo)
 app.add_typer(bench.app, name="bench")
 app.command()(migrate)
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(keys.app, name="keys")
 app.command()(usage)
@@ -53,6 +68,7 @@ app.add_typer(projections.app, name="projections")
 app.add_typer(quotas.app, name="quotas")
 app.add_typer(rate_limits.app, name="rate-limits")
 app.add_typer(settings.app, name="settings")
+app.add_typer(webhooks.app, name="webhooks")
 
 
 def main() -> None:

@@ -196,7 +196,9 @@ class WebhookSender:
         else:
             self.failed += 1
             self._failing.add(webhook.id)
-            _log.info("webhook_failed", webhook=webhook.id, event_id=str(UUID(bytes=event.event_id)), reason=tried.reason)
+            _log.info(
+                "webhook_failed", webhook=webhook.id, event_id=str(UUID(bytes=event.event_id)), reason=tried.reason
+            )
         if tried.gone:
             await self._stop(webhook)
             return
