@@ -521,7 +521,7 @@ async def test_the_sweep_forgets_instances_fenced_long_ago_but_those_that_an_ope
 
     old, young, named, unread = await fenced(31), await fenced(29), await fenced(31), await fenced(31)
     known = "SELECT array_agg(id) FROM emberlog.instances"
-    assert await _run("sweep", one) == {"instances": 0, "generations": 0}, "no view says that nothing of theirs is open"
+    assert await _run("sweep", one) == {"instances": 0, "generations": 0, "quota_windows": 0}, "no view says that nothing of theirs is open"
     await owner.execute("INSERT INTO projections.cursors (name, position) VALUES ('requests', 5)")
     await owner.execute(
         "INSERT INTO projections.requests (tenant, request_id, attempt, state, agent, model, instance, requested_position) "
@@ -529,7 +529,7 @@ async def test_the_sweep_forgets_instances_fenced_long_ago_but_those_that_an_ope
         str(named),
     )
     await owner.execute("UPDATE emberlog.instances SET fenced_head = 6 WHERE id = $1", unread)
-    assert await _run("sweep", one) == {"instances": 1, "generations": 0}
+    assert await _run("sweep", one) == {"instances": 1, "generations": 0, "quota_windows": 0}
     left = await owner.fetchval(known)
     assert old not in left
     assert {young, named, unread, one.instance} <= set(left)
@@ -576,7 +576,7 @@ async def test_the_sweep_drops_generations_retired_more_than_a_week_ago(one: Gat
         "('requests', 1, 'live', now()), ('requests', 7, 'retired', now() - interval '6 days')"
     )
     await owner.execute("CREATE TABLE projections.usage_7 (); ALTER TABLE projections.usage_7 OWNER TO emberlog_app")
-    assert await _run("sweep", one) == {"instances": 0, "generations": 1}
+    assert await _run("sweep", one) == {"instances": 0, "generations": 1, "quota_windows": 0}
     left = await owner.fetch("SELECT name, generation FROM projections.cursors ORDER BY name, generation")
     assert [tuple(row) for row in left] == [("requests", 1), ("requests", 7), ("usage", 1)]
     assert await owner.fetchval("SELECT to_regclass('projections.usage_7')") is None
