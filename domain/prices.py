@@ -139,10 +139,13 @@ class PriceBook:
 
     def price(self, model: str, provider: str, tenant: str, at: float) -> Price:
         """What a unit costs the tenant at the time `at` (seconds since the epoch)."""
+        return self.both(model, provider, tenant, at)[0]
+
+    def both(self, model: str, provider: str, tenant: str, at: float) -> tuple[Price, Price]:
+        """What a unit costs the tenant, and what it costs us."""
+        listed = self.list_price(model, provider, at)
         own = self._timelines.get((model, provider, tenant))
-        if own is not None and (found := own.at(at)) is not None:
-            return found
-        return self.list_price(model, provider, at)
+        return (listed if own is None else own.at(at) or listed), listed
 
     def list_price(self, model: str, provider: str, at: float) -> Price:
         """What a unit costs us, and every tenant that has no price of its own."""

@@ -24,8 +24,7 @@ def pin(pending: Pending, prices: PriceBook) -> None:
     To be called once its endpoint is chosen and its texts are as they will be sent.
     """
     offering, at = pending.candidate.offering, pending.at // _MICROS
-    price = prices.price(offering.model, offering.provider, pending.tenant, at)
-    listed = prices.list_price(offering.model, offering.provider, at)
+    price, listed = prices.both(offering.model, offering.provider, pending.tenant, at)
     if price.unit == "character" or listed.unit == "character":
         if not isinstance(pending.texts[0], str):
             if price.unit == "character":
