@@ -42,6 +42,8 @@ LABELS: dict[str, set[str]] = {
     "emberlog_projection_halted": {"projection"},
     "emberlog_projection_parked_events": {"projection"},
     "emberlog_cache_failures_total": set(),
+    "emberlog_rate_limits_in_postgres": set(),
+    "emberlog_rate_limit_switches_total": set(),
     "emberlog_maintenance_failures": {"task"},
     "emberlog_maintenance_last_success_timestamp_seconds": {"task"},
     "emberlog_connections": set(),
