@@ -38,6 +38,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "projections.md"
 START = datetime(2026, 1, 30, tzinfo=UTC)
 HISTORY = some_history(400, start=START, seconds=700)
 LONG = timedelta(seconds=60)
+NAMES = ", ".join(projection.name for projection in ALL)
 
 
 @pytest.fixture
@@ -120,10 +121,11 @@ async def test_a_rebuild_says_what_it_did_and_adds_one_event_to_the_log(
     outcome = await cli.run("projections", "rebuild", "--all", "--json")
     assert (outcome.code, outcome.error) == (0, "")
     assert outcome.out.count("\n") == 1
-    usage, requests = json.loads(outcome.out)
+    usage, requests, *others = json.loads(outcome.out)
     assert (usage["projection"], usage["generation"], usage["flipped"], usage["differing"]) == ("usage", 3, True, 0)
     assert (requests["projection"], requests["generation"], requests["digest"]) == ("requests", 2, requests["before"])
-    assert [kind for kind, _ in await added(owner, at + 1)] == ["projection.rebuilt"] * 2
+    assert [other["projection"] for other in others] == [projection.name for projection in ALL[2:]]
+    assert [kind for kind, _ in await added(owner, at + 1)] == ["projection.rebuilt"] * len(ALL)
     assert await rows_of(app, USAGE) == plain(USAGE, HISTORY)
 
 
@@ -195,14 +197,14 @@ async def test_a_view_and_the_usage_are_shown_as_they_were_at_any_place_of_the_l
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["rebuild"], "expected one of usage, requests, or --all"),
+        (["rebuild"], f"expected one of {NAMES}, or --all"),
         (["rebuild", "nothing"], "expected one of usage, requests"),
         (["rebuild", "usage", "--all"], "expected one of usage, requests"),
         (["verify", "nothing"], "expected one of usage, requests"),
         (["rollback", "nothing"], "expected one of usage, requests"),
         (["show", "nothing"], "expected one of usage, requests"),
         (["park", "nothing"], "expected one of usage, requests"),
-        (["parked", "list", "nothing"], "expected one of usage, requests"),
+        (["parked", "list", "nothing"], f"expected one of {NAMES}"),
         (["parked", "retry", "nothing", "1"], "expected one of usage, requests"),
         (["parked", "discard", "usage", "0"], "greater than or equal to 1"),
         (["parked", "discard", "usage", "first"], "valid integer"),
@@ -275,7 +277,7 @@ async def test_an_event_that_cannot_be_folded_is_let_go_by_and_folded_once_it_ca
     error = refused(await cli.run("usage", "--wait", "20"))
     assert "the projection 'usage' stands at position 20 and cannot go on: NumericValueOutOfRangeError: 22003" in error
     assert str(2**80) not in error
-    [usage, _] = await cli.json("projections", "list")
+    [usage, *_] = await cli.json("projections", "list")
     assert (usage["state"], usage["position"], usage["failed_position"], usage["parked"]) == ("halted", 20, 21, 0)
     for command in (["rebuild", "usage"], ["rollback", "usage"]):
         error = refused(await cli.run("projections", *command))
@@ -300,7 +302,7 @@ async def test_an_event_that_cannot_be_folded_is_let_go_by_and_folded_once_it_ca
         21,
         None,
     )
-    [usage, _] = await cli.json("projections", "list")
+    [usage, *_] = await cli.json("projections", "list")
     assert (usage["state"], usage["parked"]) == ("live", 1)
     error = refused(await cli.run("projections", "parked", "retry", "usage", "21"))
     assert "the event at position 21 still cannot be folded: NumericValueOutOfRangeError: 22003" in error
