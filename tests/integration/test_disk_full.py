@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -157,9 +158,17 @@ async def test_a_server_that_died_for_want_of_space_and_cannot_start_comes_back_
     owner.terminate()
     await traffic.send(500)
 
-    def cannot_even_start() -> bool:
+    async def cannot_even_start() -> bool:
         disk.fill()  # with what the dead server has given back
-        return "restart_failed" in [event.kind for event in deaths]
+        if "restart_failed" in [event.kind for event in deaths]:
+            return True
+        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            again = await asyncpg.connect(server.owner_dsn, timeout=5)  # it was faster, and has to die once more
+            try:
+                await _use_up_the_write_ahead_log(again)
+            finally:
+                again.terminate()
+        return False
 
     await until(cannot_even_start, what="the server dies and cannot be started again", timeout=60)
     assert not appender.healthy
