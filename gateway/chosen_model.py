@@ -9,6 +9,7 @@ import msgspec
 
 from domain.selection import Question
 from gateway.event_document import time_text
+from gateway.quota.live import StandingQuotas
 from gateway.service.outcomes import switch_document
 from gateway.service.selector import Selector
 
@@ -25,8 +26,7 @@ class ChosenModel(msgspec.Struct, frozen=True):
     `any_quality`, `any_latency`, `fallback` or `price_ceiling`.
 
     `estimated_cost_nano_usd` is null without `token_estimate`, or where the price is unknown. `quota_remaining` is the tokens that the
-    tightest hard quota of tokens has left, null where there is none, or where this gateway has not counted yet. `price_ceiling`: a
-    soft budget of the tenant is used up. `fallback_models` stand in line behind it; `failover` is what was first in line, where that
+    tightest hard quota of tokens has left, null where there is none. `price_ceiling`: a soft budget of the tenant is used up. `fallback_models` stand in line behind it; `failover` is what was first in line, where that
     cannot answer now.
     """
 
@@ -55,9 +55,11 @@ class ChosenModel(msgspec.Struct, frozen=True):
     selected_at: str
 
 
-def choose_model(selector: Selector, tenant: str, agent: str, question: Question) -> ChosenModel:
-    """The decision as of now, everything live looked at. Raises what selection raises; what is chosen is within its quotas."""
-    found = selector.explain(tenant, agent, question)
+def choose_model(
+    selector: Selector, tenant: str, agent: str, question: Question, quotas: StandingQuotas
+) -> ChosenModel:
+    """The decision as of now. Raises what selection raises; what is chosen is within its quotas."""
+    found = selector.explain(tenant, agent, question, quotas)
     selection, menu = found.selection, selector.menu(tenant)
     entry, candidate = menu.names[selection.model.id], selection.candidate
     assert candidate is not None
@@ -76,8 +78,8 @@ def choose_model(selector: Selector, tenant: str, agent: str, question: Question
         if question.tokens
         else None,
         is_within_quota=True,
-        quota_remaining=selector.remaining(tenant, agent, entry.id),
-        price_ceiling=selector.ceiling(tenant),
+        quota_remaining=quotas.remaining(agent, entry.id),
+        price_ceiling=selector.ceiling(tenant, quotas),
         selection_reason=selection.reason,
         is_default=menu.default == entry.id,
         priority=entry.priority,

@@ -67,6 +67,7 @@ from gateway.maintenance.tasks import gateway_tasks
 from gateway.outbound import Outbound, OutboundPorts
 from gateway.places import Places
 from gateway.purge import Purge
+from gateway.quota.live import LeasedQuotas
 from gateway.quota.parts import QuotaParts
 from gateway.reads.reads import Reads
 from gateway.replies import Reply
@@ -221,9 +222,15 @@ class Gateway:
             metrics=self.metrics,
             tracing=self._open_tracing(),
             instance=str(instance),
-            selector=Selector(self.plane, self._live.current, latency_ms=self.provider_metrics.latency_ms),
+            selector=Selector(
+                self.plane,
+                self._live.current,
+                live=LeasedQuotas(self.plane, self._quota.keeper, self._quota.gate),
+                latency_ms=self.provider_metrics.latency_ms,
+            ),
             limits=self.limits,
             gates=[rates, self._quota.gate],
+            dry_gates=[self._quota.gate],
         )
         self._validator = Validator(
             self.control,

@@ -1,4 +1,4 @@
-"""`GET /v1/models` and `GET /v1/models/{id}` in OpenAI's list shape: the models that some configured endpoint serves."""
+"""`GET /v1/models` and `GET /v1/models/{id}` in OpenAI's list shape: the models that an endpoint serves and the asker's tenant may use."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from domain.catalogue import Model
 from domain.errors import GatewayError
+from domain.tenancy import Principal
 from gateway.http.credentials import principal_of
 from gateway.wire.service import EmbeddingService
 
@@ -26,7 +27,7 @@ class ModelInfo(msgspec.Struct, frozen=True):
 
 
 class ModelList(msgspec.Struct, frozen=True):
-    """All models that are served."""
+    """All models that are served to the asker."""
 
     data: list[ModelInfo]
     object: Literal["list"] = "list"
@@ -39,23 +40,29 @@ class ModelRoutes:
         self._service = service
 
     async def list(self, request: Request) -> Response:
-        """All served models."""
-        await principal_of(request, self._service)
-        return _json(ModelList([_info(m) for m in self._service.models().served()]))
+        """All served models that the asker may use."""
+        principal = await principal_of(request, self._service)
+        return _json(ModelList([_info(m) for m in _usable(self._service, principal)]))
 
     async def one(self, request: Request) -> Response:
-        """One served model, by id or alias."""
-        await principal_of(request, self._service)
-        catalogue = self._service.models()
-        name = request.path_params["model"]
-        model = catalogue.resolve(name)
-        if model is None or not catalogue.candidates(model.id):
+        """One of them, by id or alias."""
+        principal = await principal_of(request, self._service)
+        found = self._service.models().resolve(request.path_params["model"])
+        if found is None or found not in _usable(self._service, principal):
             raise GatewayError(
                 "model_not_found",
                 "there is no such model here: GET /v1/models lists those that are served",
                 details={"field": "model"},
             )
-        return _json(_info(model))
+        return _json(_info(found))
+
+
+def _usable(service: EmbeddingService, principal: Principal) -> list[Model]:
+    """What the asker's tenant may use, the installation whatever is served; by id."""
+    if principal.tenant is None:
+        return service.models().served()
+    entries = service.selector.menu(principal.tenant).orders["any"]
+    return sorted((entry.model for entry in entries), key=lambda model: model.id)
 
 
 def _info(model: Model) -> ModelInfo:

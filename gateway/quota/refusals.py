@@ -7,7 +7,8 @@ from typing import Any
 from domain.calendar import resets_at
 from domain.errors import GatewayError
 from domain.quota_ledger import Lease
-from domain.quotas import OWN
+from domain.quotas import OWN, QuotaKey
+from projections.quota.query import QuotaStanding
 
 _UNITS = {"tokens": "tokens", "requests": "requests", "nano_usd": "nano-dollars"}
 
@@ -17,19 +18,30 @@ def exceeded(lease: Lease, need: int, zone: str, alternatives: list[Any]) -> Gat
 
     `used` is what all gateways have billed by about a second ago, `reserved` what they hold for requests in flight and next.
     """
-    key, used = lease.key, lease.seen_used
+    used = lease.seen_used
     reserved = max(0, lease.seen_granted - used)
+    return _exceeded(lease.key, lease.limit, used, reserved, resets_at(zone, lease.period), need, alternatives)
+
+
+def standing(found: QuotaStanding, need: int) -> GatewayError:
+    """The same from the view: `reserved` is what the requests in flight hold."""
+    key = QuotaKey(found.scope, found.subject or "", found.unit, found.window)
+    return _exceeded(key, found.limit, found.used, found.reserved, found.resets_at, need, [])
+
+
+def _exceeded(
+    key: QuotaKey, limit: int, used: int, reserved: int, end: str, need: int, alternatives: list[Any]
+) -> GatewayError:
     code = "budget_exceeded" if key.unit == "nano_usd" else "quota_exceeded"
-    end = resets_at(zone, lease.period)
     subject = {"tenant": "the tenant", "model": f"model {key.subject!r}"}.get(key.scope, f"agent {key.subject!r}")
     own = " (its own statement)" if key.scope == OWN else ""
     return GatewayError(
         code,
-        f"{subject} may use {lease.limit} {_UNITS[key.unit]} a {key.window}{own}: {used} are used and {reserved} reserved, and this request "
+        f"{subject} may use {limit} {_UNITS[key.unit]} a {key.window}{own}: {used} are used and {reserved} reserved, and this request "
         f"may need {need}; wait until {end}, or have the limit raised",
         details={
             "window": key.window,
-            "limit": lease.limit,
+            "limit": limit,
             "used": used,
             "reserved": reserved,
             "resets_at": end,

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from gateway.service.service import RequestService
 
 Gate = Callable[[Pending], Awaitable[None] | None]
-"""Lets a request whose tokens are counted pass at once (None) or after a wait, or raises `GatewayError`. Dry runs pass none."""
+"""Lets a request whose tokens are counted pass at once (None) or after a wait, or raises `GatewayError`."""
 
 
 class Entry:
-    """Brings requests in. What it raises is told by whoever called; what comes later is told to the request's listeners."""
+    """Brings requests in, through the `gates`; dry runs through the `dry_gates` alone, whose holds end with them. What it raises is told by whoever called; what comes later is told to the request's listeners."""
 
     def __init__(
         self,
@@ -37,12 +37,14 @@ class Entry:
         prices: PriceBook,
         tokenizer_of: Callable[[str], Tokenizer | None],
         gates: Sequence[Gate],
+        dry_gates: Sequence[Gate],
     ) -> None:
         self._service = service
         self._selector = selector
         self._prices = prices
         self._tokenizer_of = tokenizer_of
         self._gates = gates
+        self._dry_gates = dry_gates
 
     def begin(self, pending: Pending, gate: int = 0) -> None:
         """Count the texts for the chosen model, then pass the gates from number `gate` on. Raises `GatewayError` for a refusal."""
@@ -84,18 +86,18 @@ class Entry:
         cap = None if stated is None else stated.max_cost_per_request_nano_usd
         if cap is not None and ((cost := reserved_nano_usd(pending)) is None or cost > cap):
             self._elsewhere(pending, over_cap(pending.selection.model.id, cap), gate)
-        elif pending.message.dry_run:
-            self._dry_run(pending)
         else:
-            self._service.check_log()
+            if not pending.message.dry_run:
+                self._service.check_log()
             self._pass(pending, gate)
 
     # -- the gates ------------------------------------------------------------------------------------------------------
 
     def _pass(self, pending: Pending, start: int) -> None:
-        for number in range(start, len(self._gates)):
+        gates = self._dry_gates if pending.message.dry_run else self._gates
+        for number in range(start, len(gates)):
             try:
-                wait = self._gates[number](pending)
+                wait = gates[number](pending)
             except GatewayError as error:
                 self._elsewhere(pending, error, number)
                 return
@@ -134,7 +136,10 @@ class Entry:
         return not pending.ended
 
     def _admitted(self, pending: Pending) -> None:
-        """Nothing keeps it out: into the log."""
+        """Nothing keeps it out: into the log, or what a dry run found is told and nothing held."""
+        if pending.message.dry_run:
+            self._service.answer_dry_run(pending)
+            return
         try:
             pending.keys = self._service.cache_keys(pending, pending.selection.space)
             self._service.commit_requested(pending)
@@ -165,7 +170,7 @@ class Entry:
 
     def _choose(self, pending: Pending, question: Question) -> None:
         """Choose anew, everything live looked at. Raises what selection raises, and `invalid_request` for an answer too large."""
-        selection = self._selector.choose(pending.tenant, pending.agent, question, pending.refused, live=True)
+        selection = self._selector.choose(pending.tenant, pending.agent, question, pending.refused)
         assert selection.candidate is not None
         admission.check_answer_size(pending.message, pending.count, selection.dimensions, self._service.limits)
         if pending.hold is not None:
@@ -174,17 +179,6 @@ class Entry:
         pending.question = question
         pending.selection, pending.candidate = selection, selection.candidate
         pending.characters, pending.total_characters = None, 0
-
-    def _dry_run(self, pending: Pending) -> None:
-        """Say what would be done: what a real request would find out at the gates is asked for here, once."""
-        if pending.question.tokens == 0:
-            before = pending.selection.model.id
-            self._choose(pending, _with_counts(pending))
-            if pending.selection.model.id != before:
-                self.begin(pending)
-                return
-            pin(pending, self._prices)
-        self._service.answer_dry_run(pending)
 
     def _tell(self, pending: Pending, error: GatewayError) -> None:
         if not pending.ended:

@@ -40,14 +40,6 @@ class Live(Protocol):
         """Whether a soft budget of the tenant is used up."""
         ...
 
-    def exceeded(self, tenant: str, model: str) -> bool:
-        """Whether a hard quota of this model of the tenant is used up in its present window."""
-        ...
-
-    def remaining(self, tenant: str, agent: str, model: str) -> int | None:
-        """The tokens that the tightest hard quota of tokens has left; None where there is none, or nothing is known of it yet."""
-        ...
-
 
 class Kept(msgspec.Struct, frozen=True, eq=False):
     """A menu and what it rests on. `bound` are the agents of the tenant that a hard quota of money binds."""
@@ -94,60 +86,34 @@ class Selector:
         return mode == "any" or (model is None and mode != "none")
 
     def choose(
-        self,
-        tenant: str,
-        agent: str,
-        question: Question,
-        refused: Mapping[str, GatewayError] | None = None,
-        *,
-        live: bool = False,
+        self, tenant: str, agent: str, question: Question, refused: Mapping[str, GatewayError] | None = None
     ) -> Selection:
-        """Decide. `refused` are models that have been refused to this very request; with `live`, every candidate is asked about.
+        """Decide. With `refused`, the models that have been refused to this very request, every candidate is asked about.
 
         Raises what `domain.selection.select` raises.
         """
         kept = self.kept(tenant)
-        question = self._bound(kept, tenant, agent, question)
-        blocked = None if refused is None and not live else self._blocked(tenant, agent, question, refused)
+        question = self._bound(kept, tenant, agent, question, self._live)
+        blocked = None if refused is None else _blocked(self._live, tenant, agent, question, refused)
         return select(kept.menu, question, self.preferences(tenant, agent), blocked)
 
-    def explain(self, tenant: str, agent: str, question: Question) -> Explanation:
-        """The same with everything live looked at, and a reason for every model."""
+    def explain(self, tenant: str, agent: str, question: Question, live: Live | None) -> Explanation:
+        """Decide as of now, `live` asked about every candidate, with a reason for every model."""
         kept = self.kept(tenant)
-        question = self._bound(kept, tenant, agent, question)
-        blocked = self._blocked(tenant, agent, question, None)
+        question = self._bound(kept, tenant, agent, question, live)
+        blocked = _blocked(live, tenant, agent, question, {})
         return explain(kept.menu, question, self.preferences(tenant, agent), blocked)
 
-    def _bound(self, kept: Kept, tenant: str, agent: str, question: Question) -> Question:
+    def _bound(self, kept: Kept, tenant: str, agent: str, question: Question, live: Live | None) -> Question:
         """The question with the budgets that bind it."""
-        priced, ceiling = agent in kept.bound, self.ceiling(tenant)
+        priced, ceiling = agent in kept.bound, self.ceiling(tenant, live)
         return msgspec.structs.replace(question, priced=priced, ceiling=ceiling) if priced or ceiling else question
 
-    def _blocked(
-        self, tenant: str, agent: str, question: Question, refused: Mapping[str, GatewayError] | None
-    ) -> Blocked:
-        def blocked(entry: Entry) -> GatewayError | None:
-            known = refused.get(entry.id) if refused else None
-            if known is not None or self._live is None:
-                return known
-            cost = entry.charge_nano_usd(question.tokens, question.characters)
-            return self._live.refusal(tenant, agent, entry.id, question.tokens, cost)
-
-        return blocked
-
-    def exceeded(self, tenant: str, model: str) -> bool:
-        """See `Live.exceeded`."""
-        return self._live is not None and self._live.exceeded(tenant, model)
-
-    def remaining(self, tenant: str, agent: str, model: str) -> int | None:
-        """See `Live.remaining`."""
-        return None if self._live is None else self._live.remaining(tenant, agent, model)
-
-    def ceiling(self, tenant: str) -> bool:
+    def ceiling(self, tenant: str, live: Live | None) -> bool:
         """Whether a soft budget that is used up leaves the tenant only the cheapest adequate model."""
         return (
-            self._live is not None
-            and self._live.over_soft_budget(tenant)
+            live is not None
+            and live.over_soft_budget(tenant)
             and self._plane.tenants.of(tenant).settings.price_ceiling == "cheapest"
         )
 
@@ -223,3 +189,16 @@ class Selector:
         if len(self._menus) >= MAX_MENUS and tenant not in self._menus:
             self._menus.clear()
         self._menus[tenant] = kept
+
+
+def _blocked(
+    live: Live | None, tenant: str, agent: str, question: Question, refused: Mapping[str, GatewayError]
+) -> Blocked:
+    def blocked(entry: Entry) -> GatewayError | None:
+        known = refused.get(entry.id)
+        if known is not None or live is None:
+            return known
+        cost = entry.charge_nano_usd(question.tokens, question.characters)
+        return live.refusal(tenant, agent, entry.id, question.tokens, cost)
+
+    return blocked

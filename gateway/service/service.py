@@ -96,6 +96,7 @@ class RequestService:
         instance: str,
         limits: Limits | None = None,
         gates: Sequence[Gate] = (),
+        dry_gates: Sequence[Gate] = (),
         selector: Selector | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -115,7 +116,7 @@ class RequestService:
         self._idle.set()
         self.instance = instance
         self.limits = limits or Limits()
-        self._entry = Entry(self, self.selector, prices, tokenizer_of, gates)
+        self._entry = Entry(self, self.selector, prices, tokenizer_of, gates, dry_gates)
         self.draining = False
 
     # -- admission ---------------------------------------------------------------------------------------------------

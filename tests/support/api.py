@@ -15,6 +15,7 @@ from domain.cursor import decode_cursor, encode_cursor
 from domain.events import EventData, TenantCreated
 from domain.plane import ControlPlane
 from domain.ports.event_log import ANY_VERSION, Appended, NewEvent, StoredEvent
+from domain.tenancy import Principal
 from gateway.app import build_app
 from gateway.control import Control
 from gateway.decisions import decision_event
@@ -54,12 +55,30 @@ class _Cursors:
 
     def __init__(self, log: MemoryEventLog) -> None:
         self._log = log
+        self.views = _Views()
+
+    @asynccontextmanager
+    async def view(self, asker: Principal) -> AsyncIterator[_Views]:
+        yield self.views
 
     async def cursor(self, position: int) -> str:
         return encode_cursor((await self._log.identity()).incarnation, position)
 
     async def position(self, cursor: str, field: str) -> int:
         return decode_cursor(cursor, (await self._log.identity()).incarnation, await self._log.head())
+
+
+class _Views:
+    """Of the views, what `QuotaReport`s are made of: `used` by (scope, subject, unit) of what the quota view would say."""
+
+    def __init__(self) -> None:
+        self.used: dict[tuple[str, str, str], int] = {}
+
+    async def fetch(
+        self, query: str, tenant: str, scopes: list[str], subjects: list[str], units: list[str], periods: list[str]
+    ) -> list[dict[str, Any]]:
+        keys = zip(scopes, subjects, units, strict=True)
+        return [{"used": self.used.get(key, 0), "reserved": 0, "position": 1, "recorded_at": None} for key in keys]
 
 
 class ApiSite:
@@ -69,6 +88,7 @@ class ApiSite:
         self.service = service
         self.log = log
         self.backing = backing
+        self.used = cast("_Cursors", service.reads).views.used
         self.plane = service.control.plane
         transport = httpx.ASGITransport(app=build_app(service, CollectorRegistry()), raise_app_exceptions=False)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://test")

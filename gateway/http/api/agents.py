@@ -12,6 +12,7 @@ from domain.events import AgentRegistered, Preferences
 from domain.selection import Question
 from domain.tenancy import Principal
 from gateway.chosen_model import Reason
+from gateway.http.api.quotas import standing_quotas
 from gateway.http.api.route import Answer, ApiRoute, Call, Pagination, Parameter
 from gateway.tenant_documents import Agent, agent_document
 
@@ -111,7 +112,7 @@ async def models(call: Call) -> AgentModels:
     agent, task, selector = _agent(call), call.query.text("task_type"), call.service.selector
     agent_of(call.plane, call.tenant, agent)
     question = Question(task=task, another=selector.another(call.tenant, None, None))
-    found = selector.explain(call.tenant, agent, question)
+    found = selector.explain(call.tenant, agent, question, await standing_quotas(call))
     return AgentModels(
         agent_id=agent,
         task_type=task,

@@ -9,6 +9,7 @@ import msgspec
 
 from domain.quotas import decide_remove_quota, decide_set_quota
 from gateway.http.api.route import ApiRoute, Call, Nothing, Pagination, Parameter
+from gateway.quota.live import StandingQuotas
 from projections.quota.query import QuotaStanding, read_quotas
 
 
@@ -62,6 +63,11 @@ class ModelQuotas(msgspec.Struct, frozen=True):
 
     tenant_id: str
     quotas: list[ModelQuota]
+
+
+async def standing_quotas(call: Call) -> StandingQuotas:
+    """What the tenant's quotas say at the moment; without a query where it has none."""
+    return StandingQuotas((await _standings(call))[0] if call.plane.quotas.of(call.tenant) else [])
 
 
 async def _standings(call: Call) -> tuple[list[QuotaStanding], str | None]:

@@ -11,6 +11,7 @@ from domain.selection import Question
 from domain.tenancy import Principal
 from gateway.chosen_model import ChosenModel, choose_model
 from gateway.http.api.agents import speaks_for
+from gateway.http.api.quotas import standing_quotas
 from gateway.http.api.route import ApiRoute, Call
 from gateway.service.selector import Selector
 
@@ -80,7 +81,7 @@ async def select_model(call: Call) -> ChosenModel:
     selector, asked = call.service.selector, call.body
     question = question_of(selector, call.tenant, asked, admin=is_admin(call.principal))
     agent = speaks_for(call.principal, asked.agent_id)
-    return choose_model(selector, call.tenant, agent, question)
+    return choose_model(selector, call.tenant, agent, question, await standing_quotas(call))
 
 
 def is_admin(principal: Principal) -> bool:

@@ -11,7 +11,9 @@ import msgspec
 from domain.events import TenantModelConfigured
 from domain.problems import Problems
 from domain.tenant_models import decide_default_model, decide_remove_tenant_model, decide_tenant_model, tenant_model
+from gateway.http.api.quotas import standing_quotas
 from gateway.http.api.route import Answer, ApiRoute, Call, Nothing, Pagination, Parameter
+from gateway.quota.live import StandingQuotas
 from gateway.tenant_documents import TenantModel, tenant_model_document
 
 ALIASES = {"enabled": "is_enabled", "monthly_quota": "monthly_token_limit", "daily_quota": "daily_token_limit"}
@@ -73,14 +75,16 @@ async def listing(call: Call) -> TenantModels:
     only = call.query.choice("enabled_only", ("true", "false"), "false") == "true"
     models = sorted(call.plane.tenants.of(call.tenant).models.values(), key=lambda m: m.model)
     page, pagination = call.page([m for m in models if m.state == "enabled" or not only])
+    quotas = await standing_quotas(call)
     return TenantModels(
-        [_document(call, m) for m in page], pagination, call.plane.versions.get(f"tenant/{call.tenant}", 0)
+        [_document(call, m, quotas) for m in page], pagination, call.plane.versions.get(f"tenant/{call.tenant}", 0)
     )
 
 
 async def show(call: Call) -> TenantModel:
     """One of them."""
-    return _document(call, tenant_model(call.plane, call.tenant, call.path["model"]))
+    found = tenant_model(call.plane, call.tenant, call.path["model"])
+    return _document(call, found, await standing_quotas(call))
 
 
 async def configure(call: Call) -> Answer:
@@ -88,7 +92,7 @@ async def configure(call: Call) -> Answer:
     known = set(call.plane.tenants.of(call.tenant).models)
     await _decide(call, call.body.model_id)
     found = tenant_model(call.plane, call.tenant, call.body.model_id)
-    return Answer(_document(call, found), status=200 if found.model in known else 201)
+    return Answer(_document(call, found, await standing_quotas(call)), status=200 if found.model in known else 201)
 
 
 async def change(call: Call) -> TenantModel:
@@ -126,14 +130,13 @@ async def _decide(call: Call, name: str) -> None:
     )
 
 
-def _document(call: Call, configured: TenantModelConfigured) -> TenantModel:
-    selector = call.service.selector
+def _document(call: Call, configured: TenantModelConfigured, quotas: StandingQuotas) -> TenantModel:
     return tenant_model_document(
         call.plane,
         call.tenant,
         configured,
-        selector.menu(call.tenant),
-        exceeded=selector.exceeded(call.tenant, configured.model),
+        call.service.selector.menu(call.tenant),
+        exceeded=quotas.exceeded(configured.model),
         now=time.time(),
     )
 

@@ -9,6 +9,7 @@ import pytest
 from domain.catalogue import Catalogue, Endpoint
 from domain.events import ModelRegistered, PriceSet, QuotaSet
 from domain.prices import UNKNOWN
+from gateway.decisions import decision_event
 from tests.support.api import ApiSite
 from tests.support.planes import registered
 from tests.unit.wire.fake_service import ADMIN_KEY, BILLING_KEY, BOUND_KEY, KEY, OPERATOR_KEY, OTHER_KEY
@@ -103,8 +104,6 @@ async def test_a_race_is_refused_where_a_version_is_expected(three: ApiSite) -> 
 
 async def test_a_race_behind_a_price_is_refused_too(three: ApiSite) -> None:
     version = (await three.ask("POST", MODELS, ADMIN_KEY, {"model_id": "a"})).json()["version"]
-    from gateway.decisions import decision_event
-
     three.backing.before = [decision_event("acme", "tenant/acme", QuotaSet("tenant", "tokens", "day", 5))]
     body = {"priority": 2, "custom_cost_per_token_pico_usd": 7}
     lost = await three.ask("PUT", f"{MODELS}/a", OPERATOR_KEY, body, expected_version=version, tenant="acme")
@@ -150,6 +149,44 @@ async def test_an_unknown_model_is_not_found(three: ApiSite) -> None:
     for method, path in (("POST", MODELS), ("PUT", f"{MODELS}/zebra")):
         body = {"model_id": "zebra"} if method == "POST" else {}
         assert (await three.ask(method, path, ADMIN_KEY, body)).status_code == 404
+
+
+async def test_a_model_whose_quota_is_used_up_says_so_until_the_limit_is_raised(three: ApiSite) -> None:
+    for body in ({"model_id": "a", "is_default": True, "daily_token_limit": 100}, {"model_id": "b"}):
+        await three.ask("POST", MODELS, ADMIN_KEY, body)
+    three.used["model", "a", "tokens"] = 100
+    shown = (await three.ask("GET", f"{MODELS}/a", ADMIN_KEY)).json()
+    assert (shown["state"], shown["is_default"], shown["is_enabled"]) == ("quota_exceeded", True, True)
+    assert (shown["usable"], shown["reason"]) == (False, "a quota of it is used up")
+    refused = (await three.ask("POST", SELECT, KEY, {"requested_model": "a"})).json()["error"]
+    assert (refused["code"], refused["details"]["alternatives"]) == ("quota_exceeded", ["b"])
+    assert (refused["details"]["window"], refused["details"]["limit"], refused["details"]["used"]) == ("day", 100, 100)
+    other = (await three.ask("POST", SELECT, KEY, {"requested_model": "a", "failover": "any"})).json()
+    assert (other["model_id"], other["failover"]["reason"]) == ("b", "quota")
+    raised = await three.ask("PUT", f"{MODELS}/a", ADMIN_KEY, {"daily_token_limit": 150})
+    assert raised.json()["state"] == "enabled"
+    found = (await three.ask("POST", SELECT, KEY, {"token_estimate": 50})).json()
+    assert (found["model_id"], found["is_within_quota"], found["quota_remaining"]) == ("a", True, 50)
+    assert (await three.ask("POST", SELECT, KEY, {"token_estimate": 51})).json()["model_id"] == "b"
+
+
+async def test_a_soft_budget_that_is_used_up_leaves_the_cheapest_model(three: ApiSite) -> None:
+    await three.given("_system", "prices", PriceSet("dear", "a", "p", effective_from=1, unit_pico_usd=9000))
+    await three.given("acme", "tenant/acme", QuotaSet("tenant", "nano_usd", "month", 10, hard=False))
+    await three.ask("POST", MODELS, ADMIN_KEY, {"model_id": "a", "is_default": True})
+    await three.ask("POST", MODELS, ADMIN_KEY, {"model_id": "b"})
+    assert (await three.ask("POST", SELECT, KEY, {})).json()["model_id"] == "a"
+    three.used["tenant", "", "nano_usd"] = 10
+    found = (await three.ask("POST", SELECT, KEY, {})).json()
+    assert (found["model_id"], found["selection_reason"], found["price_ceiling"]) == ("b", "price_ceiling", True)
+    assert found["failover"] == {
+        "from": {"endpoint": "e", "model": "a"}, "to": {"endpoint": "e", "model": "b"}, "reason": "budget",
+    }  # fmt: skip
+    named = (await three.ask("POST", SELECT, KEY, {"requested_model": "a"})).json()
+    assert (named["model_id"], named["price_ceiling"]) == ("a", True)
+    await three.ask("PUT", "/api/v1/tenant-settings", ADMIN_KEY, {"price_ceiling": "none"})
+    lifted = (await three.ask("POST", SELECT, KEY, {})).json()
+    assert (lifted["model_id"], lifted["price_ceiling"]) == ("a", False)
 
 
 # -- agents ------------------------------------------------------------------------------------------------------------
@@ -281,3 +318,15 @@ async def test_a_change_of_the_tenants_models_is_in_force_with_the_next_decision
         await three.ask(method, path, ADMIN_KEY, body)
         names.append((await three.ask("POST", SELECT, KEY, {})).json()["model_id"])
     assert names == ["b", "c", "b", "c"]
+
+
+async def test_the_openai_list_shows_a_tenant_what_it_may_use(three: ApiSite) -> None:
+    async def shown(key: str) -> list[str]:
+        return [m["id"] for m in (await three.ask("GET", "/v1/models", key)).json()["data"]]
+
+    assert await shown(KEY) == ["a", "b", "c"]
+    await three.ask("POST", MODELS, ADMIN_KEY, {"model_id": "b"})
+    assert await shown(KEY) == ["b"]
+    assert await shown(OTHER_KEY) == ["a", "b", "c"]
+    assert (await three.ask("GET", "/v1/models/b", KEY)).status_code == 200
+    assert (await three.ask("GET", "/v1/models/first", KEY)).status_code == 404

@@ -19,9 +19,9 @@ from domain.catalogue import Catalogue, Endpoint, Model, Offering, Price
 from domain.decoding import decode_data
 from domain.errors import GatewayError
 from domain.events import EventData, PriceSet
+from domain.plane import ControlPlane
 from domain.ports.provider import EmbedAnswer, EmbedCall, Text
 from domain.prices import PriceBook
-from domain.plane import ControlPlane
 from domain.tenancy import Principal
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.service.service import Gate, RequestService, Ticket
@@ -176,7 +176,10 @@ def make_prices() -> PriceBook:
 
 
 async def make_rig(
-    log: MemoryEventLog | None = None, gates: Sequence[Gate] = (), prices: PriceBook | None = None
+    log: MemoryEventLog | None = None,
+    gates: Sequence[Gate] = (),
+    dry_gates: Sequence[Gate] = (),
+    prices: PriceBook | None = None,
 ) -> Rig:
     log = log or MemoryEventLog()
     instance = await log.register_instance("test", 60)
@@ -198,6 +201,7 @@ async def make_rig(
         metrics=metrics,
         instance=str(instance),
         gates=gates,
+        dry_gates=dry_gates,
     )
     return Rig(service, log, appender, provider, lru, metrics, catalogue, prices)
 

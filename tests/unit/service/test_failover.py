@@ -104,7 +104,7 @@ async def site(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
     for name, pico in (("a", 3000), ("b", 2000), ("c", 1000)):
         prices.apply(PriceSet(f"p-{name}", name, "p", effective_from=0, unit_pico_usd=pico))
     used = Used()
-    rig = await make_rig(gates=[used], prices=prices)
+    rig = await make_rig(gates=[used], dry_gates=[used], prices=prices)
     yield Site(rig, used)
     await rig.service.close()
     await rig.appender.close()
@@ -231,7 +231,25 @@ async def test_a_dry_run_shows_what_would_answer_and_why(site: Site) -> None:
             {"model": "b", "reason": "agent_model"},
         ],
     )
-    assert site.used.asked == []
+    assert (site.used.asked, site.used.released) == ([("b", 2)], ["b"])
+    assert await site.rig.events() == []
+
+
+@pytest.mark.parametrize("slow", [False, True])
+async def test_a_dry_run_asks_the_quotas_and_keeps_nothing_of_them(site: Site, slow: bool) -> None:
+    site.used.models, site.used.slow = {"a": "quota_exceeded"}, slow
+    reply = await site.rig.ask("one two", model="a", failover="any", dry_run=True)
+    assert reply.answer is not None
+    assert (reply.answer.model, reply.answer.event, reply.answer.cost.nano_usd) == ("c", None, 2)
+    assert reply.answer.failover is not None
+    assert reply.answer.failover["reason"] == "quota"
+    assert reply.answer.reasons == [
+        {"model": "a", "reason": "a is used up"},
+        {"model": "c", "reason": "any"},
+    ]
+    refusal = await refused(site, "one two", model="a", dry_run=True)
+    assert (refusal.code, refusal.details) == ("quota_exceeded", {"window": "month", "alternatives": ["c", "b"]})
+    assert site.used.released == ["c"]
     assert await site.rig.events() == []
 
 
