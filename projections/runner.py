@@ -9,6 +9,7 @@ from uuid import uuid4
 from projections.alerts import ALERTS
 from projections.cost import COST
 from projections.cursor import Standing
+from projections.model_catalog import MODEL_CATALOG
 from projections.projection import Projection, ProjectionHalted
 from projections.quota import QUOTA
 from projections.requests import REQUESTS
@@ -24,6 +25,7 @@ ALL: tuple[Projection, ...] = (
     QUOTA,
     THREADS,
     ALERTS,
+    MODEL_CATALOG,
 )
 LEASE_SECONDS = 5.0
 

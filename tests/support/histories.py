@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from domain.events import EventData
 from tests.support.alerting import ALERT_DATA
+from tests.support.cataloguing import MODEL_DATA
 from tests.support.projecting import Recorded, abandoned, failed, generated, in_thread, reembedded, requested
 
 START = datetime(2026, 3, 28, 23, 59, 58, tzinfo=UTC)
@@ -45,7 +46,7 @@ def _threaded(data: EventData) -> EventData:
 
 STEPS = st.sampled_from([0.0, 0.000001, 1.0, 59.0, 3600.0, 86400.0, 29 * 86400.0, 31 * 86400.0])
 """Seconds from one event to the next."""
-ITEMS = st.tuples(STEPS, st.sampled_from(["t", "T"]), EVENT_DATA | st.builds(_threaded, EVENT_DATA) | ALERT_DATA)
+ITEMS = st.tuples(STEPS, st.sampled_from(["t", "T"]), EVENT_DATA | st.builds(_threaded, EVENT_DATA) | ALERT_DATA | MODEL_DATA)
 """An event by the step to it, its tenant and its data."""
 
 

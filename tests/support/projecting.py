@@ -21,6 +21,7 @@ from domain.events import (
     encode_data,
 )
 from tests.support.alerting import alert_event
+from tests.support.cataloguing import model_event
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Row = tuple[Any, ...]
@@ -298,6 +299,8 @@ def some_history(count: int, *, start: datetime | None = None, seconds: float = 
                 events[place] = in_thread(events[place], f"th{n % 5}")
         if n % 10 == 0:
             events.append(Recorded(at, tenant, alert_event(n // 10)))
+        if n % 15 == 7:
+            events.append(Recorded(at, "_system", model_event(n // 15)))
     return events
 
 

@@ -18,6 +18,7 @@ from projections.runner import ALL, Runner
 from projections.source import Read
 from projections.usage import USAGE
 from tests.support.alerting import plain_alerts
+from tests.support.cataloguing import plain_model_catalog
 from tests.support.costs import plain_cost
 from tests.support.projecting import Connection, Recorded, Row, plain_requests, plain_threads, plain_usage
 from tests.support.quotas import plain_quota
@@ -33,6 +34,7 @@ PLAIN: dict[str, Callable[[Sequence[Recorded], Collection[int]], list[Row]]] = {
     "alerts": plain_alerts,
     "threads": plain_threads,
     "quota": plain_quota,
+    "model_catalog": plain_model_catalog,
 }
 """The name of a projection -> its plain fold of a log, but the events at some positions."""
 
