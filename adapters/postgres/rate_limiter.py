@@ -17,7 +17,8 @@ from domain.rate_buckets import Claim, Verdict
 _TAKE, _FORGET = statement("take_buckets"), statement("forget_buckets")
 _SECONDS = 2.0
 """A database that has not decided within this time counts as unreachable."""
-_FORGET_SECONDS = 60.0
+_FORGET_SECONDS = 61.0
+"""How long after the last use of a bucket its row is removed: it is full then."""
 _LOST = (ConnectionError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
@@ -29,7 +30,7 @@ class PostgresRateLimiter:
         self._loop = asyncio.get_running_loop()
         self._connection: Connection | None = None
         self._turn = asyncio.Lock()
-        self._forget_at = self._loop.time() + _FORGET_SECONDS
+        self._last_take = 0.0
         self._forgetting: asyncio.Task[None] | None = None
 
     async def take(self, requests: Sequence[Sequence[Claim]]) -> list[Verdict]:
@@ -50,8 +51,8 @@ class PostgresRateLimiter:
                 amounts.append(claim.amount)
         counts = [len(claims) for claims in requests]
         answer: list[int] = await self._ask(_TAKE, list(numbers), limits, lacking, counts, wanted, amounts)
-        if self._loop.time() >= self._forget_at:
-            self._forget_at = self._loop.time() + _FORGET_SECONDS
+        self._last_take = self._loop.time()
+        if self._forgetting is None:
             self._forgetting = self._loop.create_task(self._forget())
         verdicts, at = [], 0
         for count in counts:
@@ -104,5 +105,12 @@ class PostgresRateLimiter:
             raise
 
     async def _forget(self) -> None:
-        with suppress(LimiterUnavailable):  # a minute later again
-            await self.forget()
+        """Leave no row behind, neither while buckets are used nor when they are not any more."""
+        done = False
+        while not done:
+            begun = self._loop.time()
+            await asyncio.sleep(_FORGET_SECONDS)
+            with suppress(LimiterUnavailable):
+                await self.forget()
+                done = self._last_take <= begun
+        self._forgetting = None

@@ -20,6 +20,7 @@ from adapters.redis.rate_limiter import PREFIX, RedisRateLimiter
 from domain.ports.rate_limiter import LimiterUnavailable, RateLimiter
 from domain.rate_buckets import MAX_PER_MINUTE, SCALE, Claim, decide, drained, reset_ms, wait_ms
 from tests.support.proxy import CuttingProxy
+from tests.support.waiting import until
 
 MINUTE = 60_000
 SLACK_MS = 10_000
@@ -360,10 +361,28 @@ async def test_postgres_forgets_the_buckets_that_are_full_again_and_no_others(mi
     await world.close()
 
 
+async def test_postgres_removes_what_nobody_uses_any_more_by_itself(
+    migrated_dsn: str, app_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.postgres.rate_limiter._FORGET_SECONDS", 0.05)
+    world = PostgresWorld(migrated_dsn, app_dsn)
+    limiter = await world.open()
+    for name in ("{acme}first", "{acme}second"):
+        await limiter.take([[Claim(name, 5, 5)]])
+        assert await world.names() == {name}
+        await world.age(MINUTE + 1)
+
+        async def gone() -> bool:
+            return not await world.names()
+
+        await until(gone, what="the row is removed")
+    await world.close()
+
+
 async def test_a_store_that_cannot_be_asked_says_so(redis_url: str, migrated_dsn: str, app_dsn: str) -> None:
     async with CuttingProxy.before_redis(redis_url) as redis, CuttingProxy.before_postgres(app_dsn) as postgres:
         limiters: list[tuple[CuttingProxy, RateLimiter]] = [
-            (redis, RedisRateLimiter(redis.redis_url(), timeout=0.1)),
+            (redis, RedisRateLimiter(redis.redis_url(), timeout=1)),
             (postgres, PostgresRateLimiter(postgres.postgres_dsn(app_dsn))),
         ]
         for proxy, limiter in limiters:
