@@ -28,6 +28,8 @@ REFUSED_SECONDS = 0.05
 _FIRST_SHARE = 16
 """A lease is first asked for so many times what the request at hand needs; then for twice as much where it was used up at once."""
 _SOON, _LATE = 0.25, 2.0
+MAX_AGENTS = 20_000
+"""Agents of a tenant that are told apart: who has no quota of its own beyond that counts as one, so that names cost no memory."""
 _NOTHING = -(1 << 62)
 """Left of a lease that the database has not been asked for: whatever is settled meanwhile, nothing can be taken from it."""
 _NEVER = -(1 << 80)
@@ -225,13 +227,21 @@ class Ledger:
         """The account of these, its leases up to date."""
         account = self._accounts.get((tenant, agent, model, day))
         if account is None:
-            home = self._homes.get(tenant)
-            if home is None:
-                home = self._homes[tenant] = _Home(tenant)
-            account = self._accounts[tenant, agent, model, day] = Account(home, agent, model, day)
-            home.accounts.setdefault(agent, []).append(account)
+            account = self._open(tenant, agent, model, day)
         if account.version != account.home.version:
             self._bind(account)
+        return account
+
+    def _open(self, tenant: str, agent: str, model: str, day: str) -> Account:
+        home = self._homes.get(tenant)
+        if home is None:
+            home = self._homes[tenant] = _Home(tenant)
+        if agent and agent not in home.accounts and len(home.accounts) >= MAX_AGENTS:
+            quotas = self._resolve(tenant, agent, model)
+            if not any(key.scope not in ("tenant", "model") for key, _ in quotas):
+                return self._accounts.get((tenant, "", model, day)) or self._open(tenant, "", model, day)
+        account = self._accounts[tenant, agent, model, day] = Account(home, agent, model, day)
+        home.accounts.setdefault(agent, []).append(account)
         return account
 
     def take(self, account: Account, need: Amounts, now: float) -> Hold | None:
@@ -264,9 +274,12 @@ class Ledger:
         if account.version != account.home.version:
             self._bind(account)
         used, reserved = account.used, account.reserved
-        for unit in (0, 1, 2):
-            reserved[unit] -= need[unit]
-            used[unit] += spent[unit]
+        reserved[0] -= need[0]
+        reserved[1] -= need[1]
+        reserved[2] -= need[2]
+        used[0] += spent[0]
+        used[1] += spent[1]
+        used[2] += spent[2]
         for lease in account.leases:
             amount, used_up = need[lease.unit], spent[lease.unit]
             lease.reserved -= amount
@@ -393,7 +406,10 @@ class Ledger:
 
     def _forget(self, account: Account) -> None:
         home = account.home
-        carried = home.months.setdefault((account.agent, account.model, account.day[:7]), [0, 0, 0])
+        place = (account.agent, account.model, account.day[:7])
+        if place not in home.months and len(home.months) >= MAX_AGENTS:
+            place = ("", account.model, account.day[:7])
+        carried = home.months.setdefault(place, [0, 0, 0])
         for unit in (0, 1, 2):
             carried[unit] += account.used[unit]
         home.accounts[account.agent].remove(account)

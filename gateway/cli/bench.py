@@ -75,6 +75,17 @@ def config(
     _measure(lambda say: run(changes, say), show_changes, json)
 
 
+@app.command()
+def quota(
+    requests: Annotated[int, typer.Option(min=100, help="Requests of a round.")] = 50_000,
+    json: JsonFlag = False,
+) -> None:
+    """Measure what three quotas add to a request that its leases let in."""
+    from gateway.bench.quota import run, show
+
+    _measure(lambda say: run(requests), show, json)
+
+
 def _measure(
     work: Callable[[Callable[[str], None]], Awaitable[dict[str, Any]]],
     table: Callable[[dict[str, Any], Any], None],

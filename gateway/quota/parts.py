@@ -15,8 +15,8 @@ from gateway.quota.keeper import Keeper
 from gateway.quota.upkeep import Upkeep
 from gateway.telemetry.metrics import Gauges
 
-_SECONDS = 10.0
-"""A call takes a millisecond, and waits at most 5 s for a lock."""
+_SECONDS = 5.0
+"""A call takes a millisecond; one that takes longer waits for a lock."""
 
 
 class QuotaParts:
@@ -32,7 +32,7 @@ class QuotaParts:
     async def open(cls, dsn: str, plane: ControlPlane, instance: str) -> QuotaParts:
         """With connections of their own: leases must not wait behind anything else. Raises `LogUnavailable`."""
         try:
-            pool = await open_pool(dsn, "quota", max_size=2, statement_timeout=_SECONDS)
+            pool = await open_pool(dsn, "quota", max_size=3, statement_timeout=_SECONDS)
         except UNREACHABLE as error:
             raise LogUnavailable(f"the quotas are out of reach: {type(error).__name__}") from error
         return cls(pool, plane, instance)

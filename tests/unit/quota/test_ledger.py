@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from domain import quota_ledger
 from domain.quota_ledger import IDLE_SECONDS, Account, Amounts, Answer, Ask, Hold, Lease, Ledger, billed
 from domain.quotas import Quota, QuotaKey
 from tests.support.projecting import abandoned, failed, generated
@@ -221,6 +222,22 @@ def test_days_that_are_over_are_forgotten_and_the_month_remembers_them() -> None
     office.settle(give_back=True)
     office.ledger.prune("2027-01-21")
     assert list(office.ledger.leases()) == []
+
+
+def test_names_of_agents_without_end_cost_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quota_ledger, "MAX_AGENTS", 3)
+    office = Office()
+    for number in range(50):
+        hold = office.take(1, agent=f"agent-{number}")
+        assert hold is not None
+        hold.settle(generated("1", billed_tokens=1))
+    assert len({id(office.account(agent=f"agent-{number}")) for number in range(50)}) == 4
+    office.set(MONTH, 1000)
+    assert office.lease(MONTH).used == 50, "all of them count to the tenant's quotas"
+    office.ledger.prune("2026-12-21")
+    office.quotas = {QuotaKey("agent", "agent-49", "tokens", "day"): Quota(5, True, 2)}
+    office.ledger.changed("t", office.quotas)
+    assert office.account(agent="agent-49").agent == "agent-49", "one with a quota of its own is told apart"
 
 
 @pytest.mark.parametrize(
