@@ -21,7 +21,7 @@ _MAX_REQUESTS_PER_CALL = 256
 class RedisRateLimiter:
     """Implements `RateLimiter`. `timeout` in seconds bounds each round trip."""
 
-    def __init__(self, url: str, *, timeout: float = 0.25, max_connections: int = 2) -> None:
+    def __init__(self, url: str, *, timeout: float = 0.5, max_connections: int = 2) -> None:
         self._timeout = timeout
         self._redis = Redis(
             connection_pool=BlockingConnectionPool.from_url(
