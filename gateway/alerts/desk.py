@@ -18,6 +18,7 @@ from domain.plane import ControlPlane
 from domain.ports.event_log import Appended, LogUnavailable, NewEvent
 from gateway.alerts.evaluator import Evaluator
 from gateway.control import Written
+from gateway.decisions import check_appended
 from gateway.service.refusals import log_error
 from projections.alerts.query import read_alerts
 
@@ -130,14 +131,19 @@ class AlertDesk:
         found, now = await self.find(tenant, alert), self._evaluator.clock()
         return await self._taken(take, found, lambda _: decide_silence(found, int(now) + seconds, now, actor))
 
-    async def resolve(self, tenant: str | None, alert: str, *, actor: str) -> AlertDocument:
-        """Close it by hand. What goes on is raised again: an hour later, or, of a quota, when its limit has changed. Raises `not_found`."""
+    async def resolve(self, tenant: str | None, alert: str, *, actor: str) -> tuple[AlertDocument, int]:
+        """Close it by hand; with the position of the event, 0 where it was resolved before. Raises `not_found`, `unavailable`.
+
+        What goes on is raised again: an hour later, or, of a quota, when its limit has changed.
+        """
         found = await self.find(tenant, alert)
         event = close(found, self._evaluator.clock(), actor)
+        position = 0
         if event is not None:
             [appended] = await self._append([event])
-            await self._appear(appended.position or 0)
-        return await self.show(tenant, alert)
+            position = check_appended(appended, event.stream).position or 0
+            await self._appear(position)
+        return await self.show(tenant, alert), position
 
     async def failures(self) -> list[FailureDocument]:
         """The tenants whose alerts cannot be worked out."""

@@ -83,7 +83,7 @@ def resolve(alert: IdArgument, json: JsonOption = False, config: ConfigOption = 
     """Close it by hand. What goes on is raised again after an hour; of a quota, when its limit has changed or in the next window."""
 
     async def work(installation: Installation) -> AlertDocument:
-        return await _with_desk(installation, lambda desk, _: desk.resolve(None, alert, actor=installation.actor))
+        return (await _with_desk(installation, lambda desk, _: desk.resolve(None, alert, actor=installation.actor)))[0]
 
     _told(with_installation(config, work), json)
 

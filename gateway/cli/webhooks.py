@@ -175,7 +175,7 @@ def requeue(
     _one_or_all(event, all_)
 
     async def work(admin: WebhookAdmin, take: Take, actor: str) -> int:
-        return await admin.requeue(tenant, webhook, event)
+        return await admin.requeue(tenant, webhook, event, actor=actor)
 
     count = _run(config, tenant, work)
     tell({"id": webhook, "requeued": count}, json, f"put back: {count}")
@@ -194,7 +194,7 @@ def discard(
     _one_or_all(event, all_)
 
     async def work(admin: WebhookAdmin, take: Take, actor: str) -> int:
-        return await admin.discard(tenant, webhook, event)
+        return await admin.discard(tenant, webhook, event, actor=actor)
 
     count = _run(config, tenant, work)
     tell({"id": webhook, "discarded": count}, json, f"forgotten: {count}")

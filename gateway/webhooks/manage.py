@@ -11,6 +11,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import msgspec
+import structlog
 
 from adapters.postgres import deliveries
 from adapters.postgres.deliveries import Delivery
@@ -23,6 +24,7 @@ from gateway.control import Written
 from gateway.event_document import time_text
 from gateway.webhooks.secrets import WebhookSecrets
 
+_log = structlog.get_logger("emberlog.webhooks")
 OVERLAP_SECONDS = 24 * 3600
 MAX_OVERLAP_SECONDS = 7 * 24 * 3600
 MAX_LISTED = 1000
@@ -149,20 +151,22 @@ class WebhookAdmin:
             raise _no_letter(webhook, event)
         return _delivery(found[0])
 
-    async def requeue(self, tenant: str | None, webhook: str, event: str | None) -> int:
+    async def requeue(self, tenant: str | None, webhook: str, event: str | None, *, actor: str) -> int:
         """Try a dead letter again, or all of a webhook (None); returns how many. Raises `not_found`."""
         self._plane.webhooks.find(webhook, tenant)
         count = await deliveries.requeue(self._pool, webhook, None if event is None else event_uuid(event))
         if not count and event is not None:
             raise _no_letter(webhook, event)
+        _log.info("dead_letters_put_back", webhook=webhook, event_id=event, count=count, actor=actor)
         return count
 
-    async def discard(self, tenant: str | None, webhook: str, event: str | None) -> int:
+    async def discard(self, tenant: str | None, webhook: str, event: str | None, *, actor: str) -> int:
         """Forget a dead letter, or all of a webhook (None); returns how many. Raises `not_found`."""
         self._plane.webhooks.find(webhook, tenant)
         count = await deliveries.discard(self._pool, webhook, None if event is None else event_uuid(event))
         if not count and event is not None:
             raise _no_letter(webhook, event)
+        _log.info("dead_letters_discarded", webhook=webhook, event_id=event, count=count, actor=actor)
         return count
 
 

@@ -126,14 +126,14 @@ async def test_a_dead_letter_goes_out_again_or_is_forgotten(home: House, hooks: 
     async with at_work(home.sender(schedule=())):
         await ended(home, "dead", "dead")
         hooks.answer = lambda _: web.Response()
-        assert await home.admin.requeue("acme", webhook.id, first) == 1
+        assert await home.admin.requeue("acme", webhook.id, first, actor="test") == 1
         await ended(home, "dead", "delivered")
-        assert await home.admin.discard("acme", webhook.id, None) == 1
+        assert await home.admin.discard("acme", webhook.id, None, actor="test") == 1
     assert await states(home) == ["delivered"]
     for event in (first, second, str(UUID(int=1))):
         with pytest.raises(GatewayError, match="no dead letter"):
-            await home.admin.discard("acme", webhook.id, event)
-    assert await home.admin.requeue("acme", webhook.id, None) == 0
+            await home.admin.discard("acme", webhook.id, event, actor="test")
+    assert await home.admin.requeue("acme", webhook.id, None, actor="test") == 0
 
 
 async def test_a_receiver_that_is_gone_is_sent_nothing_more(home: House, hooks: Receiver) -> None:

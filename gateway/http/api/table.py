@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.http.api import (
     agents,
+    alerts,
     costs,
     embedding_catalog,
     keys,
@@ -19,10 +20,12 @@ from gateway.http.api import (
     tenant_settings,
     tenants,
     threads,
+    webhooks,
 )
 from gateway.http.api.route import ApiRoute
 
 ROUTES: tuple[ApiRoute, ...] = (
+    *alerts.ROUTES,
     *agents.ROUTES,
     *costs.ROUTES,
     *embedding_catalog.ROUTES,
@@ -39,4 +42,5 @@ ROUTES: tuple[ApiRoute, ...] = (
     *tenant_settings.ROUTES,
     *tenants.ROUTES,
     *threads.ROUTES,
+    *webhooks.ROUTES,
 )
