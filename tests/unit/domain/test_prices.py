@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from domain.events import ModelRegistered, ModelSpec, OfferingSpec, PriceSet, Te
 from domain.money import Price, pico_per_unit, usd_per_million
 from domain.plane import ControlPlane
 from domain.price_decisions import MAX_UNIT_PICO_USD, decide_price, decide_price_end, entries_of
-from domain.prices import UNKNOWN, PriceBook
+from domain.prices import UNKNOWN, Entry, PriceBook
 
 NOW = 1_800_000_000
 """2027-01-15T08:00:00Z."""
@@ -153,6 +154,15 @@ def test_whatever_is_in_the_book_the_price_is_that_of_the_plain_rules(
         )
 
 
+def test_a_book_that_brings_an_older_price_back_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control of the comparison with the plain rules."""
+    events = [priced("a", 1), priced("b", 3), priced("b", 3, until=6)]
+    assert plainly(events, None, 8) is None
+    assert book_of(*events).list_price("m", "p", 8) is UNKNOWN
+    monkeypatch.setattr(Entry, "base", property(lambda entry: False))
+    assert book_of(*events).list_price("m", "p", 8).id == "a" != plainly(events, None, 8)
+
+
 def test_what_is_remembered_is_forgotten_when_the_book_changes() -> None:
     book = book_of(priced("a", 10))
     assert holding(book, 15) == ["a"]
@@ -163,7 +173,7 @@ def test_what_is_remembered_is_forgotten_when_the_book_changes() -> None:
 def test_the_version_grows_when_a_price_begins_or_ends_and_not_between() -> None:
     book = book_of(priced("a", 10), priced("b", 20, until=30, tenant="acme"))
     seen = [book.version_at(at) for at in (0, 9, 10, 19.5, 20, 29, 30, 10**9)]
-    assert [b > a for a, b in zip(seen, seen[1:], strict=False)] == [False, True, False, True, False, True, False]
+    assert [b > a for a, b in pairwise(seen)] == [False, True, False, True, False, True, False]
     book.apply(priced("c", 25))
     assert book.version_at(10**9) > seen[-1]
 
