@@ -57,7 +57,7 @@ async def test_every_projection_follows_the_log(owner: Connection, app_dsn: str,
     head = await write_log(owner, HISTORY)
     async with running(app_dsn, batch=batch) as runner:
         for view in ALL:
-            seen = await runner.wait_for(view.name, head, 30)
+            seen = await runner.wait_for(view.name, head, 120)
             assert seen.position == head
         assert runner.lag() == {view.name: (0, 0.0) for view in ALL}
     await assert_equals_plain_folds(owner, HISTORY)
