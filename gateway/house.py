@@ -13,12 +13,16 @@ from contextlib import asynccontextmanager
 import msgspec
 import structlog
 
+from adapters.catalogue import shipped
 from adapters.embedded import EmbeddedServices, ServiceEvent
 from adapters.postgres.migrator import SchemaStatus, migrate, schema_state
 from adapters.providers.local.fetch import ensure
 from adapters.providers.local.files import default_store
 from adapters.providers.registry import api_key
+from domain.plane import ControlPlane
 from gateway.auth.issuer import open_issuer
+from gateway.catalogue.live import LiveCatalogue
+from gateway.catalogue.seeding import assume
 from gateway.places import Places
 from gateway.secrets import MasterKey, SecretKeyError
 from gateway.settings import Settings
@@ -99,9 +103,14 @@ def _redis(settings: Settings, embedded: str | None) -> str | None:
 
 
 def check_endpoints(settings: Settings) -> None:
-    """Raise what is wrong with the configured endpoints before anything is made: `EndpointError`."""
-    environment = settings.environment()
-    for endpoint in settings.configured_endpoints():
+    """Raise what is wrong with the configured endpoints before anything is made: `EndpointError`, ValueError."""
+    environment, endpoints = settings.environment(), settings.configured_endpoints()
+    if settings.embedded_postgres and not settings.data_dir.exists():
+        # Nothing was registered yet: what is shipped is all there is.
+        plane = ControlPlane()
+        assume(plane, shipped())
+        LiveCatalogue(plane, endpoints).check()
+    for endpoint in endpoints:
         api_key(endpoint, environment)
 
 
