@@ -70,6 +70,8 @@ class QuotaGate:
         return refusals.exceeded(lease, need, zone, [] if self._alternatives is None else self._alternatives(pending))
 
     def over_soft_budget(self, tenant: str) -> bool:
-        """Whether a soft budget of the tenant is used up in its present window."""
+        """Whether a soft budget of the tenant is used up in its present window. Asked with every choice of a model."""
+        if not self._keeper.has_soft_budget(tenant):
+            return False
         day = self._days.day(self._plane.tenants.of(tenant).settings.time_zone, time.time_ns() // 1000)
         return self._keeper.over_soft_budget(tenant, {"day": day, "month": day[:7]})

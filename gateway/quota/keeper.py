@@ -84,6 +84,10 @@ class Keeper:
         self._woken.set()
         return done
 
+    def has_soft_budget(self, tenant: str) -> bool:
+        """Whether a soft budget of the tenant has been counted here."""
+        return tenant in self._soft
+
     def over_soft_budget(self, tenant: str, period: Mapping[str, str]) -> bool:
         """Whether a soft budget of the tenant is used up, as of about a second ago; `period` names today's day and month."""
         return any(

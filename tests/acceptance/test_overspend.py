@@ -12,10 +12,13 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
+from adapters.postgres import quota_leases
+from adapters.postgres.pool import open_pool
 from gateway.demo.process import GatewayProcess
 from tests.acceptance.ledger import audit, within
 from tests.acceptance.peer import Peer, session
@@ -96,6 +99,7 @@ async def test_ten_times_the_demand_uses_the_quotas_up_and_not_a_unit_more(
         await asyncio.gather(*(gateway.start() for gateway in gateways))
         try:
             await _overspend(migrated, gateways, keys, valkey, provider)
+            await until(lambda: _agreed(migrated), what="leases and log agree")
         finally:
             await asyncio.gather(*(gateway.stop() for gateway in gateways))
     events = await migrated.events()
@@ -151,6 +155,17 @@ async def _overspend(
         refusal = "budget_exceeded" if demand.unit == "nano_usd" else "quota_exceeded"
         assert demand.told["result"] > 0
         assert demand.told[refusal] > demand.told["result"]
+
+
+async def _agreed(site: Site) -> bool:
+    """Every request has ended, and every lease is what the log says."""
+    pool = await open_pool(site.dsn, "agreed", max_size=1)
+    try:
+        today = datetime.now(UTC).date()
+        open_ = await pool.fetchval("SELECT count(*) FROM projections.requests WHERE state = 'open'")
+        return open_ == 0 and not await quota_leases.drift(pool, today - timedelta(days=1))
+    finally:
+        pool.terminate()
 
 
 async def _held(connection: asyncpg.Connection[asyncpg.Record]) -> bool:
