@@ -47,25 +47,23 @@ async def test_prices_are_listed_set_shown_and_ended(cli: Cli) -> None:
     assert (told.code, told.out.count("\n")) == (0, 4)
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "said"),
-    [
-        (["set", MODEL, "--provider", "openai"], 2, "--usd-per-million"),
-        (["set", MODEL, "--provider", "openai", "--usd-per-million", "1", "--unknown"], 2, "--unknown"),
-        (["set", MODEL, "--provider", "openai", "--usd-per-million", "0.1234567"], 2, "usd_per_million: price"),
-        (["set", MODEL, "--provider", "openai", "--usd-per-million", "1", "--from", "2001-01-01"], 2, "effective_from"),
-        (["set", MODEL, "--provider", "nobody", "--usd-per-million", "1"], 2, "provider: 'nobody' does not offer"),
-        (["set", "nothing", "--provider", "p", "--usd-per-million", "1"], 1, "model_not_found"),
-        (["show", "nothing"], 1, "not_found"),
-        (["end", "nothing", "--at", "soon"], 2, "--at"),
-    ],
-)
-async def test_what_cannot_be_is_refused_in_a_line_that_says_why(
-    cli: Cli, words: list[str], code: int, said: str
-) -> None:
-    outcome = await cli.run("prices", *words)
-    assert (outcome.code, outcome.out) == (code, "")
-    assert said in outcome.error
+REFUSED: list[tuple[list[str], int, str]] = [
+    (["set", MODEL, "--provider", "openai"], 2, "--usd-per-million"),
+    (["set", MODEL, "--provider", "openai", "--usd-per-million", "1", "--unknown"], 2, "--unknown"),
+    (["set", MODEL, "--provider", "openai", "--usd-per-million", "0.1234567"], 2, "usd_per_million: price"),
+    (["set", MODEL, "--provider", "openai", "--usd-per-million", "1", "--from", "2001-01-01"], 2, "effective_from"),
+    (["set", MODEL, "--provider", "nobody", "--usd-per-million", "1"], 2, "provider: 'nobody' does not offer"),
+    (["set", "nothing", "--provider", "p", "--usd-per-million", "1"], 1, "model_not_found"),
+    (["show", "nothing"], 1, "not_found"),
+    (["end", "nothing", "--at", "soon"], 2, "--at"),
+]
+
+
+async def test_what_cannot_be_is_refused_in_a_line_that_says_why(cli: Cli) -> None:
+    for words, code, said in REFUSED:
+        outcome = await cli.run("prices", *words)
+        assert (outcome.code, outcome.out) == (code, ""), words
+        assert said in outcome.error, words
 
 
 async def test_costs_are_complete_up_to_the_head_and_grouped_as_asked(cli: Cli, owner: Connection) -> None:

@@ -95,20 +95,20 @@ async def test_each_key_sees_the_costs_within_its_reach(site: Site) -> None:
     assert (await site.get(COSTS, BILLING_KEY, tenant="other")).status_code == 403
 
 
-@pytest.mark.parametrize(
-    ("query", "field"),
-    [
-        ({"grain": "minute"}, "grain"),
-        ({"grain": "hour"}, "from"),
-        ({"grain": "hour", "from_": "2025-01-01", "to": "2026-01-01"}, "from"),
-        ({"from_": "2026-02-01", "to": "2026-02-01"}, "to"),
-        ({"group_by": "agent,colour"}, "group_by"),
-        ({"from_": "soon"}, "from"),
-    ],
-)
-async def test_a_question_that_makes_no_sense_is_refused(site: Site, query: dict[str, Any], field: str) -> None:
-    answer = await site.get(COSTS, BILLING_KEY, **query)
-    assert (answer.status_code, answer.json()["error"]["details"]["field"]) == (400, field)
+NONSENSE: list[tuple[dict[str, Any], str]] = [
+    ({"grain": "minute"}, "grain"),
+    ({"grain": "hour"}, "from"),
+    ({"grain": "hour", "from_": "2025-01-01", "to": "2026-01-01"}, "from"),
+    ({"from_": "2026-02-01", "to": "2026-02-01"}, "to"),
+    ({"group_by": "agent,colour"}, "group_by"),
+    ({"from_": "soon"}, "from"),
+]
+
+
+async def test_a_question_that_makes_no_sense_is_refused(site: Site) -> None:
+    for query, field in NONSENSE:
+        answer = await site.get(COSTS, BILLING_KEY, **query)
+        assert (answer.status_code, answer.json()["error"]["details"]["field"]) == (400, field), query
 
 
 async def test_an_agents_costs_are_those_of_its_last_days(site: Site) -> None:
