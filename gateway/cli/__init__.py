@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli import (
+    agents,
     alerts,
     bench,
     events,
@@ -18,6 +19,7 @@ from gateway.cli import (
     quotas,
     rate_limits,
     settings,
+    tenant_models,
     tenants,
     webhooks,
 )
@@ -63,6 +65,8 @@ app.command()(costs)
 app.add_typer(events.app, name="events")
 app.add_typer(log.app, name="log")
 app.add_typer(models.app, name="models")
+app.add_typer(tenant_models.app, name="tenant-models")
+app.add_typer(agents.app, name="agents")
 app.add_typer(prices.app, name="prices")
 app.add_typer(projections.app, name="projections")
 app.add_typer(quotas.app, name="quotas")

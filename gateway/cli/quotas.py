@@ -118,7 +118,7 @@ def list_(
     config: ConfigOption = None,
 ) -> None:
     """List quotas and how they stand in their present windows, complete up to the log's head as of the call."""
-    quotas = with_installation(config, lambda installation: _read(installation, tenant, wait))
+    quotas = with_installation(config, lambda installation: read_standings(installation, tenant, wait))
     columns = ["tenant", "quota", *_COLUMNS]
     show(quotas, json, columns, [[q.tenant, q.id, *(getattr(q, name) for name in _COLUMNS)] for q in quotas])
 
@@ -132,7 +132,7 @@ def show_(
     config: ConfigOption = None,
 ) -> None:
     """Show one quota and how it stands in its present window."""
-    quotas = with_installation(config, lambda installation: _read(installation, tenant, wait))
+    quotas = with_installation(config, lambda installation: read_standings(installation, tenant, wait))
     found = next((q for q in quotas if q.id == quota), None)
     if found is None:
         typer.echo(f"emberlog: tenant {tenant} has no quota {quota[:80]!r}: see `emberlog quotas list`", err=True)
@@ -142,7 +142,8 @@ def show_(
     tell(found, json, *fields(msgspec.structs.asdict(found)))
 
 
-async def _read(installation: Installation, tenant: str | None, wait: float) -> list[QuotaStanding]:
+async def read_standings(installation: Installation, tenant: str | None, wait: float) -> list[QuotaStanding]:
+    """Quotas and how they stand, as of the head of the log; of one tenant or of all. Raises `Failed` after `wait` seconds."""
     import asyncio
     import time
 

@@ -9,9 +9,8 @@ import msgspec
 from domain.agents import agent_of, agent_stream, decide_changed_agent, decide_new_agent
 from domain.errors import GatewayError
 from domain.events import AgentRegistered, Preferences
-from domain.selection import Question
 from domain.tenancy import Principal
-from gateway.chosen_model import Reason
+from gateway.chosen_model import AgentModels, agent_models
 from gateway.http.api.quotas import standing_quotas
 from gateway.http.api.route import Answer, ApiRoute, Call, Pagination, Parameter
 from gateway.tenant_documents import Agent, agent_document
@@ -52,17 +51,6 @@ class Agents(msgspec.Struct, frozen=True):
 
     agents: list[Agent]
     pagination: Pagination
-
-
-class AgentModels(msgspec.Struct, frozen=True):
-    """The model that the agent gets where it names none, why, and those in line behind it."""
-
-    agent_id: str
-    task_type: str | None
-    primary_model: str
-    selection_reason: str
-    fallback_models: list[str]
-    reasons: list[Reason]
 
 
 def speaks_for(principal: Principal, agent: str | None) -> str:
@@ -109,18 +97,9 @@ async def change(call: Call) -> Agent:
 
 async def models(call: Call) -> AgentModels:
     """Which models the agent gets. Raises what selection raises."""
-    agent, task, selector = _agent(call), call.query.text("task_type"), call.service.selector
+    agent, task = _agent(call), call.query.text("task_type")
     agent_of(call.plane, call.tenant, agent)
-    question = Question(task=task, another=selector.another(call.tenant, None, None))
-    found = selector.explain(call.tenant, agent, question, await standing_quotas(call))
-    return AgentModels(
-        agent_id=agent,
-        task_type=task,
-        primary_model=found.selection.model.id,
-        selection_reason=found.selection.reason,
-        fallback_models=found.in_line,
-        reasons=[Reason(r.model, r.reason) for r in found.reasons],
-    )
+    return agent_models(call.service.selector, call.tenant, agent, task, await standing_quotas(call))
 
 
 def _agent(call: Call) -> str:
