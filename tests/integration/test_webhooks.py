@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -12,9 +13,13 @@ from aiohttp import web
 from standardwebhooks.webhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 
+from adapters.postgres import deliveries
+from adapters.postgres.deliveries import Planned
 from adapters.postgres.event_log import PostgresEventLog
+from domain.decision import Decision
 from domain.errors import GatewayError
-from domain.events import WebhookDeliveryFailed
+from domain.events import TenantShredded, WebhookDeliveryFailed
+from gateway.webhooks import planner
 from tests.support.alerting import raised
 from tests.support.receiver import Message, Receiver, receiver
 from tests.support.waiting import until
@@ -289,3 +294,67 @@ async def test_many_webhooks_at_different_places_of_the_log_miss_nothing(home: H
         await hooks.has(expected)
         await ended(home, *["delivered"] * expected)
     assert len({(m.path, m.headers["webhook-id"]) for m in hooks.messages}) == expected == len(hooks.messages)
+
+
+async def test_a_webhook_with_too_much_waiting_stands_still_in_the_log_and_goes_on_from_there(
+    home: House, hooks: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planner, "MAX_WAITING", 3)
+    monkeypatch.setattr(planner, "SAVE_SECONDS", 0.0)
+    await home.webhook(hooks.url)
+    events = [str(await home.alert()) for _ in range(4)]
+    plan = planner.Planner(home.log.pool, home.scan, lambda: home.plane.webhooks.webhooks)
+    assert await plan.plan() == 4
+    events.append(str(await home.alert()))
+    assert await plan.plan() == 0
+    async with at_work(home.sender()):
+        assert sorted(ids(await hooks.has(5))) == sorted(events)
+
+
+async def test_whoever_plans_after_another_puts_nothing_down_twice(home: House, hooks: Receiver) -> None:
+    await home.webhook(hooks.url)
+    for _ in range(3):
+        await home.alert()
+    for _ in range(2):
+        await planner.Planner(home.log.pool, home.scan, lambda: home.plane.webhooks.webhooks).plan()
+    await home.log.pool.execute("UPDATE emberlog.webhook_cursors SET position = 0")
+    assert len(await home.admin.deliveries("acme")) == 3
+    await planner.Planner(home.log.pool, home.scan, lambda: home.plane.webhooks.webhooks).plan()
+    assert len(await home.admin.deliveries("acme")) == 3
+
+
+async def test_nothing_is_kept_of_the_webhooks_of_a_shredded_tenant(home: House, hooks: Receiver) -> None:
+    await home.webhook(hooks.url)
+    await home.webhook(hooks.url, tenant="other")
+    await home.alert()
+    await home.alert("other")
+    await planner.Planner(home.log.pool, home.scan, lambda: home.plane.webhooks.webhooks).plan()
+    await home.take("tenant/acme", lambda _: [Decision("acme", "tenant/acme", TenantShredded(tenant="acme", actor="test"))])
+    await deliveries.forget_tenant(home.log.pool, "acme")
+    left = [
+        await home.log.pool.fetchval(f"SELECT count(*) FROM emberlog.{t}")
+        for t in ("webhook_secrets", "deliveries", "webhook_cursors")
+    ]
+    assert left == [1, 1, 1]
+    async with at_work(home.sender()):
+        await hooks.has(1)
+        await home.alert()
+        await home.alert("other")
+        await hooks.has(2)
+    assert {json.loads(m.body)["tenant"] for m in hooks.messages} == {"other"}
+
+
+async def test_the_sweep_forgets_what_ended_long_ago_and_what_nobody_owns(home: House, hooks: Receiver) -> None:
+    webhook, _ = await home.webhook(hooks.url)
+    planned = [Planned(w, n, "acme", "alert.raised", UUID(int=n)) for n, w in enumerate([webhook.id] * 4 + ["gone"], 1)]
+    await deliveries.put(home.log.pool, planned, {"gone": 1})
+    await home.log.pool.execute("""
+        UPDATE emberlog.deliveries SET created_at = now() - interval '40 days',
+            state = (ARRAY['delivered', 'delivered', 'dead', 'pending', 'pending'])[position],
+            ended_at = now() - (ARRAY['2 days', '1 hour', '31 days', '1 day', '1 day'])[position]::interval
+    """)
+    day = timedelta(days=1)
+    assert await deliveries.sweep(home.log.pool, day, 30 * day, [webhook.id]) == 3
+    assert await states(home) == ["delivered", "pending"]
+    assert "gone" not in await deliveries.cursors(home.log.pool)
+    assert await home.secrets.of(webhook)

@@ -44,7 +44,7 @@ class House:
         self.secrets = WebhookSecrets(log.pool, MASTER, KEYS)
         self.admin = WebhookAdmin(log.pool, self.plane, self.secrets, allow_private=True)
         self.unwanted: set[bytes] = set()
-        self._scan = scan
+        self.scan = scan
         self._client = client
         self._number = 0
 
@@ -86,7 +86,7 @@ class House:
     def sender(self, schedule: Sequence[float] = (0.0, 0.0), lease_seconds: float = 10.0) -> WebhookSender:
         """Another sender of this house."""
         ports = SenderPorts(
-            self.log.pool, self.log, self._scan, self.control, self.secrets, self._client, self._append_one, self._unwanted
+            self.log.pool, self.log, self.scan, self.control, self.secrets, self._client, self._append_one, self._unwanted
         )  # fmt: skip
         return WebhookSender(ports, schedule=schedule, poll_seconds=0.02, lease_seconds=lease_seconds)
 
