@@ -6,6 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
+from projections.runner import ALL
 from tests.acceptance.conftest import Running
 from tests.acceptance.http import Answer, request
 from tests.acceptance.peer import session
@@ -65,7 +66,7 @@ async def test_a_consumers_cursor_is_that_of_the_commands_and_the_operator_sees_
     assert behind.json() == {"events": []}
 
     views = (await request(f"{shared.url}/api/v1/projections", key=operator)).json()["projections"]
-    assert {view["id"] for view in views} == {"usage", "requests"}
+    assert {view["id"] for view in views} == {view.name for view in ALL}
     assert {view["state"] for view in views} <= {"live", "lagging"}
     refused = await request(f"{shared.url}/api/v1/projections", key=billing)
     assert (refused.status, refused.json()["error"]["code"]) == (403, "forbidden")
