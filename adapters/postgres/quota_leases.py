@@ -124,7 +124,7 @@ async def prune(pool: Pool, before: date) -> int:
 
 async def windows(pool: Pool, periods: Sequence[str]) -> list[Window]:
     """The windows of these periods that any gateway has held a lease of. Raises `LogUnavailable`."""
-    return [msgspec.convert(dict(row), Window) for row in await _fetch(pool, _WINDOWS, list(periods))]
+    return [Window(*row) for row in await _fetch(pool, _WINDOWS, list(periods))]
 
 
 async def _fetch(pool: Pool, sql: str, *arguments: Any) -> list[asyncpg.Record]:

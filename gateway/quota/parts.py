@@ -26,7 +26,7 @@ class QuotaParts:
         self._pool = pool
         self.keeper = Keeper(plane.quotas, partial(quota_leases.lease, pool), instance)
         self.gate = QuotaGate(plane, self.keeper)
-        self.upkeep = Upkeep(pool, plane.quotas)
+        self.upkeep = Upkeep(pool, plane)
 
     @classmethod
     async def open(cls, dsn: str, plane: ControlPlane, instance: str) -> QuotaParts:
@@ -47,6 +47,12 @@ class QuotaParts:
             "embedding_quota_drift",
             "By how much the leases of quotas and the log disagreed when they were last compared; 0 is right.",
             lambda: self.upkeep.drift,
+        )
+        gauges.family(
+            "embedding_quota_usage_ratio",
+            "The used share of a quota in its present window; of several of a type, the fullest.",
+            ["tenant_id", "quota_type"],
+            lambda: self.upkeep.usage,
         )
 
     async def give_back(self) -> None:

@@ -12,31 +12,62 @@ import structlog
 from adapters.postgres import quota_leases
 from adapters.postgres.pool import Pool
 from adapters.postgres.quota_leases import Drift
-from domain.calendar import utc_day
+from domain.calendar import Days, period_of, utc_day
+from domain.plane import ControlPlane
 from domain.ports.event_log import LogUnavailable
-from domain.quotas import QuotaKey, Quotas
+from domain.quotas import QuotaKey
 
 _log = structlog.get_logger("emberlog.quota")
 CLOSE_SECONDS = 1.0
+LOOK_SECONDS = 10.0
 DRIFT_SECONDS = 60.0
 _AGAIN_SECONDS = 2.0
 """A quota that was just set is joined by every gateway within a second: what is off only until then is no drift."""
+_WORDS = {"day": "daily", "month": "monthly"}
 
 
 class Upkeep:
     """Run `run` in each process: whoever is first does it, the others find it done. `drift` is by how much leases and log disagreed last."""
 
-    def __init__(self, pool: Pool, quotas: Quotas) -> None:
+    def __init__(self, pool: Pool, plane: ControlPlane) -> None:
         self._pool = pool
-        self._quotas = quotas
+        self._plane = plane
+        self._days = Days()
         self._since = 0
         self.drift = 0
+        self.usage: dict[tuple[str, ...], float] = {}
+        """(tenant, type) -> the used share of the limit, of several quotas of a type the fullest; types as `daily_tokens`,
+        `model_monthly_requests`, `agent_monthly_nano_usd`."""
 
     async def run(self) -> None:
-        """Close instances every second, check for drift every minute, until cancelled."""
+        """Close instances every second, look at the usage every ten, check for drift every minute, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(_repeat(self.close_dead, CLOSE_SECONDS))
+            group.create_task(_repeat(self.look, LOOK_SECONDS))
             group.create_task(_repeat(self.check_drift, DRIFT_SECONDS))
+
+    async def look(self) -> int:
+        """See how much of each quota in force is used in its present window; returns how many windows. Raises `LogUnavailable`."""
+        quotas = self._plane.quotas
+        days: dict[str, str] = {}
+        for tenant in quotas.tenants():
+            zone = self._plane.tenants.of(tenant).settings.time_zone
+            days[tenant] = self._days.day(zone, time.time_ns() // 1000)
+        periods = set(days.values())
+        found = await quota_leases.windows(self._pool, [*periods, *{day[:7] for day in periods}]) if periods else []
+        usage: dict[tuple[str, ...], float] = {}
+        for window in found:
+            day = days.get(window.tenant)
+            length = "day" if len(window.period) == 10 else "month"
+            quota = quotas.of(window.tenant).get(QuotaKey(window.scope, window.subject, window.unit, length))
+            if day is None or window.period != period_of(length, day) or quota is None:
+                continue
+            scope = {"tenant": "", "model": "model_"}.get(window.scope, "agent_")
+            place = (window.tenant, f"{scope}{_WORDS[length]}_{window.unit}")
+            share = window.used / quota.limit if quota.limit else 1.0
+            usage[place] = max(share, usage.get(place, 0.0))
+        self.usage = usage
+        return len(found)
 
     async def close_dead(self) -> int:
         """Close the fenced instances whose every event the quota view has folded; returns how many. Raises `LogUnavailable`."""
@@ -70,7 +101,7 @@ class Upkeep:
     def _in_force(self, found: Drift) -> bool:
         """Whether the quota is the one that the lease is of: of one that was removed nothing is leased any more."""
         window = "day" if len(found.period) == 10 else "month"
-        quota = self._quotas.of(found.tenant).get(QuotaKey(found.scope, found.subject, found.unit, window))
+        quota = self._plane.quotas.of(found.tenant).get(QuotaKey(found.scope, found.subject, found.unit, window))
         return quota is not None and quota.position == found.limit_position
 
 

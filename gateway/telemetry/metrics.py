@@ -180,6 +180,7 @@ class Gauges(Collector):
         self._gauges: list[tuple[str, str, Callable[[], float]]] = []
         self._counters: list[tuple[str, str, Callable[[], float]]] = []
         self._labelled: list[tuple[str, str, str, Callable[[], Mapping[str, float]]]] = []
+        self._families: list[tuple[str, str, list[str], Callable[[], Mapping[tuple[str, ...], float]]]] = []
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Add a gauge."""
@@ -193,6 +194,12 @@ class Gauges(Collector):
         """Add a gauge with one label, read as a map from its value."""
         self._labelled.append((name, text, label, read))
 
+    def family(
+        self, name: str, text: str, labels: list[str], read: Callable[[], Mapping[tuple[str, ...], float]]
+    ) -> None:
+        """Add a gauge with several labels, read as a map from their values."""
+        self._families.append((name, text, labels, read))
+
     def collect(self) -> Iterator[Metric]:
         """The samples."""
         for name, text, read in self._gauges:
@@ -203,4 +210,9 @@ class Gauges(Collector):
             family = GaugeMetricFamily(name, text, labels=[label])
             for key, value in read_all().items():
                 family.add_metric([key], value)
+            yield family
+        for name, text, labels, read_family in self._families:
+            family = GaugeMetricFamily(name, text, labels=labels)
+            for values, value in read_family().items():
+                family.add_metric(list(values), value)
             yield family

@@ -142,7 +142,14 @@ async def test_a_quota_counts_what_both_gateways_used_before_it_was_set_and_bind
     found = await pair.standing()
     assert (found.reserved, found.limit, found.state, found.within) == (0, used + one, "exceeded", False)
     assert found.id == "tenant/tokens/day"
-    assert await pair.gateways[0]._quota.upkeep.check_drift(again_seconds=0.3) == 0
+    upkeep = pair.gateways[0]._quota.upkeep
+    assert await upkeep.check_drift(again_seconds=0.3) == 0
+
+    async def reported() -> bool:
+        await upkeep.look()
+        return upkeep.usage == {("acme", "daily_tokens"): 1.0}
+
+    await until(reported, what="the metric has it all, too", timeout=3)
 
 
 async def test_what_a_gateway_has_left_when_it_ends_is_there_for_the_others(pair: Pair, owner: Connection) -> None:
