@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gateway.bench.vectors import vector_of
-from tests.acceptance.ledger import ABANDONED, FAILED, GENERATED, REQUESTED, Event, audit
+from tests.acceptance.ledger import ABANDONED, FAILED, GENERATED, REQUESTED, Event, audit, spent, within
 from tests.acceptance.load import check_vectors
 from tests.acceptance.provider import DIMENSIONS
 
@@ -82,3 +82,19 @@ def test_a_caller_who_is_given_the_vector_of_another_text_is_noticed() -> None:
     check_vectors(["mine", "yours"], rows, "right")
     with pytest.raises(AssertionError, match="row 0 is not the vector of its text"):
         check_vectors(["mine", "yours"], rows[::-1], "swapped")
+
+
+def test_one_unit_over_a_quota_is_seen() -> None:
+    events = [
+        _requested(1),
+        _failed(2, code="cancelled", billed_tokens=3, nano_usd=60),
+        _failed(3, 2, code="provider_error"),
+        _generated(4, 3),
+    ]
+    assert spent(events, "acme") == {"tokens": 13, "requests": 2, "nano_usd": 260}
+    for unit, used in spent(events, "acme").items():
+        assert within(events, "acme", unit, used + 4) == 4
+        assert within(events, "acme", unit, used) == 0
+        with pytest.raises(AssertionError, match="overspent"):
+            within(events, "acme", unit, used - 1)
+    assert within(events, "globex", "tokens", 0) == 0
