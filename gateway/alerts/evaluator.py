@@ -5,6 +5,7 @@ Whoever does it, and however often: an alert's episode is logged once. A tenant 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -52,6 +53,8 @@ class Evaluator:
         self, pool: Pool, plane: ControlPlane, append: Append, *, clock: Callable[[], float] = time.time
     ) -> None:
         self.clock = clock
+        self.changed = asyncio.Event()
+        """Set whenever an alert was raised or resolved here."""
         self._pool = pool
         self._plane = plane
         self._append = append
@@ -148,6 +151,7 @@ class Evaluator:
                 continue
             reached = max(reached, appended.position or 0)
             if appended.status is AppendStatus.APPENDED:
+                self.changed.set()
                 _say(change)
         return reached, refused
 

@@ -125,9 +125,14 @@ class AlertWatch:
             held = await followers.renew(self._pool, NAME, fence, self._lease, self._position)
 
     async def _tell(self) -> None:
+        """Tell the Alertmanager every now and then, and soon after there is news."""
         while self._manager is not None:
+            self._evaluator.changed.clear()
             await self._manager.post()
-            await asyncio.sleep(POST_SECONDS if not self._manager.failures else POST_SECONDS / 6)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POST_SECONDS if not self._manager.failures else POST_SECONDS / 6):
+                    await self._evaluator.changed.wait()
+            await asyncio.sleep(self._poll_seconds)  # for the view to show what is new
         await asyncio.Event().wait()
 
     async def _follow(self) -> None:

@@ -69,7 +69,8 @@ class Running:
 async def shared(simulator: Simulator) -> AsyncIterator[Running]:
     """One gateway with embedded services, the simulated provider and the local model, for every test that neither kills nor stops it."""
     with temporary_folder() as parent, temporary_data_dir(parent):
-        site = Site(parent, endpoints_toml(simulator, local=True))
+        # Webhooks of tests end at this machine.
+        site = Site(parent, endpoints_toml(simulator, local=True), EMBERLOG_WEBHOOK_ALLOW_PRIVATE="true")
         gateway = site.gateway()
         await gateway.start()
         assert gateway.key is not None

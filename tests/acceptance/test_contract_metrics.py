@@ -52,6 +52,7 @@ LABELS: dict[str, set[str]] = {
     "emberlog_webhook_failures_total": set(),
     "emberlog_webhook_waiting": {"state"},
     "embedding_quota_drift": set(),
+    "embedding_quota_usage_ratio": {"tenant_id", "quota_type"},
     "emberlog_connections": set(),
     "emberlog_sessions": set(),
     "emberlog_buffered_bytes": set(),

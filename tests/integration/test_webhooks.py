@@ -60,7 +60,8 @@ async def test_events_behind_the_webhook_reach_it_signed_in_the_order_of_the_log
     async with at_work(home.sender()):
         messages = await hooks.has(8)
         await ended(home, *["delivered"] * 8)
-    assert ids(messages[:4]) == sent[:4] or sorted(ids(messages[:4])) == sorted(sent[:4])
+    # Four are under way at a time: no more than that many come before one that stands before them in the log.
+    assert all(sent.index(name) <= place + 3 for place, name in enumerate(ids(messages)))
     assert sorted(ids(messages)) == sorted(sent)
     for message in messages:
         Verifier(secret).verify(message.body, message.headers)
@@ -329,7 +330,9 @@ async def test_nothing_is_kept_of_the_webhooks_of_a_shredded_tenant(home: House,
     await home.alert()
     await home.alert("other")
     await planner.Planner(home.log.pool, home.scan, lambda: home.plane.webhooks.webhooks).plan()
-    await home.take("tenant/acme", lambda _: [Decision("acme", "tenant/acme", TenantShredded(tenant="acme", actor="test"))])
+    await home.take(
+        "tenant/acme", lambda _: [Decision("acme", "tenant/acme", TenantShredded(tenant="acme", actor="test"))]
+    )
     await deliveries.forget_tenant(home.log.pool, "acme")
     left = [
         await home.log.pool.fetchval(f"SELECT count(*) FROM emberlog.{t}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -40,11 +40,11 @@ class Watchtower:
 
     def watch(self, **how: Any) -> AlertWatch:
         return AlertWatch(
-            self.home.log.pool, self.home.plane, self.evaluator, reach=self._reach, standings=lambda: self.standings,
+            self.home.log.pool, self.home.plane, self.evaluator, reach=self.reach, standings=lambda: self.standings,
             drift=lambda: self.drift, **{"poll_seconds": 0.02, "lease_seconds": 1.0} | how,
         )  # fmt: skip
 
-    async def _reach(self, _: int, __: float) -> None:
+    async def reach(self, _: int, __: float) -> None:
         await self.home.catch_up()
 
     async def log(self, tenant: str, *events: EventData) -> int:
@@ -113,13 +113,13 @@ def quota(limit: int, **more: Any) -> QuotaSet:
 
 
 class Working:
-    """Watches at work."""
+    """Watches, or other work, under way."""
 
-    def __init__(self, *watches: AlertWatch) -> None:
-        self._watches = watches
+    def __init__(self, *work: AlertWatch | Coroutine[Any, Any, None]) -> None:
+        self._work = [w.run() if isinstance(w, AlertWatch) else w for w in work]
 
     async def __aenter__(self) -> None:
-        self._tasks = [asyncio.create_task(w.run()) for w in self._watches]
+        self._tasks = [asyncio.create_task(w) for w in self._work]
 
     async def __aexit__(self, *_: object) -> None:
         for task in self._tasks:
