@@ -78,7 +78,7 @@ def issue_key(
     if unknown or not scopes:
         raise GatewayError(
             "invalid_config",
-            f"unknown scopes {unknown}: expected some of {', '.join(SCOPES)}",
+            f"unknown scopes {[s[:40] for s in unknown[:10]]}: expected some of {', '.join(SCOPES)}",
             details={"field": "scopes"},
         )
     if "operator" in scopes and tenant is not None:

@@ -134,14 +134,14 @@ class Settings(BaseSettings):
 
     drain_seconds: float = Field(default=30.0, ge=0, le=3600)
     instance_lease_seconds: float = Field(default=10.0, ge=1, le=300)
-    max_connections: int | None = Field(default=None, ge=1)
+    max_connections: int | None = Field(default=None, ge=1, le=1_000_000)
     failed_logins_per_minute: int = Field(default=60, ge=1, le=1_000_000)
-    max_queued_texts: int = Field(default=200_000, ge=1)
+    max_queued_texts: int = Field(default=200_000, ge=1, le=1_000_000_000)
     database_pool_size: int = Field(default=4, ge=1, le=100)
     archive_dir: AbsolutePath | None = None
     archive_after_days: int | None = Field(default=None, ge=3, le=36_500)
-    cache_bytes: int = Field(default=128 * 1024 * 1024, ge=0)
-    cache_ttl_seconds: int = Field(default=3600, ge=1)
+    cache_bytes: int = Field(default=128 * 1024 * 1024, ge=0, le=2**50)
+    cache_ttl_seconds: int = Field(default=3600, ge=1, le=366 * 24 * 3600)
     system_budget_nano_usd: int = Field(default=1_000_000_000, ge=0, le=10**18)
     webhook_allow_private: bool = False
     alertmanager_url: SecretStr | None = None

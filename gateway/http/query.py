@@ -19,9 +19,10 @@ class Query:
     """The parameters of one request. Raises `invalid_request` naming the parameter at fault."""
 
     def __init__(self, request: Request, known: Collection[str]) -> None:
-        self._values: Mapping[str, Sequence[str]] = {
-            name: request.query_params.getlist(name) for name in request.query_params
-        }
+        values: dict[str, list[str]] = {}
+        for name, value in request.query_params.multi_items():
+            values.setdefault(name, []).append(value)
+        self._values: Mapping[str, Sequence[str]] = values
         for name in self._values:
             if name not in known:
                 expected = f"some of {', '.join(known)}" if known else "none"

@@ -61,7 +61,7 @@ def speaks_for(principal: Principal, agent: str | None) -> str:
             f"this key speaks for the agent {principal.agent!r} alone: leave the agent out, or use another key",
             details={"field": "agent_id"},
         )
-    return agent or principal.agent or principal.key
+    return agent or principal.default_agent
 
 
 async def listing(call: Call) -> Agents:

@@ -23,7 +23,10 @@ def decode(data: bytes, struct: type) -> Any:
         raise invalid_request("the body must be one JSON object", "body")
     problems = Problems()
     fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
+    nul = b"\\u0000" in data  # the only way in which JSON can say it
     for name, value in raw.items():
+        if problems.full:
+            break
         field = fields.get(name)
         if field is None:
             problems.add(name[:64], f"there is no such field; expected some of {', '.join(fields)}")
@@ -36,10 +39,25 @@ def decode(data: bytes, struct: type) -> Any:
         except RecursionError:
             problems.add(name, "nested too deeply")
         else:
-            if "\0" in str(value) or any(0xD800 <= ord(c) < 0xE000 for c in str(value)):
-                problems.add(name, "holds a NUL character or half of a surrogate pair, which no text may")
+            if nul and _holds_nul(value):
+                problems.add(name, "holds a NUL character, which no text may")
     for name, field in fields.items():
         if field.required and name not in raw:
             problems.add(name, "is missing")
     problems.check("the body")
     return msgspec.convert(raw, struct)
+
+
+def _holds_nul(value: Any) -> bool:
+    """Whether a text somewhere in it does."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            if "\0" in one:
+                return True
+        elif isinstance(one, dict):
+            left += [*one, *one.values()]
+        elif isinstance(one, list):
+            left += one
+    return False

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from domain.errors import GatewayError
+from domain.errors import GatewayError, invalid_request
 from gateway.http.api.body import MAX_BYTES, decode
 from gateway.http.api.route import Answer, ApiRoute, Call, Nothing, tenant_of
 from gateway.http.body import read_json_body
@@ -38,6 +38,9 @@ class ApiEndpoint:
         principal = await principal_of(request, service)
         route.admit(principal)
         query = Query(request, self._known)
+        for name, value in request.path_params.items():
+            if "\0" in value:
+                raise invalid_request(f"`{name}`, in the path, holds a NUL character, which no text may", name)
         if not route.writes and (after := query.text("after_position")) is not None:
             await self._reach(after)
         tenant = tenant_of(route, principal, query, service.control.plane)

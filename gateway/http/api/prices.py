@@ -16,11 +16,13 @@ from gateway.price_document import PriceEntry, effective_now, price_document
 
 
 class PriceList(msgspec.Struct, frozen=True):
-    """Prices in the order in which they were set. `version` is that of the book, for `expected_version`."""
+    """Prices in the order in which they were set. `version` is that of the book, for `expected_version`; it is shown to the installation
+    only, for it counts every tenant's prices.
+    """
 
     prices: list[PriceEntry]
     pagination: Pagination
-    version: int
+    version: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class NewPrice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,7 +63,9 @@ async def show_all(call: Call) -> PriceList:
             found.append(entry)
     shown, pagination = call.page(found)
     return PriceList(
-        [price_document(call.plane, e, now, _whole(call)) for e in shown], pagination, _version(call.plane)
+        [price_document(call.plane, e, now, _whole(call)) for e in shown],
+        pagination,
+        _version(call.plane) if _whole(call) else msgspec.UNSET,
     )
 
 
