@@ -16,7 +16,7 @@ from domain.model_catalog import CatalogModel
 from domain.model_lifecycle import AVAILABLE
 from domain.money import pico_per_unit
 
-DATA = Path(__file__).with_name("catalogue.toml")
+DATA = Path(__file__).with_name("shipped")
 ORIGIN = "shipped"
 
 
@@ -39,7 +39,7 @@ class _ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unit: bool
     rank: int
     source: str
-    created: date
+    created: date | None = None
     name: str | None = None
     model_type: str = "text"
     tokenizer: str | None = None
@@ -67,9 +67,10 @@ class _ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return None if self.source.strip() else "source must say where the figures come from"
 
     def spec(self) -> ModelSpec:
-        created = datetime(self.created.year, self.created.month, self.created.day, tzinfo=UTC)
+        day = self.created
+        created = 0 if day is None else int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
         fields = {f: getattr(self, f) for f in ModelSpec.__struct_fields__ if f not in ("created", "type")}
-        return ModelSpec(**fields, created=int(created.timestamp()))
+        return ModelSpec(**fields, created=created)
 
 
 class _OfferingEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -131,36 +132,41 @@ _Entry = TypeVar("_Entry")
 
 
 def shipped(path: Path | None = None) -> Shipped:
-    """What the data file says (`path`, default the one shipped). Raises `CatalogueError`."""
+    """What a data file says, or all those of a folder (`path`, default the folder shipped). Raises `CatalogueError`."""
     path = path or DATA
-    document = _read(path)
+    files = sorted(path.glob("*.toml")) if path.is_dir() else [path]
+    documents = [(file, _read(file)) for file in files]
     models: dict[str, ModelSpec] = {}
     names: dict[str, str] = {}
-    for model_entry in _entries(path, document, "models", _ModelEntry):
-        _refuse(path, model_entry.title(), model_entry.problem())
-        for name in (model_entry.id, *model_entry.aliases):
-            if name in names:
-                _refuse(path, model_entry.title(), f"the name {name!r} is taken by model {names[name]!r}")
-            names[name] = model_entry.id
-        models[model_entry.id] = model_entry.spec()
+    for file, document in documents:
+        for model_entry in _entries(file, document, "models", _ModelEntry):
+            _refuse(file, model_entry.title(), model_entry.problem())
+            for name in (model_entry.id, *model_entry.aliases):
+                if name in names:
+                    _refuse(file, model_entry.title(), f"the name {name!r} is taken by model {names[name]!r}")
+                names[name] = model_entry.id
+            models[model_entry.id] = model_entry.spec()
     offerings: dict[str, dict[str, OfferingSpec]] = {model: {} for model in models}
-    prices: dict[str, str] = {}
-    set_: list[PriceSet] = []
-    for entry in _entries(path, document, "offerings", _OfferingEntry):
-        _refuse(path, entry.title(), entry.problem(models))
-        if entry.provider in offerings[entry.model]:
-            _refuse(path, entry.title(), "there are two of it; keep one")
-        offerings[entry.model][entry.provider] = entry.offering()
-        try:
-            price = entry.price()
-        except ValueError as error:
-            _refuse(path, entry.title(), str(error))
-        if price is not None:
-            if price.price in prices:
-                _refuse(path, entry.title(), f"the price id {price.price!r} is taken by the {prices[price.price]}")
-            prices[price.price] = entry.title()
-            set_.append(price)
-    return Shipped(tuple(_model(m, s, [*offerings[m].values()]) for m, s in models.items()), tuple(set_))
+    prices: dict[str, tuple[str, PriceSet]] = {}
+    for file, document in documents:
+        for entry in _entries(file, document, "offerings", _OfferingEntry):
+            _refuse(file, entry.title(), entry.problem(models))
+            if entry.provider in offerings[entry.model]:
+                _refuse(file, entry.title(), "there are two of it; keep one")
+            offerings[entry.model][entry.provider] = entry.offering()
+            try:
+                price = entry.price()
+            except ValueError as error:
+                _refuse(file, entry.title(), str(error))
+            if price is not None:
+                if price.price in prices:
+                    taken = prices[price.price][0]
+                    _refuse(file, entry.title(), f"the price id {price.price!r} is taken by the {taken}")
+                prices[price.price] = (entry.title(), price)
+    return Shipped(
+        tuple(_model(m, s, [*offerings[m].values()]) for m, s in models.items()),
+        tuple(price for _, price in prices.values()),
+    )
 
 
 def _model(model: str, spec: ModelSpec, offerings: list[OfferingSpec]) -> CatalogModel:

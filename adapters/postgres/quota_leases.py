@@ -67,7 +67,7 @@ async def lease(pool: Pool, instance: str, serial: int, asks: Sequence[Ask]) -> 
             [x.period for x in leases],
             [x.limit for x in leases],
             [x.hard for x in leases],
-            [x.position for x in leases],
+            [ask.position for ask in asks],
             [ask.holds for ask in asks],
             [ask.used for ask in asks],
             [ask.need for ask in asks],

@@ -37,7 +37,11 @@ _PRIVATE: list[IPv4Network | IPv6Network] = [
     IPv4Network("10.0.0.0/8"), IPv4Network("100.64.0.0/10"), IPv4Network("172.16.0.0/12"), IPv4Network("192.168.0.0/16"),
     IPv6Network("fc00::/7"),
 ]  # fmt: skip
-_METADATA: list[IPv4Network | IPv6Network] = [IPv4Network("100.100.100.200/32"), IPv6Network("fd00:ec2::/32"), IPv6Network("fd20:ce::/32")]
+_METADATA: list[IPv4Network | IPv6Network] = [
+    IPv4Network("100.100.100.200/32"),
+    IPv6Network("fd00:ec2::/32"),
+    IPv6Network("fd20:ce::/32"),
+]
 """Metadata services that stand in private ranges; most stand at a link-local address, which is refused whatever is allowed."""
 
 

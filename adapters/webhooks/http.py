@@ -7,17 +7,20 @@ OpenAI endpoint already. No proxy, no cookie, no redirect; certificates are chec
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import time
 from collections.abc import Mapping
+from functools import partial
 from ipaddress import ip_address
 
 import aiohttp
 import msgspec
+from aiohttp import AddrInfoType
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from adapters.webhooks.guard import Forbidden, Resolve, reachable, resolve_name
+from adapters.webhooks.guard import Forbidden, Resolve, allowed, reachable, resolve_name
 from adapters.webhooks.retry_after import retry_after
 from domain.webhook_url import Address, BadAddress, parse_address
 
@@ -57,6 +60,7 @@ class WebhookClient:
             scheme: aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     resolver=_Guarded(scheme, allow_private, resolve),
+                    socket_factory=partial(_socket, scheme, allow_private),
                     use_dns_cache=False,
                     limit=connections,
                     keepalive_timeout=_KEEPALIVE_SECONDS,
@@ -120,6 +124,18 @@ class WebhookClient:
                 gone=status == 410,
                 retry_after=retry_after(response.headers.get("retry-after"), time.time()),
             )
+
+
+def _socket(scheme: str, allow_private: bool, info: AddrInfoType) -> socket.socket:
+    """The socket of a connection. Asked with the very address that is connected to, however it was come by. Raises OSError."""
+    family, kind, protocol, _, address = info
+    try:
+        passes = allowed(str(address[0]), scheme=scheme, allow_private=allow_private)
+    except ValueError:
+        passes = False
+    if not passes:
+        raise PermissionError(errno.EACCES, "webhooks may not connect there")
+    return socket.socket(family, kind, protocol)
 
 
 class _Guarded(AbstractResolver):

@@ -260,7 +260,7 @@ async def test_the_facts_of_a_new_release_are_taken_unless_an_operator_changed_t
             stream=model_stream("text-embedding-3-large"),
         )
     newer = tmp_path / "newer.toml"
-    newer.write_text(DATA.read_text().replace("max_inputs = 2048", "max_inputs = 1024"))
+    newer.write_text((DATA / "openai.toml").read_text().replace("max_inputs = 2048", "max_inputs = 1024"))
     monkeypatch.setattr("adapters.catalogue.DATA", newer)
     async with installation.control(seeded=True) as control:
         models = control.plane.models.models

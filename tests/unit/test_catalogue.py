@@ -11,8 +11,10 @@ import pytest
 from adapters.catalogue import DATA, CatalogueError, shipped
 from adapters.providers.local.files import DIMENSIONS, MAX_TOKENS, MODEL
 from domain.catalogue import Catalogue, Endpoint
+from domain.model_config import PROVIDERS, check_model
 from domain.money import charge_nano_usd
 from domain.plane import ControlPlane
+from domain.problems import Problems
 from gateway.catalogue.live import LiveCatalogue
 from gateway.catalogue.seeding import assume
 
@@ -60,18 +62,27 @@ def assembled(*endpoints: Endpoint) -> Catalogue:
     return LiveCatalogue(plane, endpoints).current()
 
 
-def test_the_shipped_catalogue_has_the_local_model_and_three_of_openai() -> None:
+def test_the_shipped_models_are_what_an_operator_could_register_and_are_available() -> None:
     found = shipped()
     ids = [model.id for model in found.models]
-    assert {
-        "all-MiniLM-L6-v2",
-        "text-embedding-3-small",
-        "text-embedding-3-large",
-        "text-embedding-ada-002",
-    } <= set(ids)
-    assert len(set(ids)) == len(ids)
+    assert len(set(ids)) == len(ids) >= 26
     assert {(model.state, model.origin) for model in found.models} == {("available", "shipped")}
+    for model in found.models:
+        problems = Problems()
+        check_model(problems, model.id, model.spec, model.offerings)
+        problems.check(model.id)
+        assert model.offerings, model.id
+    assert sorted(model.spec.rank for model in found.models) == sorted({model.spec.rank for model in found.models})
+    assert {o.provider for model in found.models for o in model.offerings} == set(PROVIDERS)
     assert assembled().served() == []
+
+
+def test_what_nobody_states_is_not_shipped_as_a_price() -> None:
+    priced = {(price.model, price.provider): price for price in shipped().prices}
+    assert ("jina-embeddings-v3", "jina") not in priced
+    assert priced["text-embedding-005", "vertex"].unit == "character"
+    assert priced["mistral-embed", "mistral"].source == "2026-11-20, first-party: the provider's documentation"
+    assert [key for key, price in priced.items() if price.unit_pico_usd == 0] == [(MODEL, "local")]
 
 
 def test_the_digest_of_a_shipped_model_tells_its_facts_apart(written: Callable[[str], Path]) -> None:
@@ -106,7 +117,7 @@ def test_openai_models_have_their_sizes_prices_and_caps(model: str, size: int, c
 
 
 def test_every_shipped_entry_says_when_and_how_surely_it_is_known() -> None:
-    found, text = shipped(), DATA.read_text("utf-8")
+    found, text = shipped(), "\n".join(file.read_text("utf-8") for file in DATA.glob("*.toml"))
     sources = re.findall(r'^source = "(.*)"$', text, flags=re.MULTILINE)
     assert len(sources) == len(found.models) + sum(len(model.offerings) for model in found.models)
     assert all(re.match(r"\d{4}-\d\d-\d\d\. ", source) for source in sources)

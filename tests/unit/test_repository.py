@@ -135,7 +135,7 @@ def test_the_image_contains_every_package_and_the_compose_file_only_known_servic
 
 def test_every_sql_file_and_data_file_is_inside_a_package_of_the_wheel() -> None:
     packages = {"adapters", "domain", "gateway", "migrations", "projections"}
-    for path in [*ROOT.glob("*/**/*.sql"), *ROOT.glob("*/**/catalogue.toml")]:
+    for path in [*ROOT.glob("*/**/*.sql"), *ROOT.glob("*/**/shipped/*.toml")]:
         top = path.relative_to(ROOT).parts[0]
         assert top in packages | {"tests", ".venv", "build", "dist"}, path
 
