@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from domain.errors import GatewayError
 
-
 MOST = 100
 """Problems that are told at once: an answer must not grow with what a client gets wrong."""
 
