@@ -12,6 +12,9 @@ _URL = re.compile(
 )
 _AUTHORITY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:@]+)(?::(?P<port>[0-9]{1,5}))?")
 _NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*\.?")
+_NUMBER = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)\.?")
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 _PRINTABLE = re.compile(r"[!-~]*")
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
@@ -63,6 +66,11 @@ def parse_address(url: str, *, allow_private: bool = False) -> Address:
     host = parts["host"].strip("[]").lower()
     if not parts["host"].startswith("[") and not _NAME.fullmatch(host):
         raise BadAddress("names no host: expected a name such as example.com, or an address")
+    if _NUMBER.fullmatch(host) and not _IPV4.fullmatch(host):
+        # 2130706433, 127.1 and 0x7f.1 are 127.0.0.1 to some, and names to others.
+        raise BadAddress(
+            "writes an IPv4 address in an uncommon way: expected four numbers from 0 to 255, such as 192.0.2.1"
+        )
     port = _DEFAULT_PORTS[scheme] if parts["port"] is None else int(parts["port"])
     if not 0 < port < 65536 or not (allow_private or port == 443 or port >= 1024):
         raise BadAddress(f"names port {port}: expected 443, or one from 1024 to 65535")

@@ -13,6 +13,7 @@ def test_an_address_is_taken_apart() -> None:
     assert parse_address("https://Hooks.Example.com/a/b?c=d") == Address("https", "hooks.example.com", 443, "/a/b?c=d")
     assert parse_address("HTTPS://example.com:8443") == Address("https", "example.com", 8443, "/")
     assert parse_address("https://[2606:4700::1111]/x") == Address("https", "2606:4700::1111", 443, "/x")
+    assert parse_address("https://192.0.2.1/") == Address("https", "192.0.2.1", 443, "/")
     assert parse_address("https://example.com?x") == Address("https", "example.com", 443, "/?x")
 
 
@@ -43,6 +44,13 @@ def test_the_host_header_has_a_port_only_where_it_is_not_the_schemes_own() -> No
         ("https://exämple.com/", "outside ASCII"),
         ("https://example.com\\@127.0.0.1/", "no URL"),
         ("https://-example.com/", "names no host"),
+        ("https://2130706433/", "uncommon way"),
+        ("https://127.1/", "uncommon way"),
+        ("https://0x7f.0.0.1/", "uncommon way"),
+        ("https://0177.0.0.1/", "uncommon way"),
+        ("https://127.0.0.1./", "uncommon way"),
+        ("https://256.0.0.1/", "uncommon way"),
+        ("https://example.1/", "uncommon way"),
         ("https://" + "a" * 2048, "2056 characters"),
     ],
 )

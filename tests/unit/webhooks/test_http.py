@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
-from adapters.webhooks.http import MAX_ANSWER_BYTES, Tried, WebhookClient
+from adapters.webhooks.guard import Forbidden, resolve_name
+from adapters.webhooks.http import MAX_ANSWER_BYTES, Tried, WebhookClient, _Guarded
 from tests.support.receiver import receiver
 
 HEADERS = {"content-type": "application/json", "webhook-id": "m"}
@@ -131,6 +134,47 @@ async def test_the_name_is_resolved_once_and_the_connection_goes_to_that_address
         assert result.delivered
         assert asked == ["rebound.example.com"]
         assert made.messages[0].headers["host"] == f"rebound.example.com:{port}"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "127.1", "2130706433", "0.0.0.0", "localhost"])
+async def test_no_way_into_the_http_client_leads_past_the_guard(host: str) -> None:
+    """Of some hosts the client asks no resolver. The socket itself is refused, whatever was asked before."""
+    arrived: list[object] = []
+
+    async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.append(writer)
+        writer.close()
+
+    server = await asyncio.start_server(accept, [a for a in ("127.0.0.1", "::1") if a in _local()], 0)
+    port = server.sockets[0].getsockname()[1]
+    client = WebhookClient()
+    with pytest.raises((aiohttp.ClientError, Forbidden)):
+        await client._sessions["https"].post(f"https://{host}:{port}/")
+    await client.close()
+    server.close()
+    await server.wait_closed()
+    assert arrived == []
+
+
+def _local() -> set[str]:
+    found = {"127.0.0.1"}
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as six:
+        six.bind(("::1", 0))
+        found.add("::1")
+    return found
+
+
+async def test_without_the_guard_of_the_socket_some_hosts_would_get_past_it() -> None:
+    """The control: the same client with sockets for everybody reaches this machine."""
+    async with receiver() as made:
+        port = made.url.split(":")[2].partition("/")[0]
+        connector = aiohttp.TCPConnector(resolver=_Guarded("http", False, resolve_name))
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.post(f"http://127.0.0.1:{port}/") as answer,
+        ):
+            assert answer.status == 200
+        assert len(made.messages) == 1
 
 
 async def test_a_connection_is_used_again() -> None:
