@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from uuid import uuid4
 
+from projections.agent_preferences import AGENT_PREFERENCES
 from projections.alerts import ALERTS
 from projections.cost import COST
 from projections.cursor import Standing
@@ -14,6 +15,7 @@ from projections.projection import Projection, ProjectionHalted
 from projections.quota import QUOTA
 from projections.requests import REQUESTS
 from projections.source import Read
+from projections.tenant_models import TENANT_MODELS
 from projections.threads import THREADS
 from projections.usage import USAGE
 from projections.worker import BATCH, POLL_SECONDS, Trouble, Worker
@@ -26,6 +28,8 @@ ALL: tuple[Projection, ...] = (
     THREADS,
     ALERTS,
     MODEL_CATALOG,
+    TENANT_MODELS,
+    AGENT_PREFERENCES,
 )
 LEASE_SECONDS = 5.0
 

@@ -10,6 +10,7 @@ from domain.events import EventData
 from tests.support.alerting import ALERT_DATA
 from tests.support.cataloguing import MODEL_DATA
 from tests.support.projecting import Recorded, abandoned, failed, generated, in_thread, reembedded, requested
+from tests.support.tenanting import TENANT_DATA
 
 START = datetime(2026, 3, 28, 23, 59, 58, tzinfo=UTC)
 
@@ -46,7 +47,11 @@ def _threaded(data: EventData) -> EventData:
 
 STEPS = st.sampled_from([0.0, 0.000001, 1.0, 59.0, 3600.0, 86400.0, 29 * 86400.0, 31 * 86400.0])
 """Seconds from one event to the next."""
-ITEMS = st.tuples(STEPS, st.sampled_from(["t", "T"]), EVENT_DATA | st.builds(_threaded, EVENT_DATA) | ALERT_DATA | MODEL_DATA)
+ITEMS = st.tuples(
+    STEPS,
+    st.sampled_from(["t", "T"]),
+    EVENT_DATA | st.builds(_threaded, EVENT_DATA) | ALERT_DATA | MODEL_DATA | TENANT_DATA,
+)
 """An event by the step to it, its tenant and its data."""
 
 

@@ -22,6 +22,7 @@ from domain.events import (
 )
 from tests.support.alerting import alert_event
 from tests.support.cataloguing import model_event
+from tests.support.tenanting import tenant_event
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Row = tuple[Any, ...]
@@ -301,6 +302,8 @@ def some_history(count: int, *, start: datetime | None = None, seconds: float = 
             events.append(Recorded(at, tenant, alert_event(n // 10)))
         if n % 15 == 7:
             events.append(Recorded(at, "_system", model_event(n // 15)))
+        if n % 15 == 11:
+            events.append(Recorded(at, tenant, tenant_event(n // 15)))
     return events
 
 

@@ -22,6 +22,7 @@ from tests.support.cataloguing import plain_model_catalog
 from tests.support.costs import plain_cost
 from tests.support.projecting import Connection, Recorded, Row, plain_requests, plain_threads, plain_usage
 from tests.support.quotas import plain_quota
+from tests.support.tenanting import plain_agent_preferences, plain_tenant_models
 
 LEASE = timedelta(seconds=60)
 DEEP = (USAGE, REQUESTS)
@@ -35,6 +36,8 @@ PLAIN: dict[str, Callable[[Sequence[Recorded], Collection[int]], list[Row]]] = {
     "threads": plain_threads,
     "quota": plain_quota,
     "model_catalog": plain_model_catalog,
+    "tenant_models": plain_tenant_models,
+    "agent_preferences": plain_agent_preferences,
 }
 """The name of a projection -> its plain fold of a log, but the events at some positions."""
 
