@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from uuid import UUID
 
 from adapters.postgres.event_log import PostgresEventLog
+from gateway.decisions import create_tenant
+from gateway.gateway import Gateway
+from gateway.house import master_key
 from gateway.outbound import Outbound, OutboundPorts
+from gateway.places import Places
 from gateway.settings import load_settings
+from gateway.shredding import shred_tenant
 from gateway.telemetry.metrics import Gauges
+from tests.support.databases import with_user
+from tests.support.installing import installed, settings_of
 from tests.support.receiver import Message, receiver
 from tests.support.waiting import until
 from tests.support.watchtower import Working, answered, quota, watchtower
@@ -51,3 +59,32 @@ async def test_what_is_raised_goes_to_the_webhook_and_to_the_alertmanager_of_the
             assert kinds >= {"quota_drift"}
         await outbound.close()
         await outbound.close()
+
+
+async def test_a_gateway_forgets_the_webhooks_of_a_tenant_that_is_shredded(migrated_dsn: str, tmp_path: Path) -> None:
+    async with installed(migrated_dsn, tmp_path) as installation:
+        async with installation.writer() as instance:
+            await create_tenant(installation.log, instance, installation.master(), "acme", actor="cli:test")
+        settings = settings_of(migrated_dsn, tmp_path)
+        places = Places(with_user(migrated_dsn, "emberlog_gateway"), migrated_dsn, None)
+        gateway = await Gateway.open(settings, places, master_key(settings))
+        try:
+            made = await gateway.webhooks.create(
+                lambda stream, decide: gateway.control.run(decide, stream=stream),
+                "acme", url="https://hooks.example.com/", types=["alert.*"], webhook=None, actor="test",
+            )  # fmt: skip
+            assert made.secret is not None
+
+            async def kept() -> int:
+                return int(await installation.log.pool.fetchval("SELECT count(*) FROM emberlog.webhook_secrets"))
+
+            assert await kept() == 1
+            await shred_tenant(installation, tmp_path / "ledger.ndjson", "acme")
+
+            async def forgotten() -> bool:
+                return await kept() == 0
+
+            await until(forgotten, what="the webhook's secret is gone")
+            assert gateway.webhooks.webhooks("acme") == []
+        finally:
+            await gateway.close()
