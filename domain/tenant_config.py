@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from zoneinfo import available_timezones
 
 import msgspec
 
+from domain.calendar import zones
 from domain.decision import Decision
 from domain.errors import GatewayError
 from domain.events import EventData, TenantConfigured, TenantModelConfigured, TenantModelRemoved
@@ -81,7 +81,7 @@ def decide_tenant_settings(
     for field, options in (("failover", FAILOVER), ("tier", TIERS), ("price_ceiling", PRICE_CEILINGS)):
         if field in wanted and wanted[field] not in options:
             problems.add(field, f"{str(wanted[field])[:40]!r} is none of {', '.join(options)}")
-    if "time_zone" in wanted and wanted["time_zone"] not in available_timezones():
+    if "time_zone" in wanted and wanted["time_zone"] not in zones():
         problems.add(
             "time_zone",
             f"there is no time zone {str(wanted['time_zone'])[:40]!r}: expected an IANA name such as Europe/Paris",

@@ -109,3 +109,11 @@ async def test_the_book_does_not_tell_tenants_how_many_prices_others_have(site: 
     whole = (await site.ask("GET", "/api/v1/prices", OPERATOR_KEY)).json()
     own = (await site.ask("GET", "/api/v1/prices", ADMIN_KEY)).json()
     assert (whole["version"], own.get("version", msgspec.UNSET)) == (0, msgspec.UNSET)
+
+
+@pytest.mark.parametrize(
+    "zone", ["Mars/Base", "europe/paris", "localtime", "Factory", "posixrules", "../UTC", "", "+02:00"]
+)
+async def test_a_zone_that_means_nothing_or_something_else_elsewhere_is_refused(site: ApiSite, zone: str) -> None:
+    answer = await site.ask("PUT", "/api/v1/tenant-settings", ADMIN_KEY, {"time_zone": zone})
+    assert (answer.status_code, answer.json()["error"]["details"]["field"]) == (400, "time_zone")
