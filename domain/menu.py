@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from domain.catalogue import Candidate, Catalogue, Model
+from domain.catalogue import EMBEDDING, Candidate, Catalogue, Model
 from domain.model_lifecycle import AVAILABLE, TESTING, deprecated, usable
 from domain.money import Price
 from domain.tenant_config import TIERS, TenantConfig
@@ -146,6 +146,8 @@ def _place(
     def close(code: str, reason: str) -> Closed:
         return Closed(model.id, code, reason, deprecated(model), fallbacks)
 
+    if model.type != EMBEDDING:
+        return close("type_unsupported", f"it is of the type {model.type}, and only {EMBEDDING} models are dispatched")
     if config.models and configured is None:
         return close("model_not_enabled", "the tenant has not configured it")
     if configured is not None and configured.state != "enabled":

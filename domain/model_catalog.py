@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from domain.catalogue import Catalogue, Endpoint, Model, Offering, Price
+from domain.catalogue import EMBEDDING, Catalogue, Endpoint, Model, Offering, Price
 from domain.events import (
     EventData,
     ModelRegistered,
@@ -96,8 +96,10 @@ class ModelCatalog:
         return self.models.get(name) or self.models.get(self.aliases.get(name, ""))
 
     def catalogue(self, price_of: PriceOf, endpoints: Iterable[Endpoint]) -> Catalogue:
-        """What requests know of it: all but drafts and the removed."""
-        shown = [m for m in self.models.values() if m.state in SHOWN]
+        """What requests know of it: all but drafts and the removed. A model that embeds nothing is known at once, to be refused as such."""
+        shown = [
+            m for m in self.models.values() if m.state in SHOWN or (m.spec.type != EMBEDDING and m.state != REMOVED)
+        ]
         offerings = [_offering(m.id, o, price_of(m.id, o.provider)) for m in shown for o in m.offerings]
         return Catalogue([_model(m) for m in shown], offerings, endpoints)
 

@@ -9,12 +9,16 @@ import pytest
 
 from adapters.providers.local.files import MODEL
 from adapters.tokenizers.registry import BPE
+from domain.catalogue import Endpoint, Price
 from domain.decision import Decision
 from domain.errors import GatewayError
 from domain.events import ModelRegistered, ModelSpec, ModelStateChanged, ModelUpdated, ModelValidated, OfferingSpec
+from domain.menu import compile_menu
 from domain.model_config import TOKENIZERS
 from domain.model_decisions import Step, decide_change, decide_register, decide_validated
 from domain.plane import ControlPlane
+from domain.selection import Question, select
+from domain.tenant_config import TenantConfig
 
 SPEC = ModelSpec(version="1", dimensions=8, max_tokens=100, aliases=["maker/m"])
 OFFERING = OfferingSpec("openai", "m-1", max_inputs=10, max_tokens_per_call=1000)
@@ -212,6 +216,19 @@ def test_an_id_that_cannot_be_part_of_a_space_or_of_a_path_is_refused(model: str
 def test_a_model_that_embeds_nothing_can_be_registered_without_sizes() -> None:
     spec = ModelSpec(version="1", dimensions=0, max_tokens=100, type="text-generation")
     assert len(decide_register(ControlPlane(), "chat", spec, [OFFERING], actor="k")) == 1
+
+
+def test_a_request_for_a_model_that_embeds_nothing_is_told_so_and_no_other_request_gets_it() -> None:
+    plane = ControlPlane()
+    register(plane, "chat", ModelSpec(version="1", dimensions=0, max_tokens=100, type="text-generation"), OFFERING)
+    endpoint = Endpoint("e", "openai", {"chat": ""})
+    menu = compile_menu(plane.models.catalogue(lambda model, provider: Price("p", 1), [endpoint]), TenantConfig())
+    with pytest.raises(GatewayError, match="it is of the type text-generation") as named:
+        select(menu, Question(model="chat", admin=True))
+    assert (named.value.code, named.value.status) == ("type_unsupported", 400)
+    with pytest.raises(GatewayError) as unnamed:
+        select(menu, Question(admin=True))
+    assert unnamed.value.code == "no_model_available"
 
 
 def test_the_tokenizers_that_can_be_named_are_those_that_are_there() -> None:
