@@ -28,11 +28,14 @@ from domain.events import (
     TenantCreated,
     TenantModelConfigured,
 )
+from domain.ports.event_log import LogUnavailable
 from gateway.alerts import occurrences, watch
 from gateway.alerts.delivery import AlertmanagerPost, UnwantedAlerts
 from gateway.alerts.evaluator import TRIES, Evaluator
 from projections.cursor import Standing
+from tests.support.projecting import Connection
 from tests.support.receiver import receiver
+from tests.support.waiting import until
 from tests.support.watchtower import NOW, Watchtower, Working, quota, watchtower
 
 LATER = datetime(2026, 12, 1, 12, tzinfo=UTC).timestamp()
@@ -299,3 +302,30 @@ async def test_webhooks_are_not_told_of_an_alert_that_somebody_has_seen_or_silen
 
 def test_the_watch_looks_at_everything_often_enough_to_end_a_window_within_a_minute() -> None:
     assert watch.FULL_SECONDS <= 60
+
+
+async def test_a_database_that_goes_away_delays_alerts_and_loses_none(tower: Watchtower, owner: Connection) -> None:
+    await tower.log("acme", quota(100))
+    async with Working(tower.watch()):
+        await tower.use(85)
+        await tower.see("quota_warning")
+        for _ in range(3):
+            await owner.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+                "AND pid <> pg_backend_pid() AND application_name NOT LIKE '%projection%'"
+            )
+
+        async def reached() -> bool:
+            try:
+                await tower.use(10)
+            except (LogUnavailable, TimeoutError):
+                return False
+            return True
+
+        await until(reached, what="the log takes events again")
+
+        async def told() -> bool:
+            # What was appended when the line broke may be there twice.
+            return bool({a.kind for a in await tower.alerts(still_open=True)} & {"quota_high", "quota_exceeded"})
+
+        await until(told, what="the next level", timeout=30)

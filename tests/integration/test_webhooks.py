@@ -21,6 +21,7 @@ from domain.errors import GatewayError
 from domain.events import TenantShredded, WebhookDeliveryFailed
 from gateway.webhooks import planner
 from tests.support.alerting import raised
+from tests.support.projecting import Connection
 from tests.support.receiver import Message, Receiver, receiver
 from tests.support.waiting import until
 from tests.support.webhooks import House, at_work, house
@@ -361,3 +362,19 @@ async def test_the_sweep_forgets_what_ended_long_ago_and_what_nobody_owns(home: 
     assert await states(home) == ["delivered", "pending"]
     assert "gone" not in await deliveries.cursors(home.log.pool)
     assert await home.secrets.of(webhook)
+
+
+async def test_a_database_that_goes_away_delays_deliveries_and_loses_none(
+    home: House, hooks: Receiver, owner: Connection
+) -> None:
+    await home.webhook(hooks.url)
+    events = [str(await home.alert()) for _ in range(3)]
+    async with at_work(home.sender(lease_seconds=1.0)):
+        await hooks.has(1)
+        for _ in range(5):
+            await owner.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        await owner.execute("UPDATE emberlog.deliveries SET next_at = clock_timestamp() WHERE state = 'pending'")
+        events.append(str(await home.alert()))
+        await until(lambda: set(ids(hooks.messages)) == set(events), what="every message arrives", timeout=30)
