@@ -56,9 +56,7 @@ def decide_create_key(plane: ControlPlane, issued: IssuedKey, *, by: Principal |
     directory = plane.directory
     if key.tenant is not None and (key.tenant not in directory.tenants or key.tenant in directory.shredded):
         raise GatewayError("not_found", f"there is no tenant {key.tenant[:63]!r}", details={"field": "tenant"})
-    good = sum(
-        other.tenant == key.tenant and directory.valid(other.key, now) for other in list(directory.keys.values())
-    )
+    good = sum(directory.valid(other, now) for other in directory.unrevoked.get(key.tenant, ()))
     if good >= MAX_KEYS:
         raise GatewayError(
             "resource_constraint", f"there are {MAX_KEYS} good keys already, the most there can be: revoke some first"

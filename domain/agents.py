@@ -57,7 +57,7 @@ def decide_agent(plane: ControlPlane, tenant: str, data: AgentRegistered) -> lis
     if known is not None and msgspec.structs.replace(data, actor=known.actor) == known:
         return []
     check_statement(plane, data)
-    if known is None and plane.directory.agent_counts.get(tenant, 0) >= MAX_AGENTS:
+    if known is None and len(plane.directory.agents_of.get(tenant, ())) >= MAX_AGENTS:
         raise GatewayError(
             "resource_constraint", f"the tenant has {MAX_AGENTS} agents, the most there can be: reuse agent ids"
         )

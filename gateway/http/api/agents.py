@@ -67,7 +67,7 @@ def speaks_for(principal: Principal, agent: str | None) -> str:
 async def listing(call: Call) -> Agents:
     """A page of the tenant's agents: its own for a key that speaks for one."""
     tenant, own = call.tenant, call.principal.agent
-    known = sorted(a for t, a in call.plane.directory.agents if t == tenant and own in (None, a))
+    known = sorted(a for a in call.plane.directory.agents_of.get(tenant, ()) if own in (None, a))
     page, pagination = call.page(known)
     return Agents([_document(call, agent) for agent in page], pagination)
 

@@ -59,7 +59,7 @@ async def show(call: Call) -> ApiKeys:
     """The keys."""
     tenant, directory = _whose(call), call.plane.directory
     everyone = call.principal.tenant is None and tenant is None
-    found = [key.key for key in directory.keys.values() if everyone or key.tenant == tenant]
+    found = list(directory.keys) if everyone else directory.keys_of.get(tenant, [])
     page, pagination = call.page(found)
     return ApiKeys([_document(call.plane, key) for key in page], pagination)
 

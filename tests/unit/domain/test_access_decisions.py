@@ -157,6 +157,25 @@ def test_the_good_keys_of_a_tenant_are_bounded(plane: ControlPlane, monkeypatch:
     assert decide_create_key(plane, wanted(), by=None, now=NOW), "one is revoked"
 
 
+def test_a_new_key_looks_neither_at_the_keys_of_others_nor_at_those_that_are_revoked(
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = [wanted() for _ in range(4)]
+    for issued in (*own, *(wanted(tenant) for tenant in ("globex", "globex", None))):
+        fold(plane, decide_create_key(plane, issued, by=None, now=NOW))
+    fold(plane, decide_revoke_key(plane, own[0].event.key, by=None, actor=ACTOR))
+    looked_at: list[str] = []
+
+    def valid(key: str, now: float) -> bool:
+        looked_at.append(key)
+        return True
+
+    monkeypatch.setattr(plane.directory, "valid", valid)
+    decide_create_key(plane, wanted(), by=None, now=NOW)
+    assert looked_at == [issued.event.key for issued in own[1:]]
+    assert plane.directory.keys_of["acme"] == [issued.event.key for issued in own]
+
+
 def test_a_key_is_revoked_once_and_by_its_own_tenant_or_the_installation(plane: ControlPlane) -> None:
     issued = wanted(scopes=("billing",))
     fold(plane, decide_create_key(plane, issued, by=None, now=NOW))
