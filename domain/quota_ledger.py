@@ -25,6 +25,8 @@ REPORT_SECONDS = 1.0
 """How far what others see of this process's use may be behind."""
 REFUSED_SECONDS = 0.05
 """For so long nothing is asked for again that was just refused: under a flood of requests one question answers many."""
+MAX_ASKS = 200
+"""Leases that one call is about: some ten milliseconds of the database's time."""
 _FIRST_SHARE = 16
 """A lease is first asked for so many times what the request at hand needs; then for twice as much where it was used up at once."""
 _SOON, _LATE = 0.25, 2.0
@@ -186,10 +188,11 @@ def billed(data: EventData) -> Amounts:
 class Ask(msgspec.Struct, frozen=True):
     """What the database is told of a lease and asked for: the process `holds` so much, `used` of it for good, and needs `need` more.
 
-    With `least` of that some of its requests go on. `extra` beyond the need spares it round trips.
+    With `least` of that some of its requests go on. `extra` beyond the need spares it round trips. `position` tells which limit it knew.
     """
 
     lease: Lease
+    position: int
     holds: int
     used: int
     need: int = 0
@@ -306,9 +309,14 @@ class Ledger:
             for lease in account.leases:
                 if lease.hard and lease.left < need[lease.unit]:
                     short.setdefault(lease, []).append(need[lease.unit])
-        asks = []
+        most = MAX_ASKS if not give_back else len(self._active) + len(short)
+        asks = [self._ask(lease, needs) for lease, needs in list(short.items())[:most]]
         active, self._active = self._active, []
-        for lease in active:
+        for number, lease in enumerate(active):
+            if len(asks) >= most:  # the rest goes into the next call
+                self._active = active[number:] + self._active
+                self._wake()
+                break
             lease.active = False
             idle = give_back or now - lease.taken_at >= (IDLE_SECONDS / 10 if lease.tight else IDLE_SECONDS)
             due = lease.used != lease.reported and now - lease.reported_at >= REPORT_SECONDS
@@ -321,22 +329,19 @@ class Ledger:
                 asks.append(self._ask(lease, []))
             if not lease.gone and (not idle or lease.reserved or lease.used != lease.reported):
                 self._activate(lease)
-        asks += [self._ask(lease, needs) for lease, needs in short.items()]
         return asks
 
     def _ask(self, lease: Lease, needs: list[int]) -> Ask:
-        if lease.left < 0:
-            lease.left = (
-                0  # it is new, or a soft quota's; or more was billed than reserved, and what is held now is told
-            )
-        more = lease.asked and lease.hard
+        # Less than nothing is left of one that is new, or of a soft quota; or where more was billed than reserved.
+        lease.left = max(0, lease.left)
+        need = least = extra = 0
+        if needs:
+            lease.share = max(lease.share, _FIRST_SHARE * max(needs))
+            need, least, extra = sum(needs) - lease.left, max(1, min(needs) - lease.left), lease.share
+        elif lease.asked and lease.hard:
+            extra = lease.share
         lease.asked = False
-        if not needs:
-            return Ask(lease, lease.holds, lease.used, extra=lease.share if more else 0)
-        lease.share = max(lease.share, _FIRST_SHARE * max(needs))
-        return Ask(
-            lease, lease.holds, lease.used, sum(needs) - lease.left, max(1, min(needs) - lease.left), lease.share
-        )
+        return Ask(lease, lease.position, lease.holds, lease.used, need, least, extra)
 
     def answered(self, asks: Sequence[Ask], answers: Sequence[Answer] | None, now: float) -> None:
         """What the database answered, in the order of the asks; None where nobody knows what became of them: they are made again."""
@@ -352,7 +357,8 @@ class Ledger:
         for ask, answer in zip(asks, answers, strict=True):
             lease = ask.lease
             lease.seen_used, lease.seen_granted = answer.used, answer.granted
-            lease.reported, lease.reported_at = (-1 if answer.behind else ask.used), now
+            again = answer.behind or ask.position != lease.position  # its limit was changed meanwhile
+            lease.reported, lease.reported_at = (-1 if again else ask.used), now
             lease.tight = lease.hard and (answer.limit - answer.granted) * 8 < answer.limit
             if answer.given:
                 lease.left += answer.given

@@ -60,6 +60,7 @@ class Keeper:
         self._woken = asyncio.Event()
         self._waiting: list[_Waiter] = []
         self._serial = 0
+        self._away = False
         self._version = quotas.version
         self._soft: dict[str, set[Lease]] = {}
         self._pruned_at = self._loop.time()
@@ -131,13 +132,15 @@ class Keeper:
             ledger.answered(asks, None, self._loop.time())
             fenced = isinstance(error, InstanceFenced)
             _fail(waiting, log_error(error) if fenced else refusals.unreachable())
-            if not fenced:
+            if not fenced and not self._away:
+                self._away = True
                 _log.warning("quotas_out_of_reach", reason=str(error))
             return False
         except BaseException:
             ledger.answered(asks, None, self._loop.time())
             _fail(waiting, refusals.unreachable())
             raise
+        self._away = False
         ledger.answered(asks, answers, self._loop.time())
         if ledger is not self.ledger:
             _fail(waiting, log_error(InstanceFenced()))

@@ -13,13 +13,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import asyncpg
+from pydantic import SecretStr
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from adapters.postgres import quota_leases
 from adapters.postgres.pool import open_pool
+from domain.events import QuotaSet
+from gateway.decisions import append_decision, create_key, create_tenant
 from gateway.demo.process import GatewayProcess
+from gateway.manage import open_installation
+from gateway.settings import Settings
 from tests.acceptance.ledger import audit, within
 from tests.acceptance.peer import Peer, session
 from tests.acceptance.provider import Simulator
@@ -34,12 +40,14 @@ SIZES = (40, 120, 360, 1080)
 LIMITS = {"tokens": 100_000, "nano_usd": 2_000_000, "requests": 300}
 """Each is the quota of a tenant of that name; 20 nano-dollars a token."""
 OVER = 10
+PAUSE_SECONDS = 0.1
+"""A connection that is refused asks again after this: all of them at once are 2,000 requests a second."""
 GONE = (ConnectionError, ConnectionClosed, InvalidHandshake, OSError, TimeoutError)
 
 
 @dataclass
 class Demand:
-    """Connections that ask without pause for one tenant, whatever they are told; where a gateway is gone they go to another."""
+    """Connections that ask again and again for one tenant, whatever they are told; where a gateway is gone they go to another."""
 
     unit: str
     key: str
@@ -55,17 +63,20 @@ class Demand:
             try:
                 async with session(self.urls[place % len(self.urls)], self.key) as peer:
                     while not self.stop:
-                        await self._ask(peer)
+                        if not await self._ask(peer):
+                            await asyncio.sleep(PAUSE_SECONDS)
             except GONE:
                 place += 1
                 await asyncio.sleep(0)
 
-    async def _ask(self, peer: Peer) -> None:
+    async def _ask(self, peer: Peer) -> bool:
+        """Whether it was answered."""
         number = next(self._numbers)
         tokens = SIZES[number % len(SIZES)]
         answer = await peer.embed(f"{self.unit}-{number}", f"{number}" + " a" * (tokens - 2))
         self.asked += {"tokens": tokens, "nano_usd": tokens * 20, "requests": 1}[self.unit]
         self.told["result" if answer["type"] == "embedding.result" else answer["code"]] += 1
+        return bool(answer["type"] == "embedding.result")
 
 
 @asynccontextmanager
@@ -83,14 +94,7 @@ async def asking(demands: list[Demand]) -> AsyncIterator[None]:
 async def test_ten_times_the_demand_uses_the_quotas_up_and_not_a_unit_more(
     migrated: Site, redis_url: str, provider: Simulator
 ) -> None:
-    keys = {}
-    for unit, limit in LIMITS.items():
-        tenant = unit.replace("_", "-")
-        await migrated.ask("tenants", "create", tenant)
-        keys[unit] = (await migrated.create_key(tenant)).token
-        await migrated.ask(
-            "quotas", "set", "--tenant", tenant, "--unit", unit, "--window", "day", "--limit", str(limit)
-        )
+    keys = await _tenants(migrated)
     async with CuttingProxy.before_redis(redis_url) as valkey:
         gateways = [
             migrated.gateway(log=f"{n}.log", EMBERLOG_INSTANCE_LEASE_SECONDS="2", EMBERLOG_REDIS_URL=valkey.redis_url())
@@ -107,6 +111,24 @@ async def test_ten_times_the_demand_uses_the_quotas_up_and_not_a_unit_more(
     for unit, limit in LIMITS.items():
         left = within(events, unit.replace("_", "-"), unit, limit)
         assert left <= limit // 100, f"{left} {unit} of {limit} were never used"
+
+
+async def _tenants(site: Site) -> dict[str, str]:
+    """A tenant for each unit with its quota; their keys."""
+    settings = Settings(
+        database_url=SecretStr(site.env["EMBERLOG_DATABASE_URL"]),
+        redis_url=SecretStr("none"),
+        secret_key_file=Path(site.env["EMBERLOG_SECRET_KEY_FILE"]),
+    )
+    keys = {}
+    async with open_installation(settings) as installation, installation.writer() as instance:
+        for unit, limit in LIMITS.items():
+            tenant = unit.replace("_", "-")
+            await create_tenant(installation.log, instance, installation.master(), tenant, actor="cli:test")
+            keys[unit] = (await create_key(installation.log, instance, tenant, ["agent"], actor="cli:test")).token
+            quota = QuotaSet(scope="tenant", unit=unit, window="day", limit=limit, actor="cli:test")
+            await append_decision(installation.log, instance, tenant, f"tenant/{tenant}", quota)
+    return keys
 
 
 async def _overspend(

@@ -32,7 +32,7 @@ def ask(
 ) -> Ask:
     """An ask of tenant `t`."""
     lease = Lease("t", key, DAY if key.window == "day" else MONTH, Quota(limit, hard, position))
-    return Ask(lease, holds, more.pop("used", 0), **{"least": more.get("need", 0), **more})
+    return Ask(lease, position, holds, more.pop("used", 0), **{"least": more.get("need", 0), **more})
 
 
 class Process:

@@ -151,6 +151,29 @@ def test_a_call_whose_fate_is_unknown_is_made_again() -> None:
     assert [ask.holds for ask in office.ledger.asks(0.0)] == [0]
 
 
+def test_a_limit_that_changes_while_a_call_is_under_way_is_told_by_the_next() -> None:
+    office = Office()
+    office.set(TOKENS, 1000)
+    office.obtain(10)
+    office.take(1)
+    asks = office.ledger.asks(0.0, [(office.account(), (5000, 1, 0))])
+    office.set(TOKENS, 50, position=2)
+    office.ledger.answered(asks, [Answer(7, 1000, 1000, 0)], 0.0)
+    [ask] = office.ledger.asks(0.0)
+    assert (ask.position, ask.holds) == (2, 11 + 7)
+
+
+def test_more_leases_than_one_call_takes_go_into_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quota_ledger, "MAX_ASKS", 3)
+    office = Office()
+    for number in range(8):
+        office.take(1, day=f"2026-11-{10 + number}")
+    office.set(TOKENS, 1000)
+    told = [len(office.settle(now=float(call))) for call in range(4)]
+    assert told == [3, 3, 2, 0]
+    assert {period for _, period in office.granted} == {f"2026-11-{10 + number}" for number in range(8)}
+
+
 def test_a_quota_set_in_the_middle_of_a_window_counts_what_was_used_and_reserved_of_it_so_far() -> None:
     office = Office()
     done, going = office.take(40), office.take(60, agent="b")
