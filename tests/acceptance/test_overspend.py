@@ -103,7 +103,7 @@ async def test_ten_times_the_demand_uses_the_quotas_up_and_not_a_unit_more(
         await asyncio.gather(*(gateway.start() for gateway in gateways))
         try:
             await _overspend(migrated, gateways, keys, valkey, provider)
-            await until(lambda: _agreed(migrated), what="leases and log agree")
+            await until(lambda: _agreed(migrated), what="leases and log agree", timeout=60)
         finally:
             await asyncio.gather(*(gateway.stop() for gateway in gateways))
     events = await migrated.events()
@@ -154,22 +154,22 @@ async def _overspend(
     killed, paused = gateways[:2]
     try:
         async with asking(demands):
-            await until(lambda: used(0.2), what="a fifth of each quota is used")
+            await until(lambda: used(0.2), what="a fifth of each quota is used", timeout=60)
             provider.control(hold=True)  # what is asked now is reserved by gateways that will not settle it
-            await until(lambda: _held(connection), what="every gateway has requests in flight")
+            await until(lambda: _held(connection), what="every gateway has requests in flight", timeout=60)
             await killed.kill()
             os.kill(paused.pid, signal.SIGSTOP)
             valkey.refuse()
             valkey.cut()
             provider.control(hold=False)
-            await until(closed, what="what the dead held is counted", timeout=20)
+            await until(closed, what="what the dead held is counted", timeout=60)
             os.kill(paused.pid, signal.SIGCONT)
-            await until(answering, what="the paused gateway goes on as another instance", timeout=20)
-            await until(lambda: used(0.99), what="the quotas are used up", timeout=20)
+            await until(answering, what="the paused gateway goes on as another instance", timeout=60)
+            await until(lambda: used(0.99), what="the quotas are used up", timeout=60)
             await until(
                 lambda: all(d.asked >= OVER * LIMITS[d.unit] for d in demands),
                 what="ten times as much was asked for",
-                timeout=30,
+                timeout=60,
             )
     finally:
         await connection.close()
