@@ -42,7 +42,9 @@ class Live(Protocol):
 
 
 class Kept(msgspec.Struct, frozen=True, eq=False):
-    """A menu and what it rests on. `bound` are the agents of the tenant that a hard quota of money binds."""
+    """A menu and what it rests on. `bound` are the agents of the tenant that a hard quota of money binds, `quotas_version` is when the
+    tenant's quotas changed last: what others do with theirs takes nobody's menu away.
+    """
 
     menu: Menu
     bound: frozenset[str]
@@ -129,7 +131,8 @@ class Selector:
         kept = self._menus.get(tenant)
         config = self._plane.tenants.of(tenant)
         catalogue = self._catalogue()
-        if kept is None or not self._current(kept, config, catalogue, now):
+        quotas_version = self._plane.quotas.changes.get(tenant, 0)
+        if kept is None or kept.quotas_version != quotas_version or not self._current(kept, config, catalogue, now):
             kept = self._make(tenant, config, catalogue, now)
         return kept
 
@@ -138,7 +141,6 @@ class Selector:
             kept.catalogue is catalogue
             and kept.config is config
             and kept.config_version == config.version
-            and kept.quotas_version == self._plane.quotas.version
             and kept.latencies is self._latencies
             and now < kept.until
         )
@@ -153,9 +155,11 @@ class Selector:
         money = [k for k, q in plane.quotas.of(tenant).items() if k.unit == "nano_usd" and q.hard]
         keys = [(o.model, o.provider, t) for o in catalogue.offerings.values() for t in (tenant, None)]
         plain = config.version == 0 and not money and not any(prices.spans(key) for key in keys if key[2] is not None)
+        quotas_version = plane.quotas.changes.get(tenant, 0)
         if plain and self._shared is not None and self._current(self._shared, config, catalogue, now):
-            self._keep(tenant, self._shared)
-            return self._shared
+            kept = msgspec.structs.replace(self._shared, quotas_version=quotas_version)
+            self._keep(tenant, kept)
+            return kept
 
         def price_of(candidate: Candidate) -> Price:
             return prices.price(candidate.offering.model, candidate.offering.provider, tenant, now)
@@ -176,7 +180,7 @@ class Selector:
             catalogue=catalogue,
             config=config,
             config_version=config.version,
-            quotas_version=plane.quotas.version,
+            quotas_version=quotas_version,
             latencies=self._latencies,
             until=min([now + KEEP_SECONDS, *changes]),
         )
