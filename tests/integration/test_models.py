@@ -28,6 +28,7 @@ from gateway.manage import Installation
 from gateway.places import Places
 from gateway.settings import EndpointSettings, Settings
 from gateway.wire.messages import EmbeddingGenerate
+from tests.acceptance.provider import Simulator
 from tests.integration.test_shred_gateway import tokens
 from tests.support.cli import Cli
 from tests.support.databases import with_user
@@ -283,6 +284,27 @@ async def test_of_two_who_register_one_id_with_other_facts_the_later_is_refused(
         with pytest.raises(GatewayError, match="is in the catalogue with other facts"):
             await two.run(registering(9), stream="model/a")
         assert not (await two.run(registering(8), stream="model/a")).changed
+
+
+async def test_a_command_validates_a_model_on_a_server_that_speaks_openais_api(cli: Cli, tmp_path: Path) -> None:
+    simulator = Simulator()
+    try:
+        config = tmp_path / "emberlog.toml"
+        config.write_text(
+            f'[[endpoints]]\nname = "own"\nprovider = "openai"\nbase_url = "{simulator.url}/v1"\nmodels = ["{MODEL}"]\n'
+        )
+        cli.environment["EMBERLOG_CONFIG"] = str(config)
+        there = "text-embedding-3-small"  # the server's own name for it
+        sized = [word.replace("16", "1536") for word in REGISTER]
+        await cli.json(*sized, "--provider-model", there, "--set", "dimensions_range=[1,1536]")
+        await cli.json("models", "test", MODEL)
+        found = await cli.json("models", "validate", MODEL)
+        assert (found["state"], found["endpoints"], found["validation"]["problems"]) == ("available", ["own"], [])
+        assert found["validation"]["space"] == f"{MODEL}@1/1536/unit"
+        again = await cli.run("models", "validate", MODEL)
+        assert (again.code, "is available: that takes no 'validate'" in again.error) == (1, True)
+    finally:
+        simulator.close()
 
 
 async def test_commands_say_what_is_wrong_and_exit_in_kind(cli: Cli) -> None:
