@@ -1,10 +1,13 @@
-"""What a process has heard of buckets within the last minute or two; what is older says nothing."""
+"""What a process has heard of buckets within the last minute or two; what is older says nothing, nor what very many others came after."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from domain.rate_buckets import SCALE, Claim, drained
+
+MOST = 100_000
+"""Buckets heard of between two turns: clients name the threads that have some."""
 
 
 class Memory:
@@ -28,7 +31,7 @@ class Memory:
     def note(self, claims: Sequence[Claim], lacking: Sequence[int]) -> None:
         """A store has said this just now."""
         now = self.now()
-        if now >= self._turn_at:
+        if now >= self._turn_at or len(self._recent) >= MOST:
             self._recent, self._older, self._turn_at = {}, self._recent, now + SCALE
         for claim, parts in zip(claims, lacking, strict=True):
             self._recent[claim.bucket] = (parts, now)

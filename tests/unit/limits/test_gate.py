@@ -155,6 +155,15 @@ async def test_what_is_remembered_refills_and_is_forgotten(world: World) -> None
     assert memory.lacking("{acme}b", 6, memory.now()) == 0
 
 
+async def test_only_so_many_buckets_are_remembered_the_latest_among_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.limits.memory.MOST", 10)
+    heard = Memory(lambda: 0.0)
+    for number in range(1000):
+        heard.note([Claim(f"thread {number}", 60, 1)], [SCALE])
+    assert sum(heard.lacking(f"thread {number}", 60, 0) > 0 for number in range(1000)) <= 20
+    assert heard.lacking("thread 999", 60, 0) == SCALE
+
+
 async def test_a_dry_run_takes_nothing(world: World) -> None:
     world.put("key", requests_per_minute=1)
     for _ in range(3):
