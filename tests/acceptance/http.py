@@ -32,8 +32,9 @@ async def request(
     key: str | None = None,
     headers: Mapping[str, str] | None = None,
     tls: ssl.SSLContext | None = None,
+    method: str | None = None,
 ) -> Answer:
-    """GET, or POST where there is a JSON body."""
+    """GET, or POST where there is a JSON body, unless another `method` is given."""
     given = {"content-type": "application/json", **(headers or {})}
     if key is not None:
         given["authorization"] = f"Bearer {key}"
@@ -41,7 +42,9 @@ async def request(
 
     def ask() -> Answer:
         try:
-            answer = urllib.request.urlopen(urllib.request.Request(url, data, given), timeout=30, context=tls)
+            answer = urllib.request.urlopen(
+                urllib.request.Request(url, data, given, method=method), timeout=30, context=tls
+            )
         except urllib.error.HTTPError as refused:
             answer = refused
         with answer:
