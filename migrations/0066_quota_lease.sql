@@ -3,7 +3,8 @@
 -- remain, so that leases shrink towards the limit; where the need is more than remains, what remains, if that is at least `least`; else
 -- nothing. What the instance holds is never taken from it: it has used or promised it.
 --
--- A call of a closed instance fails with EL001. One that comes behind a later one of the same instance (its sender has given it up) fails
+-- A call of a fenced instance fails with EL001: it may have given up requests whose outcomes are in the log all the same, and no longer
+-- knows what it holds. One that comes behind a later one of the same instance (its sender has given it up) fails
 -- with EL004: what it says is no longer so. Windows are locked in the order of their keys.
 CREATE FUNCTION quota.lease(
     p_instance text,
@@ -35,18 +36,15 @@ DECLARE
     v_room bigint;
     v_newer boolean;
 BEGIN
-    UPDATE quota.instances i SET serial = p_serial WHERE i.id = p_instance AND i.serial < p_serial AND NOT i.closed;
+    IF NOT EXISTS (SELECT FROM emberlog.instances i WHERE i.id = p_instance::uuid AND i.fenced_at IS NULL)
+        OR EXISTS (SELECT FROM quota.instances i WHERE i.id = p_instance AND i.closed) THEN
+        RAISE EXCEPTION 'instance % is fenced or unknown', p_instance
+            USING ERRCODE = 'EL001', HINT = 'Register a new instance; what this one held is counted from the log.';
+    END IF;
+    INSERT INTO quota.instances AS i (id, serial) VALUES (p_instance, p_serial)
+    ON CONFLICT (id) DO UPDATE SET serial = p_serial WHERE i.serial < p_serial AND NOT i.closed;
     IF NOT FOUND THEN
-        IF EXISTS (SELECT FROM emberlog.instances i WHERE i.id = p_instance::uuid AND i.fenced_at IS NULL) THEN
-            INSERT INTO quota.instances (id, serial) VALUES (p_instance, p_serial) ON CONFLICT DO NOTHING;
-        END IF;
-        IF NOT FOUND THEN
-            IF EXISTS (SELECT FROM quota.instances i WHERE i.id = p_instance AND NOT i.closed) THEN
-                RAISE EXCEPTION 'call % of instance % came too late', p_serial, p_instance USING ERRCODE = 'EL004';
-            END IF;
-            RAISE EXCEPTION 'instance % is fenced or unknown', p_instance
-                USING ERRCODE = 'EL001', HINT = 'Register a new instance; what this one held is counted from the log.';
-        END IF;
+        RAISE EXCEPTION 'call % of instance % came too late', p_serial, p_instance USING ERRCODE = 'EL004';
     END IF;
     FOR v_ask IN
         SELECT a.*

@@ -297,6 +297,7 @@ class RequestService:
 
     def _settled(self, pending: Pending, data: EventData, event_id: bytes, appended: Appended | Exception) -> None:
         if isinstance(appended, Exception):
+            pending.hold = None  # nobody knows whether the log has it: what it took stays taken until the log is asked
             self.leave(pending, refusals.log_error(appended))
             return
         if appended.status is AppendStatus.APPENDED:

@@ -221,6 +221,9 @@ async def test_a_dead_process_leaves_what_it_used_and_frees_the_rest(
     await process.lease(ask(need=1000))
     head = await write_log(owner, [Recorded(NOW, "t", generated("1", billed_tokens=40, instance=str(dead), day=DAY))])
     assert await log.fence_instance(dead) == head
+    with pytest.raises(InstanceFenced):  # it may have forgotten what is in the log all the same
+        await process.lease(ask(holds=0))
+    assert await state(owner) == [(1000, 1000, 0)]
     assert (await other.lease(ask(need=900)))[0].given == 0
     assert not await quota_leases.close_instance(process.pool, str(dead)), "the view has not folded its last event"
     assert (await quota_leases.unclosed(process.pool, 0))[1] == []
@@ -251,16 +254,15 @@ async def test_a_process_that_died_before_it_heard_of_the_quota_is_counted_all_t
 async def test_a_process_fenced_while_it_asks_is_closed_after_that_or_granted_nothing(
     process: Process, log: PostgresEventLog, owner: Connection
 ) -> None:
+    async def end(instance: str) -> bool:
+        await log.fence_instance(UUID(instance))
+        return await quota_leases.close_instance(process.pool, instance)
+
     for _ in range(10):
         doomed = await another(log, process.pool)
-        await log.fence_instance(UUID(doomed.instance))
-        asked, closed = await asyncio.gather(
-            doomed.lease(ask(need=50)),
-            quota_leases.close_instance(process.pool, doomed.instance),
-            return_exceptions=True,
-        )
+        asked, closed = await asyncio.gather(doomed.lease(ask(need=50)), end(doomed.instance), return_exceptions=True)
         assert closed is True
-        assert isinstance(asked, list | InstanceFenced), asked
+        assert isinstance(asked, list | InstanceFenced | LogUnavailable), asked
         assert await state(owner) in ([], [(1000, 0, 0)]), "what was granted to the dead is free again"
 
 
