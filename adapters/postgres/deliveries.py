@@ -24,6 +24,7 @@ class Due(msgspec.Struct, frozen=True):
     position: int
     attempts: int
     tries: int
+    event_id: UUID
 
 
 class Delivery(msgspec.Struct, frozen=True):

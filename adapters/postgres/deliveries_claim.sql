@@ -12,6 +12,6 @@ WITH due AS MATERIALIZED (
 ), claimed AS (
     UPDATE emberlog.deliveries d SET next_at = clock_timestamp() + $3::interval, last_at = clock_timestamp(), tries = d.tries + 1
     FROM due WHERE d.webhook = due.webhook AND d.position = due.position
-    RETURNING d.webhook, d.position, d.attempts, d.tries, due.next_at
+    RETURNING d.webhook, d.position, d.attempts, d.tries, d.event_id, due.next_at
 )
-SELECT webhook, position, attempts, tries FROM claimed ORDER BY next_at, position
+SELECT webhook, position, attempts, tries, event_id FROM claimed ORDER BY next_at, position

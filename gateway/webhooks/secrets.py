@@ -5,8 +5,10 @@ The key of `_system` is made when it is first needed and stands with the tenants
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
+
+import structlog
 
 from adapters.postgres.pool import Pool
 from adapters.postgres.tenant_keys import all_wrapped, hold_writers, put_if_absent
@@ -16,6 +18,8 @@ from domain.errors import GatewayError
 from domain.events import SYSTEM_TENANT
 from domain.webhooks import Webhook
 from gateway.secrets import MasterKey, SecretKeyError, new_tenant_key, seal, unseal
+
+_log = structlog.get_logger("emberlog.webhooks")
 
 
 class WebhookSecrets:
@@ -46,13 +50,19 @@ class WebhookSecrets:
         await add_secret(self._pool, webhook.id, webhook.owner, sealed, overlap)
         return secret
 
-    async def of(self, webhook: Webhook) -> list[str]:
-        """The secrets that sign now, the newest first; none where they are gone. Raises `SecretKeyError`, `not_found`."""
-        sealed = (await valid_secrets(self._pool, [webhook.id])).get(webhook.id, [])
-        if not sealed:
-            return []
-        key = await self.require_key(webhook.owner)
-        return [unseal(key, one, _context(webhook.id)).decode() for one in sealed]
+    async def of(self, webhooks: Collection[Webhook]) -> dict[str, list[str]]:
+        """The secrets that sign now by webhook, the newest first. Those that are gone or cannot be opened are missing."""
+        sealed = await valid_secrets(self._pool, [w.id for w in webhooks])
+        found: dict[str, list[str]] = {}
+        for webhook in webhooks:
+            try:
+                key = await self.require_key(webhook.owner)
+                found[webhook.id] = [
+                    unseal(key, one, _context(webhook.id)).decode() for one in sealed.get(webhook.id, [])
+                ]
+            except (SecretKeyError, GatewayError, ValueError) as error:
+                _log.error("webhook_secret_unusable", webhook=webhook.id, reason=str(error))
+        return found
 
     async def _system_key(self) -> bytes:
         async with self._pool.acquire() as connection, connection.transaction():

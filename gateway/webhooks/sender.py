@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -25,10 +25,10 @@ from adapters.webhooks import signing
 from adapters.webhooks.http import TIMEOUT_SECONDS, Tried, WebhookClient
 from domain.errors import GatewayError
 from domain.events import WebhookDeliveryFailed
-from domain.ports.event_log import EventLog, NewEvent, StoredEvent
+from domain.ports.event_log import EventLog, LogDamaged, NewEvent, StoredEvent
+from domain.upcasters import UnknownSchema
 from domain.webhooks import Webhook, decide_delete, delivery_failed, webhook_stream
 from gateway.control import Control
-from gateway.secrets import SecretKeyError
 from gateway.version import server_version
 from gateway.webhooks.backoff import SCHEDULE, pause
 from gateway.webhooks.message import message
@@ -140,8 +140,17 @@ class WebhookSender:
         while True:
             self._due.clear()
             if room := self._room():
-                for due in await deliveries.claim(self._ports.pool, room, _HOLD):
-                    task = asyncio.create_task(self._try(due))
+                claimed = await deliveries.claim(self._ports.pool, room, _HOLD)
+                webhooks = {
+                    due.webhook: self._webhooks[due.webhook] for due in claimed if due.webhook in self._webhooks
+                }
+                secrets = await self._ports.secrets.of(webhooks.values()) if claimed else {}
+                events = await self._events({due.position for due in claimed})
+                for due in claimed:
+                    if (webhook := webhooks.get(due.webhook)) is None:
+                        continue  # deleted; the sweep forgets it
+                    work = self._try(due, webhook, events.get(due.position), secrets.get(webhook.id, []))
+                    task = asyncio.create_task(work)
                     self._tries[task] = due.webhook
                     task.add_done_callback(self._tried)
             await _set_within(self._due, self._poll_seconds)
@@ -182,31 +191,35 @@ class WebhookSender:
             # It is due again once its claim has run out.
             _log.warning("webhook_try_lost", reason=reason(error))
 
-    async def _try(self, due: Due) -> None:
+    async def _events(self, positions: Collection[int]) -> dict[int, StoredEvent]:
+        """The events at these positions; one that the log cannot give any more is missing. Raises `LogUnavailable`."""
+        found: dict[int, StoredEvent] = {}
+        for position in positions:
+            try:
+                [found[position]] = await self._ports.log.read(position - 1, 1)
+            except (LogDamaged, UnknownSchema, ValueError) as error:
+                _log.error("webhook_event_unreadable", position=position, reason=str(error))
+        return found
+
+    async def _try(self, due: Due, webhook: Webhook, event: StoredEvent | None, secrets: list[str]) -> None:
         """One try, from the event to what became of it."""
-        webhook = self._webhooks.get(due.webhook)
-        if webhook is None:
-            return  # deleted; the sweep forgets it
-        event = await self._event(due.position)
-        if await self._ports.unwanted(event):
+        if event is not None and await self._ports.unwanted(event):
             await deliveries.drop(self._ports.pool, due)
             return
-        tried = await self._post(webhook, event)
+        tried = await self._post(webhook, event, secrets)
         if tried.delivered:
             self.delivered += 1
             self._failing.discard(webhook.id)
         else:
             self.failed += 1
             self._failing.add(webhook.id)
-            _log.info(
-                "webhook_failed", webhook=webhook.id, event_id=str(UUID(bytes=event.event_id)), reason=tried.reason
-            )
+            _log.info("webhook_failed", webhook=webhook.id, event_id=str(due.event_id), reason=tried.reason)
         if tried.gone:
             await self._stop(webhook)
             return
         again = None if tried.delivered else pause(due.attempts, tried.retry_after, self._schedule)
         if not tried.delivered and again is None:
-            await self._give_up(webhook, event, due, tried)
+            await self._give_up(webhook, due, tried)
         await deliveries.ended(
             self._ports.pool,
             due,
@@ -217,15 +230,11 @@ class WebhookSender:
             again=again,
         )
 
-    async def _event(self, position: int) -> StoredEvent:
-        [event] = await self._ports.log.read(position - 1, 1)
-        return event
-
-    async def _post(self, webhook: Webhook, event: StoredEvent) -> Tried:
-        try:
-            secrets = await self._ports.secrets.of(webhook)
-        except (SecretKeyError, GatewayError, ValueError):
-            secrets = []
+    async def _post(self, webhook: Webhook, event: StoredEvent | None, secrets: list[str]) -> Tried:
+        if event is None:
+            return Tried(
+                False, "not sent: the log cannot give the event any more; the gateway's log says what is wrong"
+            )
         if not secrets:
             return Tried(
                 False, "not sent: the webhook has no secret that can be opened; give it one with rotate-secret"
@@ -250,8 +259,8 @@ class WebhookSender:
             )
         await deliveries.forget(self._ports.pool, webhook.id)
 
-    async def _give_up(self, webhook: Webhook, event: StoredEvent, due: Due, tried: Tried) -> None:
-        name = str(UUID(bytes=event.event_id))
+    async def _give_up(self, webhook: Webhook, due: Due, tried: Tried) -> None:
+        name = str(due.event_id)
         _log.warning("webhook_given_up", webhook=webhook.id, event_id=name, reason=tried.reason)
         data = WebhookDeliveryFailed(
             webhook=webhook.id,

@@ -111,4 +111,4 @@ async def test_rotating_the_installations_key_leaves_the_secrets_of_webhooks_rea
     plane = ControlPlane()
     await PlaneTail(log, plane, nothing).catch_up()
     secrets = WebhookSecrets(log.pool, MasterKey.load(key_file, create=False), {})
-    assert await secrets.of(plane.webhooks.find(made["id"], None)) == [made["secret"]]
+    assert await secrets.of([plane.webhooks.find(made["id"], None)]) == {made["id"]: [made["secret"]]}

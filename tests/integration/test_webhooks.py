@@ -19,6 +19,7 @@ from adapters.postgres.event_log import PostgresEventLog
 from domain.decision import Decision
 from domain.errors import GatewayError
 from domain.events import TenantShredded, WebhookDeliveryFailed
+from domain.ports.event_log import LogDamaged, StoredEvent
 from gateway.webhooks import planner
 from tests.support.alerting import raised
 from tests.support.projecting import Connection
@@ -361,7 +362,7 @@ async def test_the_sweep_forgets_what_ended_long_ago_and_what_nobody_owns(home: 
     assert await deliveries.sweep(home.log.pool, day, 30 * day, [webhook.id]) == 3
     assert await states(home) == ["delivered", "pending"]
     assert "gone" not in await deliveries.cursors(home.log.pool)
-    assert await home.secrets.of(webhook)
+    assert await home.secrets.of([webhook])
 
 
 async def test_a_database_that_goes_away_delays_deliveries_and_loses_none(
@@ -378,3 +379,26 @@ async def test_a_database_that_goes_away_delays_deliveries_and_loses_none(
         await owner.execute("UPDATE emberlog.deliveries SET next_at = clock_timestamp() WHERE state = 'pending'")
         events.append(str(await home.alert()))
         await until(lambda: set(ids(hooks.messages)) == set(events), what="every message arrives", timeout=30)
+
+
+async def test_an_event_that_the_log_cannot_give_any_more_delays_no_other(
+    home: House, hooks: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await home.webhook(hooks.url)
+    lost, sound = await home.alert(), str(await home.alert())
+    read = home.log.read
+
+    async def reading(after: int, limit: int) -> list[StoredEvent]:
+        events = await read(after, limit)
+        if events and events[0].event_id == lost.bytes:
+            raise LogDamaged(after + 1, "its file is gone")
+        return events
+
+    monkeypatch.setattr(home.log, "read", reading)
+    async with at_work(home.sender(schedule=())):
+        assert ids(await hooks.has(1)) == [sound]
+        await ended(home, "dead", "delivered")
+    [letter] = await home.admin.deliveries("acme", state="dead")
+    assert letter.event == str(lost)
+    assert letter.reason is not None
+    assert "cannot give the event" in letter.reason
