@@ -6,9 +6,11 @@ logged once whoever was faster. What an operator changed since stays as it is.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from hashlib import blake2b
 
+import msgspec
 import structlog
 
 from adapters.catalogue import ORIGIN, Shipped
@@ -100,7 +102,8 @@ def _price_event(plane: ControlPlane, shipped: PriceSet) -> NewEvent | None:
     if shipped.price in plane.prices.entries:
         return None
     said = [e for e in plane.prices.entries.values() if e.key == (shipped.model, shipped.provider, None)]
-    if said and said[-1].set.actor is not None:
+    last = said[-1] if said else None
+    if last is not None and (last.set.actor is not None or last.until != last.set.effective_until):
         _log.info(
             "shipped_price_not_taken",
             model=shipped.model,
@@ -108,6 +111,8 @@ def _price_event(plane: ControlPlane, shipped: PriceSet) -> NewEvent | None:
             reason="an operator set the price since",
         )
         return None
+    if last is not None:  # what was charged until now was charged by the other one
+        shipped = msgspec.structs.replace(shipped, effective_from=int(time.time()))
     return _event(PRICES_STREAM, shipped, shipped.price, ANY_VERSION)
 
 

@@ -17,8 +17,10 @@ from adapters.postgres.pool import Connection
 from domain.catalogue import Catalogue
 from domain.errors import GatewayError
 from domain.events import ModelSpec
+from domain.events.base import PRICES_STREAM
 from domain.model_decisions import Step, decide_change, decide_register, model_stream
 from domain.ports.provider import EmbedAnswer, EmbedCall, ProviderError, ProviderFault
+from domain.price_decisions import decide_price
 from gateway.bench.vectors import vector_of
 from gateway.catalogue.retirement import end_graces
 from gateway.control import Control, Decide
@@ -260,14 +262,23 @@ async def test_the_facts_of_a_new_release_are_taken_unless_an_operator_changed_t
             lambda plane: decide_change(plane, "text-embedding-3-large", {"rank": 7}, now=0, actor="cli:t"),
             stream=model_stream("text-embedding-3-large"),
         )
+        price = {"id": "ours", "model": "text-embedding-3-large", "provider": "openai", "usd_per_million": "0.5"}
+        await control.run(
+            lambda plane: decide_price(plane, price, now=time.time(), actor="cli:t"), stream=PRICES_STREAM
+        )
     newer = tmp_path / "newer.toml"
-    newer.write_text((DATA / "openai.toml").read_text().replace("max_inputs = 2048", "max_inputs = 1024"))
+    text = (DATA / "openai.toml").read_text().replace("max_inputs = 2048", "max_inputs = 1024")
+    newer.write_text(text.replace("-2026-11", "-2027-01").replace('"0.02"', '"0.01"').replace('"0.13"', '"0.12"'))
     monkeypatch.setattr("adapters.catalogue.DATA", newer)
     async with installation.control(seeded=True) as control:
         models = control.plane.models.models
         assert models["text-embedding-3-small"].offerings[0].max_inputs == 1024
         assert models["text-embedding-3-large"].offerings[0].max_inputs == 2048
         assert models["text-embedding-3-large"].spec.rank == 7
+        now, prices = time.time() + 1, control.plane.prices
+        assert prices.list_price("text-embedding-3-large", "openai", now).id == "ours"
+        small = [prices.list_price("text-embedding-3-small", "openai", at).unit_pico_usd for at in (now - 3600, now)]
+        assert small == [20_000, 10_000], "what was charged before is what it was"
     updates = await owner.fetch(
         "SELECT data->>'model' AS m FROM emberlog.events WHERE type = 'model.updated' ORDER BY position"
     )

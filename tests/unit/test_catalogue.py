@@ -11,12 +11,13 @@ import pytest
 from adapters.catalogue import DATA, CatalogueError, shipped
 from adapters.providers.local.files import DIMENSIONS, MAX_TOKENS, MODEL
 from domain.catalogue import Catalogue, Endpoint
+from domain.events import ModelRegistered, ModelSpec
 from domain.model_config import PROVIDERS, check_model
 from domain.money import charge_nano_usd
 from domain.plane import ControlPlane
 from domain.problems import Problems
 from gateway.catalogue.live import LiveCatalogue
-from gateway.catalogue.seeding import assume
+from gateway.catalogue.seeding import assume, owed
 
 MODEL_ENTRY = """
 [[models]]
@@ -205,3 +206,14 @@ def test_an_endpoint_for_a_model_that_its_provider_does_not_offer_serves_nothing
     live.check()
     assert live.current().candidates(MODEL) == []
     assert [(u.endpoint, u.model) for u in live.current().unserved] == [("e", MODEL)]
+
+
+def test_a_shipped_model_whose_name_an_operator_has_given_away_is_left_out(written: Callable[[str], Path]) -> None:
+    plane = ControlPlane()
+    mine = ModelRegistered(model="own", spec=ModelSpec("1", 8, 100, aliases=["m"]), offerings=[])
+    plane.apply(1, "_system", "model/own", 1, mine)
+    assert [event.type for event in owed(plane, shipped(written(MODEL_ENTRY)))] == []
+    other = written(MODEL_ENTRY.replace('id = "m"', 'id = "n"\naliases = ["own"]'))
+    assert owed(plane, shipped(other)) == []
+    free = written(MODEL_ENTRY.replace('id = "m"', 'id = "n"'))
+    assert [event.stream for event in owed(plane, shipped(free))] == ["model/n"]
