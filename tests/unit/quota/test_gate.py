@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from uuid import UUID
 
 import pytest
 
+from adapters.memory.event_log import MemoryEventLog
 from domain import quota_ledger
 from domain.errors import GatewayError
 from domain.events import EmbeddingFailed, EmbeddingGenerated, EmbeddingRequested, PriceSet, QuotaSet, TenantConfigured
 from domain.plane import ControlPlane
-from domain.ports.event_log import InstanceFenced, LogUnavailable
+from domain.ports.event_log import Appended, InstanceFenced, LogUnavailable, NewEvent
 from domain.prices import PriceBook
 from domain.quota_ledger import Answer, Ask
 from gateway.quota.gate import QuotaGate
@@ -212,6 +214,34 @@ async def test_a_request_that_is_cancelled_settles_what_its_failure_bills(rig: R
     assert isinstance(outcome, EmbeddingFailed)
     assert held(quotas) == (outcome.billed_tokens, 0) == (2, 0)
     assert outcome.instance == rig.service.instance
+
+
+class LostAnswers(MemoryEventLog):
+    """A log that takes outcomes and whose answer gets lost."""
+
+    async def append(self, instance: UUID, events: Sequence[NewEvent]) -> list[Appended]:
+        appended = await super().append(instance, events)
+        if any(event.type != "embedding.requested" for event in events):
+            raise LogUnavailable("the answer was lost")
+        return appended
+
+
+async def test_while_nobody_knows_whether_the_log_has_an_outcome_what_it_took_stays_taken(quotas: Quotas) -> None:
+    log = LostAnswers()
+    rig = await make_rig(log, gates=[quotas.gate])
+    quotas.set(1000)
+    reply, _ = rig.send("one two")
+    async with asyncio.timeout(5):
+        while not await rig.events("embedding.generated"):
+            await asyncio.sleep(0)
+    await rig.appender.close()
+    assert (await reply.wait()).refusal is not None
+    assert held(quotas) == (0, 2)
+    await quotas.keeper.close()
+    assert quotas.bank.leases[1] == 2, (
+        "it is not given back: the log says what became of it once this process is fenced"
+    )
+    await rig.service.close()
 
 
 async def test_a_fenced_instance_starts_anew_with_nothing(rig: Rig, quotas: Quotas) -> None:
