@@ -13,91 +13,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 
-import msgspec
-
 from domain.calendar import end_day, period_of
 from domain.events import EmbeddingFailed, EmbeddingGenerated, EventData
+from domain.quota_lease import Answer, Ask, Lease
 from domain.quotas import UNITS, Quota, QuotaKey
 
-IDLE_SECONDS = 1.0
-"""What a lease has left is given back when nothing was taken from it for so long; ten times sooner where the window is nearly used up."""
-REPORT_SECONDS = 1.0
-"""How far what others see of this process's use may be behind."""
-REFUSED_SECONDS = 0.05
-"""For so long nothing is asked for again that was just refused: under a flood of requests one question answers many."""
 MAX_ASKS = 200
 """Leases that one call is about: some ten milliseconds of the database's time."""
-_FIRST_SHARE = 16
-"""A lease is first asked for so many times what the request at hand needs; then for twice as much where it was used up at once."""
-_SOON, _LATE = 0.25, 2.0
 MAX_AGENTS = 20_000
 """Agents of a tenant that are told apart: who has no quota of its own beyond that counts as one, so that names cost no memory."""
-_NOTHING = -(1 << 62)
-"""Left of a lease that the database has not been asked for: whatever is settled meanwhile, nothing can be taken from it."""
-_NEVER = -(1 << 80)
 _NANO_USD = UNITS.index("nano_usd")
 
 Resolve = Callable[[str, str, str], Iterable[tuple[QuotaKey, Quota]]]
 """The quotas that (tenant, agent, model) draws on: `Quotas.binding`."""
 Amounts = tuple[int, int, int]
 """Tokens, requests, nano-dollars: in the order of `UNITS`."""
-
-
-class Lease:
-    """What this process holds of one window, in the window's unit. Of a soft quota it only counts: `left` has no meaning there.
-
-    `seen_*` is what the last answer said of the whole window: what all processes have used and hold of it.
-    """
-
-    __slots__ = (
-        "active", "asked", "gone", "granted_at", "hard", "key", "left", "limit", "low", "period", "position", "refused_need",
-        "refused_until", "reported", "reported_at", "reserved", "seen_granted", "seen_used", "share", "taken_at", "tenant", "tight",
-        "unit", "used",
-    )  # fmt: skip
-
-    def __init__(self, tenant: str, key: QuotaKey, period: str, quota: Quota) -> None:
-        self.tenant = tenant
-        self.key = key
-        self.period = period
-        self.unit = UNITS.index(key.unit)
-        self.used = self.reserved = 0
-        self.left = _NOTHING
-        self.low = _NEVER
-        """More is asked for once less than this is left."""
-        self.share = 0
-        """How much beyond the need it asks for."""
-        self.asked = False
-        """Whether it should ask for more at the next occasion."""
-        self.active = False
-        """Whether it is among those that are looked at for what to ask and report."""
-        self.gone = False
-        """Whether its quota was removed: it is reported a last time."""
-        self.taken_at = self.granted_at = self.reported_at = float("-inf")
-        self.reported = -1
-        self.refused_need, self.refused_until = 0, float("-inf")
-        self.seen_used = self.seen_granted = 0
-        self.tight = False
-        self.state(quota)
-
-    def state(self, quota: Quota) -> None:
-        """The quota is this from now on."""
-        self.limit, self.hard, self.position = quota.limit, quota.hard, quota.position
-        self.reported = -1
-        self.refused_until = float("-inf")
-
-    @property
-    def holds(self) -> int:
-        """What this process must have been granted."""
-        return self.used + self.reserved + (max(0, self.left) if self.hard else 0)
-
-    def refuses(self, need: int, now: float) -> bool:
-        """Whether so much was refused a moment ago."""
-        return self.left < need >= self.refused_need and now < self.refused_until
-
-    def refused(self, need: int, now: float) -> None:
-        """So much was asked for and cannot be had."""
-        self.refused_need = min(need, self.refused_need) if now < self.refused_until else need
-        self.refused_until = now + REFUSED_SECONDS
 
 
 class Account:
@@ -183,34 +113,6 @@ def billed(data: EventData) -> Amounts:
             return (data.billed_tokens, 1 if counts else 0, data.nano_usd or 0)
         case _:
             return (0, 0, 0)
-
-
-class Ask(msgspec.Struct, frozen=True):
-    """What the database is told of a lease and asked for: the process `holds` so much, `used` of it for good, and needs `need` more.
-
-    With `least` of that some of its requests go on. `extra` beyond the need spares it round trips. `position` tells which limit it knew.
-    """
-
-    lease: Lease
-    position: int
-    holds: int
-    used: int
-    need: int = 0
-    least: int = 0
-    extra: int = 0
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """What was granted beyond `Ask.holds`, and of the whole window: its limit, what all processes hold, what they said they have used.
-
-    `behind`: nothing is granted yet, because what was used before the quota was set is still being counted.
-    """
-
-    given: int
-    limit: int
-    granted: int
-    used: int
-    behind: bool = False
 
 
 class Ledger:
@@ -310,7 +212,7 @@ class Ledger:
                 if lease.hard and lease.left < need[lease.unit]:
                     short.setdefault(lease, []).append(need[lease.unit])
         most = MAX_ASKS if not give_back else len(self._active) + len(short)
-        asks = [self._ask(lease, needs) for lease, needs in list(short.items())[:most]]
+        asks = [lease.ask(needs) for lease, needs in list(short.items())[:most]]
         active, self._active = self._active, []
         for number, lease in enumerate(active):
             if len(asks) >= most:  # the rest goes into the next call
@@ -318,55 +220,24 @@ class Ledger:
                 self._wake()
                 break
             lease.active = False
-            idle = give_back or now - lease.taken_at >= (IDLE_SECONDS / 10 if lease.tight else IDLE_SECONDS)
-            due = lease.used != lease.reported and now - lease.reported_at >= REPORT_SECONDS
+            idle = give_back or lease.idle(now)
             if lease in short:
                 pass
-            elif idle and lease.hard and lease.left > 0:
-                lease.left, lease.low, lease.asked = 0, _NEVER, False
-                asks.append(self._ask(lease, []))
-            elif lease.asked or due or lease.reported < 0 or give_back:
-                asks.append(self._ask(lease, []))
+            elif (idle and lease.give_back()) or lease.due(now) or give_back:
+                asks.append(lease.ask())
             if not lease.gone and (not idle or lease.reserved or lease.used != lease.reported):
                 self._activate(lease)
         return asks
 
-    def _ask(self, lease: Lease, needs: list[int]) -> Ask:
-        # Less than nothing is left of one that is new, or of a soft quota; or where more was billed than reserved.
-        lease.left = max(0, lease.left)
-        need = least = extra = 0
-        if needs:
-            lease.share = max(lease.share, _FIRST_SHARE * max(needs))
-            need, least, extra = sum(needs) - lease.left, max(1, min(needs) - lease.left), lease.share
-        elif lease.asked and lease.hard:
-            extra = lease.share
-        lease.asked = False
-        return Ask(lease, lease.position, lease.holds, lease.used, need, least, extra)
-
     def answered(self, asks: Sequence[Ask], answers: Sequence[Answer] | None, now: float) -> None:
         """What the database answered, in the order of the asks; None where nobody knows what became of them: they are made again."""
-        if answers is None:
-            for ask in asks:
-                lease = ask.lease
-                if lease.reported_at == float("-inf"):
-                    lease.left = _NOTHING
-                lease.reported = -1
-                lease.asked = lease.asked or ask.extra > 0
-                self._activate(lease)
-            return
-        for ask, answer in zip(asks, answers, strict=True):
+        for number, ask in enumerate(asks):
             lease = ask.lease
-            lease.seen_used, lease.seen_granted = answer.used, answer.granted
-            again = answer.behind or ask.position != lease.position  # its limit was changed meanwhile
-            lease.reported, lease.reported_at = (-1 if again else ask.used), now
-            lease.tight = lease.hard and (answer.limit - answer.granted) * 8 < answer.limit
-            if answer.given:
-                lease.left += answer.given
-                lease.share = _adapted(lease.share, now - lease.granted_at, lease.limit)
-                lease.granted_at = now
-            if ask.need or ask.extra:
-                lease.low = lease.left // 2 if answer.given else _NEVER
-            if not lease.gone:
+            if answers is None:
+                lease.unanswered(ask)
+            else:
+                lease.answered(ask, answers[number], now)
+            if answers is None or not lease.gone:
                 self._activate(lease)
 
     # -- quotas and days come and go ------------------------------------------------------------------------------------
@@ -383,12 +254,11 @@ class Ledger:
             quota = quotas.get(key)
             if quota is None:
                 del self._leases[owner, key, period]
-                lease.gone, lease.left, lease.reported = True, 0, -1
+                lease.leave()
             elif quota.position == lease.position:
                 continue
             else:
-                lease.state(quota)
-                lease.left, lease.low = 0, _NEVER
+                lease.change(quota)
             self._activate(lease)
         for accounts in home.accounts.values():
             for account in accounts:
@@ -446,10 +316,3 @@ class Ledger:
         if not lease.active:
             lease.active = True
             self._active.append(lease)
-
-
-def _adapted(share: int, since: float, limit: int) -> int:
-    """What to ask for next, seconds after the last grant: so much that a lease lasts about a second."""
-    if since < _SOON:
-        return min(2 * share, limit)
-    return max(1, share // 2) if since > _LATE else share

@@ -13,7 +13,7 @@ from adapters.postgres.event_log import FENCED
 from adapters.postgres.pool import UNREACHABLE, Pool
 from adapters.postgres.statements import statement
 from domain.ports.event_log import InstanceFenced, LogUnavailable
-from domain.quota_ledger import Answer, Ask
+from domain.quota_lease import Answer, Ask
 
 _LEASE, _UNCLOSED, _DRIFT, _RECOUNT, _PRUNE, _WINDOWS = (
     statement(f"quota_{name}") for name in ("lease", "unclosed", "drift", "recount", "prune", "windows")

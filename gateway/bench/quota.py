@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from domain.events import EmbeddingGenerated, QuotaSet
 from domain.plane import ControlPlane
-from domain.quota_ledger import Answer, Ask
+from domain.quota_lease import Answer, Ask
 from gateway.quota.gate import QuotaGate
 from gateway.quota.keeper import Keeper
 from gateway.service.pending import Pending

@@ -10,7 +10,8 @@ from typing import Any
 from domain.calendar import Days
 from domain.errors import GatewayError
 from domain.plane import ControlPlane
-from domain.quota_ledger import Account, Amounts, Hold, Lease
+from domain.quota_lease import Lease
+from domain.quota_ledger import Account, Amounts, Hold
 from gateway.quota import refusals
 from gateway.quota.keeper import Keeper
 from gateway.service.pending import Pending

@@ -15,7 +15,8 @@ import structlog
 from domain.calendar import utc_day
 from domain.errors import GatewayError
 from domain.ports.event_log import InstanceFenced, LogUnavailable
-from domain.quota_ledger import Account, Amounts, Answer, Ask, Hold, Lease, Ledger
+from domain.quota_lease import Answer, Ask, Lease
+from domain.quota_ledger import Account, Amounts, Hold, Ledger
 from domain.quotas import Quotas
 from gateway.quota import refusals
 from gateway.service.refusals import log_error

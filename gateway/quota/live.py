@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from domain.calendar import Days
 from domain.errors import GatewayError
 from domain.plane import ControlPlane
-from domain.quota_ledger import Amounts, Lease
+from domain.quota_lease import Lease
+from domain.quota_ledger import Amounts
 from domain.quotas import OWN, UNITS
 from gateway.quota import refusals
 from gateway.quota.gate import QuotaGate

@@ -6,7 +6,7 @@ from typing import Any
 
 from domain.calendar import resets_at
 from domain.errors import GatewayError
-from domain.quota_ledger import Lease
+from domain.quota_lease import Lease
 from domain.quotas import OWN, QuotaKey
 from projections.quota.query import QuotaStanding
 

@@ -15,7 +15,7 @@ from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.maintenance import sweep_instances
 from adapters.postgres.pool import Connection, Pool, open_pool
 from domain.ports.event_log import InstanceFenced, LogUnavailable
-from domain.quota_ledger import Answer, Ask, Lease
+from domain.quota_lease import Answer, Ask, Lease
 from domain.quotas import Quota, QuotaKey
 from projections.quota import QUOTA
 from projections.requests import REQUESTS

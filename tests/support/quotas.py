@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from domain.events import EmbeddingFailed, EmbeddingGenerated
 from domain.ports.event_log import InstanceFenced
-from domain.quota_ledger import Answer, Ask
+from domain.quota_lease import Answer, Ask
 from tests.support.projecting import Recorded, Row
 
 

@@ -9,13 +9,13 @@ from uuid import UUID
 import pytest
 
 from adapters.memory.event_log import MemoryEventLog
-from domain import quota_ledger
+from domain import quota_lease
 from domain.errors import GatewayError
 from domain.events import EmbeddingFailed, EmbeddingGenerated, EmbeddingRequested, PriceSet, QuotaSet, TenantConfigured
 from domain.plane import ControlPlane
 from domain.ports.event_log import Appended, InstanceFenced, LogUnavailable, NewEvent
 from domain.prices import PriceBook
-from domain.quota_ledger import Answer, Ask
+from domain.quota_lease import Answer, Ask
 from gateway.quota.gate import QuotaGate
 from gateway.quota.keeper import Keeper
 from tests.support.quotas import Bank
@@ -118,7 +118,7 @@ async def test_what_exceeds_a_quota_is_refused_with_all_that_explains_it_and_not
 async def test_what_was_just_refused_is_refused_again_without_a_call(
     rig: Rig, quotas: Quotas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quota_ledger, "REFUSED_SECONDS", 60.0)
+    monkeypatch.setattr(quota_lease, "REFUSED_SECONDS", 60.0)
     quotas.set(5)
     assert (await rig.ask("one two three four five six", id="first")).refusal is not None
     before = len(quotas.calls)

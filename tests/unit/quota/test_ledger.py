@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from domain import quota_ledger
-from domain.quota_ledger import IDLE_SECONDS, Account, Amounts, Answer, Ask, Hold, Lease, Ledger, billed
+from domain.quota_lease import IDLE_SECONDS, Answer, Ask, Lease
+from domain.quota_ledger import Account, Amounts, Hold, Ledger, billed
 from domain.quotas import Quota, QuotaKey
 from tests.support.projecting import abandoned, failed, generated
 

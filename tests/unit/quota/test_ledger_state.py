@@ -20,7 +20,8 @@ from hypothesis.stateful import (
 )
 
 from domain.ports.event_log import InstanceFenced
-from domain.quota_ledger import Account, Amounts, Ask, Hold, Ledger
+from domain.quota_lease import Ask
+from domain.quota_ledger import Account, Amounts, Hold, Ledger
 from domain.quotas import Quota, QuotaKey
 from tests.support.quotas import Bank
 
