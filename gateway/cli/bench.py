@@ -86,6 +86,17 @@ def quota(
     _measure(lambda say: run(requests), show, json)
 
 
+@app.command()
+def selection(
+    decisions: Annotated[int, typer.Option(min=100, help="Decisions of a round.")] = 20_000,
+    json: JsonFlag = False,
+) -> None:
+    """Measure how many models a second are chosen among 50, on one core."""
+    from gateway.bench.selection import run, show
+
+    _measure(lambda say: run(decisions), show, json)
+
+
 def _measure(
     work: Callable[[Callable[[str], None]], Awaitable[dict[str, Any]]],
     table: Callable[[dict[str, Any], Any], None],

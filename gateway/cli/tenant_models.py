@@ -65,8 +65,8 @@ def show_(model: ModelArgument, tenant: TenantOption, json: JsonOption = False, 
     _tell(with_installation(config, work), json)
 
 
-@app.command("set")
-def set_(
+@app.command()
+def configure(
     model: ModelArgument,
     tenant: TenantOption,
     enable: Annotated[
@@ -121,7 +121,11 @@ def set_(
         )
 
     found, changed = _change(config, tenant, model, decide, expected_version)
-    tell(_plain(found), json, f"{'set' if changed else 'is so already'}: {found.model_id} of {tenant}, {found.state}")
+    tell(
+        _plain(found),
+        json,
+        f"{'configured' if changed else 'is so already'}: {found.model_id} of {tenant}, {found.state}",
+    )
 
 
 @app.command("set-default")

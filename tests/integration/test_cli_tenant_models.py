@@ -41,13 +41,13 @@ async def cli(migrated_dsn: str, tmp_path: Path) -> Cli:
 async def test_models_of_a_tenant_are_set_listed_made_the_default_and_removed(cli: Cli) -> None:
     acme = ("--tenant", "acme")
     large = await cli.json(
-        "tenant-models", "set", LARGE, *acme, "--priority", "500", "--fallback-models", SMALL, "--daily-token-limit", "1000",
+        "tenant-models", "configure", LARGE, *acme, "--priority", "500", "--fallback-models", SMALL, "--daily-token-limit", "1000",
         "--setting", "team=search", "--custom-cost-per-token-pico-usd", "90000",
     )  # fmt: skip
     assert (large["state"], large["priority"], large["fallback_models"]) == ("enabled", 500, [SMALL])
     assert (large["daily_token_limit"], large["custom_cost_per_token_pico_usd"]) == (1000, 90_000)
-    await cli.json("tenant-models", "set", SMALL, *acme, "--disable")
-    small = await cli.json("tenant-models", "set", SMALL, *acme, "--enable", "--default")
+    await cli.json("tenant-models", "configure", SMALL, *acme, "--disable")
+    small = await cli.json("tenant-models", "configure", SMALL, *acme, "--enable", "--default")
     assert (small["is_default"], small["usable"]) == (True, True)
     listed = await cli.json("tenant-models", "list", *acme)
     assert [(m["id"], m["is_default"]) for m in listed] == [(LARGE, False), (SMALL, True)]
@@ -57,7 +57,7 @@ async def test_models_of_a_tenant_are_set_listed_made_the_default_and_removed(cl
     assert (lost.code, "version_conflict" in lost.error) == (1, True)
     await cli.json("tenant-models", "set-default", LARGE, *acme)
     await cli.json("tenant-models", "remove", SMALL, *acme)
-    raised = await cli.json("tenant-models", "set", LARGE, *acme, "--daily-token-limit", "none")
+    raised = await cli.json("tenant-models", "configure", LARGE, *acme, "--daily-token-limit", "none")
     assert raised["daily_token_limit"] is None
     assert await cli.json("tenant-models", "show", LARGE, *acme) == raised
 
@@ -89,11 +89,11 @@ async def test_agents_are_stated_and_get_their_models_and_selection_explains_its
 
 
 WRONG: list[tuple[list[str], int, str]] = [
-    (["tenant-models", "set", "zebra", "--tenant", "acme"], 1, "model_not_found"),
-    (["tenant-models", "set", SMALL, "--tenant", "acme", "--priority", "-1"], 2, "priority"),
-    (["tenant-models", "set", SMALL, "--tenant", "acme", "--daily-token-limit", "-1"], 2, "--daily-token-limit"),
-    (["tenant-models", "set", SMALL, "--tenant", "acme", "--fallback-models", SMALL], 2, "fallback_models[0]"),
-    (["tenant-models", "set", SMALL, "--tenant", "nobody"], 1, "not_found"),
+    (["tenant-models", "configure", "zebra", "--tenant", "acme"], 1, "model_not_found"),
+    (["tenant-models", "configure", SMALL, "--tenant", "acme", "--priority", "-1"], 2, "priority"),
+    (["tenant-models", "configure", SMALL, "--tenant", "acme", "--daily-token-limit", "-1"], 2, "--daily-token-limit"),
+    (["tenant-models", "configure", SMALL, "--tenant", "acme", "--fallback-models", SMALL], 2, "fallback_models[0]"),
+    (["tenant-models", "configure", SMALL, "--tenant", "nobody"], 1, "not_found"),
     (["tenant-models", "show", SMALL, "--tenant", "acme"], 1, "not_found"),
     (["agents", "set", "x", "--tenant", "acme", "--models", "zebra"], 2, "preferences.models[0]"),
     (["agents", "set", "x", "--tenant", "acme", "--strategy", "best"], 2, "preferences.strategy"),

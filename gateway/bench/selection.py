@@ -1,13 +1,13 @@
-"""Decisions a second of the pure selection with 50 models, on one core: `python -m tests.benchmarks.bench_selection`.
+"""`emberlog bench selection`: decisions a second of the pure selection with 50 models, on one core, without a database.
 
-Nothing is remembered between two decisions. CPU time of this process, best of several runs. `passed over` looks through all 50 models
-and takes the last; the mix is what agents ask: a model by name, a task's model, ranked models, the default, the cheapest of a size.
+Nothing is remembered between two decisions. CPU time of this process, best of several rounds. `passed over` looks through 50 models and
+takes the last; the mix is what agents ask: a model by name, a task's model, ranked models, the default, the cheapest of a size.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from domain.catalogue import Catalogue, Endpoint, Model, Offering
 from domain.events import Preferences, TenantModelConfigured
@@ -16,9 +16,13 @@ from domain.money import Price
 from domain.selection import Question, select
 from domain.tenant_config import TenantConfig
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 MODELS = 50
 ROUNDS = 5
 DECISIONS = 20_000
+PASSED_OVER = "passed over"
 SIZES = (384, 768, 1024, 1536, 3072)
 
 
@@ -57,30 +61,37 @@ def scenarios() -> dict[str, _Asked]:
         "tenant default": default,
         "cheapest of a size": cheapest,
         "mix": named[:5] + task * 5 + agent * 5 + default * 5 + cheapest,
-        "passed over": [(Question(optimize="quality", dimensions=MODELS), None)],
+        PASSED_OVER: [(Question(optimize="quality", dimensions=MODELS), None)],
     }
 
 
-def rates() -> Iterator[tuple[str, float]]:
+async def run(decisions: int = DECISIONS) -> dict[str, Any]:
     """Decisions a second of each scenario."""
     menu, last = make_menu(), Model("last", "1", MODELS, 512, None, True, 10**6)
-    names = list(menu.names.values())
-    models = [e.model for e in names] + [last]
+    models = [entry.model for entry in menu.orders["any"]] + [last]
     offerings = [Offering(m.id, "p", m.id, Price("x", 1), 16, 8192) for m in models]
     wide = compile_menu(Catalogue(models, offerings, [Endpoint("e", "p", {m.id: "" for m in models})]), TenantConfig())
-    for name, asked in scenarios().items():
-        of = wide if name == "passed over" else menu
-        best = float("inf")
-        for _ in range(ROUNDS):
-            rounds = range(DECISIONS // len(asked))
-            started = time.process_time()
-            for _ in rounds:
-                for question, preferences in asked:
-                    select(of, question, preferences)
-            best = min(best, (time.process_time() - started) / (len(rounds) * len(asked)))
-        yield name, 1 / best
+    rates = {
+        name: round(_rate(wide if name == PASSED_OVER else menu, asked, decisions))
+        for name, asked in scenarios().items()
+    }
+    return {"models": MODELS, "decisions_per_second": rates}
 
 
-if __name__ == "__main__":
-    for scenario, rate in rates():
-        print(f"{scenario:20} {rate:>10,.0f} decisions/s")
+def _rate(menu: Menu, asked: _Asked, decisions: int) -> float:
+    best = float("inf")
+    rounds = max(1, decisions // len(asked))
+    for _ in range(ROUNDS):
+        started = time.process_time()
+        for _ in range(rounds):
+            for question, preferences in asked:
+                select(menu, question, preferences)
+        best = min(best, (time.process_time() - started) / (rounds * len(asked)))
+    return 1 / best
+
+
+def show(found: dict[str, Any], console: Console) -> None:
+    """The same for a person."""
+    console.print(f"of {found['models']} models, decisions a second on one core:")
+    for name, rate in found["decisions_per_second"].items():
+        console.print(f"  {name:20}{rate:>12,}")
