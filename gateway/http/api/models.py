@@ -225,6 +225,9 @@ async def change_state(call: Call) -> ModelDocument:
 async def validate(call: Call) -> ModelDocument:
     """Embed probe texts by a model in testing and hold the vectors against its facts: it becomes available, or a draft again."""
     model = found(call)
+    await call.decide(
+        model_stream(model.id), lambda plane: []
+    )  # refuses another version than was expected, before anything is spent
     call.written = await call.service.validate_model(model.id, call.actor)
     return document(call, found(call))
 

@@ -155,6 +155,13 @@ async def test_the_lifecycle_is_walked_by_states_and_other_ways_are_refused(made
     assert (await state(made, "testing", grace_days=3))[0] == 400
 
 
+async def test_a_validation_expects_the_version_that_was_read(made: ApiSite) -> None:
+    stale = await made.ask("POST", f"{MODELS}/m/validate", OPERATOR_KEY, expected_version=7)
+    assert (stale.status_code, stale.json()["error"]["code"]) == (409, "version_conflict")
+    asked = await made.ask("POST", f"{MODELS}/m/validate", OPERATOR_KEY, expected_version=1)
+    assert asked.json()["error"]["code"] == "no_model_available"
+
+
 async def test_a_model_that_tenants_have_configured_is_not_removed(made: ApiSite) -> None:
     await validated(made)
     await made.given("acme", "tenant/acme", TenantModelConfigured(model="m"))
