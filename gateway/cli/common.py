@@ -119,7 +119,7 @@ def with_installation(config: Path | None, work: Callable[[Installation], Awaita
 
 
 def _exit(message: str, code: int) -> typer.Exit:
-    typer.echo(f"emberlog: {' '.join(message.split())}", err=True)
+    typer.echo(f"emberlog: {printable(' '.join(message.split()))}", err=True)
     return typer.Exit(code)
 
 
@@ -139,8 +139,15 @@ def tell(value: Any, as_json: bool, *lines: str) -> None:
 def fields(value: Mapping[str, Any]) -> list[str]:
     """The lines for a person of one object: a field each, whole however long; objects within it as JSON."""
     width = max(map(len, value))
-    texts = ((n, "" if v is None else v if isinstance(v, str) else encode(v)) for n, v in value.items())
+    texts = ((n, "" if v is None else printable(v) if isinstance(v, str) else encode(v)) for n, v in value.items())
     return [f"{name:<{width}}  {text}".rstrip() for name, text in texts]
+
+
+def printable(text: str) -> str:
+    """The text without what a terminal would act upon: agents, threads and keys bear the names that clients gave them."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def show(value: Any, as_json: bool, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -150,10 +157,11 @@ def show(value: Any, as_json: bool, columns: Sequence[str], rows: Iterable[Seque
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+        table.add_row(*("" if cell is None else Text(printable(str(cell))) for cell in row))
     console = Console()
     if not console.is_terminal:
         console.width = 1000  # whoever reads this is a program: nothing is cut off

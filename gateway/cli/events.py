@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.common import ConfigOption, JsonOption, encode, execute, split_list
+from gateway.cli.common import ConfigOption, JsonOption, encode, execute, printable, split_list
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Set
@@ -163,4 +163,5 @@ def document(event: StoredEvent, shredded: Set[str]) -> dict[str, Any]:
 def _line(event: StoredEvent) -> str:
     from gateway.event_document import time_text
 
-    return f"{event.position:>10}  {time_text(event.recorded_at)}  {event.type:<22} {event.tenant}  {event.stream}"
+    stream = printable(event.stream)
+    return f"{event.position:>10}  {time_text(event.recorded_at)}  {event.type:<22} {event.tenant}  {stream}"
