@@ -32,7 +32,7 @@ from domain.model_lifecycle import DEPRECATED
 from domain.plane import ControlPlane
 from domain.ports.event_log import Appended, AppendStatus, NewEvent
 from domain.quotas import QuotaKey
-from projections.alerts.query import read_alerts
+from projections.alerts.query import read_alerts, tenants_with_open
 from projections.alerts.used import read_used
 from projections.worker import reason
 
@@ -79,22 +79,22 @@ class Evaluator:
 
     async def evaluate_all(self) -> int:
         """Every tenant that may have alerts to raise or to resolve, those among them that failed and are due again."""
-        found = self.everyone(await read_alerts(self._pool, still_open=True))
-        return await self.evaluate(found | {f.subject for f in await alert_facts.failures(self._pool)})
+        failed = {f.subject for f in await alert_facts.failures(self._pool)}
+        return await self.evaluate(failed | await self.everyone())
 
-    def everyone(self, known: Iterable[Alert]) -> set[str]:
-        """The tenants that may have alerts to raise or, by what is open, to resolve."""
-        found = {alert.tenant for alert in known if alert.kind in TENANT_KINDS}
+    async def everyone(self) -> set[str]:
+        """The tenants that may have alerts to raise, or, by what is open, to resolve."""
+        found = await tenants_with_open(self._pool, TENANT_KINDS)
         found.update(self._plane.quotas.tenants())
         for model in self._deprecated():
             found.update(self._plane.tenants.using(model))
-        return found - {SYSTEM_TENANT}
+        return found
 
     async def _some(self, tenants: list[str], failed: Iterable[str]) -> int:
         now = self.clock()
         at = int(now * 1_000_000)
         days = {t: self._days.day(self._plane.tenants.of(t).settings.time_zone, at) for t in tenants}
-        used = await read_used(self._pool, days)
+        used = await read_used(self._pool, {t: self._plane.quotas.of(t) for t in tenants}, days)
         held: dict[str, list[Condition]] = {}
         errors: dict[str, str] = {}
         for tenant in tenants:

@@ -14,14 +14,14 @@ import structlog
 from adapters.postgres import alert_facts, followers
 from adapters.postgres.alert_facts import Fact
 from adapters.postgres.pool import UNREACHABLE, Pool
-from domain.alerts import MODEL_DEPRECATED, PROJECTION_LAG, QUOTA_DRIFT, Alert, Condition
+from domain.alerts import FAILOVER, MODEL_DEPRECATED, PROJECTION_LAG, QUOTA_DRIFT, Alert, Condition
 from domain.events import SYSTEM_TENANT
 from domain.model_lifecycle import DEPRECATED
 from domain.plane import ControlPlane
 from gateway.alerts.delivery import POST_SECONDS, AlertmanagerPost
 from gateway.alerts.evaluator import Evaluator
 from gateway.alerts.occurrences import Failovers, price_conditions
-from projections.alerts.query import read_alerts
+from projections.alerts.query import count_open, read_alerts
 from projections.cursor import Standing
 from projections.worker import reason
 
@@ -76,7 +76,6 @@ class AlertWatch:
         self._owner = uuid4()
         self._wake = asyncio.Event()
         self._position = 0
-        self._holders: set[str] = set()
 
     @property
     def manager_failures(self) -> int:
@@ -136,7 +135,7 @@ class AlertWatch:
         await asyncio.Event().wait()
 
     async def _follow(self) -> None:
-        failovers = Failovers(await read_alerts(self._pool, still_open=True), self._evaluator.clock())
+        failovers = Failovers(await read_alerts(self._pool, kinds=[FAILOVER], still_open=True), self._evaluator.clock())
         looked_at = float("-inf")
         while True:
             self._wake.clear()
@@ -166,22 +165,17 @@ class AlertWatch:
     async def _told(self, facts: list[Fact], failovers: Failovers, now: float) -> None:
         if decided := max((fact.decided for fact in facts), default=0):
             await self._reach(decided, REACH_SECONDS)
-        quotas = self._plane.quotas
-        tenants = {f.tenant for f in facts if f.decided or f.tenant in self._holders or quotas.of(f.tenant)}
+        tenants = {fact.tenant for fact in facts if fact.decided or self._plane.quotas.of(fact.tenant)}
         if any(fact.decided and fact.tenant == SYSTEM_TENANT for fact in facts):  # a model's state has changed
-            tenants |= self._evaluator.everyone(await read_alerts(self._pool, still_open=True))
-        await self._evaluator.evaluate(tenants - {SYSTEM_TENANT})
+            tenants |= await self._evaluator.everyone()
+        await self._evaluator.evaluate(tenants)
         unknown, priced = price_conditions(facts)
         await self._evaluator.settle(unknown + failovers.conditions(facts, now), priced)
 
     async def _system(self) -> None:
         """What holds of the installation itself."""
-        known = await read_alerts(self._pool, still_open=True)
-        self._holders = {alert.tenant for alert in known}
-        self.open = {}
-        for alert in known:
-            self.open[alert.kind] = self.open.get(alert.kind, 0) + 1
-        ours = [alert for alert in known if alert.tenant == SYSTEM_TENANT and alert.kind in _SYSTEM_KINDS]
+        self.open = await count_open(self._pool)
+        ours = await read_alerts(self._pool, tenants=[SYSTEM_TENANT], kinds=_SYSTEM_KINDS, still_open=True)
         await self._evaluator.settle(self._conditions(ours), [alert.alert for alert in ours])
 
     def _conditions(self, known: list[Alert]) -> list[Condition]:
