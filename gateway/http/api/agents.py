@@ -160,6 +160,6 @@ ROUTES = (
         models,
         AgentModels,
         query=(Parameter("task_type", "The task that the request names."),),
-        errors=(402,),
+        errors=(402, 504),
     ),
 )

@@ -33,6 +33,6 @@ ROUTES = (
         body=SelectionQuestion,
         answer=ChosenModel,
         scopes=("agent", "admin"),
-        errors=(402, 403, 404),
+        errors=(402, 504),
     ),
 )

@@ -141,7 +141,16 @@ def _document(call: Call, configured: TenantModelConfigured, quotas: StandingQuo
     )
 
 
-def _route(method: str, path: str, name: str, summary: str, handler: Any, answer: type, **more: Any) -> ApiRoute:
+def _route(
+    method: str,
+    path: str,
+    name: str,
+    summary: str,
+    handler: Any,
+    answer: type,
+    errors: tuple[int, ...] = (),
+    **more: Any,
+) -> ApiRoute:
     return ApiRoute(
         method=method,
         path=f"/api/v1/tenant-models{path}",
@@ -152,6 +161,8 @@ def _route(method: str, path: str, name: str, summary: str, handler: Any, answer
         handler=handler,
         answer=answer,
         scopes=("admin",),
+        errors=(504, *errors),
+        view="quota" if method == "GET" else None,
         **more,
     )
 
