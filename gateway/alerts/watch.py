@@ -148,7 +148,7 @@ class AlertWatch:
                 async with asyncio.timeout(self._poll_seconds):
                     await self._wake.wait()
                 # Under load every append wakes us: what is over a limit is said within a moment all the same.
-                await asyncio.sleep(self._poll_seconds / 4)
+                await asyncio.sleep(self._poll_seconds / 2)
 
     async def _news(self, failovers: Failovers) -> None:
         """What the log says since, as far as the quota view has counted it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -52,17 +53,17 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiver() -> AsyncIterator[Receiver]:
-    """One that listens on a port of its own."""
+async def receiver(tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver]:
+    """One that listens on a port of its own, over TLS where a context is given."""
     made = Receiver()
     application = web.Application()
     application.router.add_route("*", "/{tail:.*}", made.handle)
     runner = web.AppRunner(application, handle_signals=False, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     host, port = runner.addresses[0][:2]
-    made.url = f"http://{host}:{port}/hooks?a=1"
+    made.url = f"{'http' if tls is None else 'https'}://{host}:{port}/hooks?a=1"
     try:
         yield made
     finally:

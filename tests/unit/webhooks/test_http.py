@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -13,6 +15,7 @@ from aiohttp import web
 
 from adapters.webhooks.guard import Forbidden, resolve_name
 from adapters.webhooks.http import MAX_ANSWER_BYTES, Tried, WebhookClient, _Guarded
+from tests.support.certificates import certificate
 from tests.support.receiver import receiver
 
 HEADERS = {"content-type": "application/json", "webhook-id": "m"}
@@ -184,3 +187,34 @@ async def test_a_connection_is_used_again() -> None:
             assert (await client.post(made.url, b"{}", HEADERS)).delivered
         await client.close()
     assert len({message.connection for message in made.messages}) == 1
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's context, and a client's that trusts it."""
+    chain, key = certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain, key)
+    return context, ssl.create_default_context(cafile=str(chain))
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_refused(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    async with receiver(tls[0]) as made:
+        result = await tried(made.url)
+    assert result.reason == "the server's certificate is not valid for its name"
+    assert made.messages == []
+
+
+async def test_https_is_delivered_to_the_name_of_the_certificate_and_to_no_other(
+    tls: tuple[ssl.SSLContext, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aiohttp.connector, "_SSL_CONTEXT_VERIFIED", tls[1])
+
+    async def resolve(_: str, __: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    async with receiver(tls[0]) as made:
+        assert (await tried(made.url)).delivered
+        result = await tried(made.url.replace("127.0.0.1", "another.example.com"), resolve=resolve)
+    assert result.reason == "the server's certificate is not valid for its name"
+    assert len(made.messages) == 1
