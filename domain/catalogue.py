@@ -119,7 +119,10 @@ class Catalogue:
 
     def __init__(self, models: Iterable[Model], offerings: Iterable[Offering], endpoints: Iterable[Endpoint]) -> None:
         self.models = {m.id: m for m in models}
-        self.aliases = {alias: m.id for m in self.models.values() for alias in m.aliases}
+        self.aliases: dict[str, str] = {}
+        for model in self.models.values():
+            for alias in model.aliases:
+                self.aliases.setdefault(alias, model.id)
         self.offerings = {(o.model, o.provider): o for o in offerings}
         self.endpoints = {e.name: e for e in endpoints}
         self.unserved: list[Unserved] = []

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 
 import msgspec
 
+from domain.catalogue import Endpoint
 from domain.events import ModelValidated, OfferingSpec
 from domain.model_catalog import CatalogModel, deprecated, usable
+from domain.model_config import PROVIDERS
 from domain.model_decisions import model_stream
 from domain.model_lifecycle import REMOVED
 from domain.plane import ControlPlane
@@ -82,6 +85,16 @@ class ModelDocument(msgspec.Struct, frozen=True):
     version: int
 
 
+class ModelStatistics(msgspec.Struct, frozen=True):
+    """How many models there are: in all but the removed, by state, by type, by provider that offers them, and served by endpoints."""
+
+    total_models: int
+    by_state: dict[str, int]
+    by_type: dict[str, int]
+    by_provider: dict[str, int]
+    served: int
+
+
 def visible(plane: ControlPlane, model: CatalogModel, principal: Principal) -> bool:
     """Whether the asker is shown the model: operators see all, a tenant what its tier and its key's scope let it use."""
     if principal.tenant is None:
@@ -146,6 +159,45 @@ def shown(
         and (type is None or type in (model.spec.type, model.spec.model_type))
         and (tag is None or tag in model.spec.capabilities)
         and (wanted is None or any(wanted in text.casefold() for text in _texts(model)))
+    ]
+
+
+def count_models(models: Collection[CatalogModel], served: Collection[str]) -> ModelStatistics:
+    """Counts of these models, of which `served` are the ids of those that endpoints serve."""
+    kept = [m for m in models if m.state != REMOVED]
+    return ModelStatistics(
+        total_models=len(kept),
+        by_state=dict(Counter(m.state for m in models)),
+        by_type=dict(Counter(m.spec.type for m in kept)),
+        by_provider=dict(Counter(o.provider for m in kept for o in m.offerings)),
+        served=sum(m.id in served for m in kept),
+    )
+
+
+class ProviderEntry(msgspec.Struct, frozen=True):
+    """A provider: the models that it offers, the endpoints that are configured there, and the settings that an offering may have."""
+
+    name: str
+    models: list[str]
+    endpoints: list[str]
+    config: dict[str, list[str]]
+
+
+def provider_entries(models: Iterable[CatalogModel], endpoints: Iterable[Endpoint]) -> list[ProviderEntry]:
+    """Every provider that this release knows or that offers one of these models, by name."""
+    offered: dict[str, list[str]] = {name: [] for name in PROVIDERS}
+    for model in models:
+        for offering in model.offerings:
+            offered.setdefault(offering.provider, []).append(model.id)
+    placed = sorted((e.name, e.provider) for e in endpoints)
+    return [
+        ProviderEntry(
+            name,
+            ids,
+            [endpoint for endpoint, provider in placed if provider == name],
+            {k: list(v) for k, v in PROVIDERS[name].config.items()} if name in PROVIDERS else {},
+        )
+        for name, ids in sorted(offered.items())
     ]
 
 

@@ -15,7 +15,7 @@ from gateway.cli.models_select import select
 if TYPE_CHECKING:
     from domain.model_decisions import Step
     from domain.plane import ControlPlane
-    from gateway.catalogue.documents import ModelDocument
+    from gateway.catalogue.documents import ModelDocument, ModelStatistics, ProviderEntry
     from gateway.manage import Installation
 
 app = typer.Typer(help="Models: their facts, what providers offer of them, their lifecycle.", no_args_is_help=True)
@@ -42,6 +42,7 @@ def list_(
     provider: Annotated[str | None, typer.Option(help="Only models that this provider offers.")] = None,
     type_: Annotated[str | None, typer.Option("--type", help="Only models of this type or model type.")] = None,
     state: Annotated[str | None, typer.Option(help="Only models in this state; removed ones only so.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Only models with this capability.")] = None,
     search: Annotated[str | None, typer.Option(help="Only models with this in id, name, alias or maker.")] = None,
     json: JsonOption = False,
     config: ConfigOption = None,
@@ -52,7 +53,7 @@ def list_(
         from gateway.catalogue.documents import shown
 
         async with installation.control() as control:
-            models = shown(control.plane, provider=provider, type=type_, state=state, search=search)
+            models = shown(control.plane, provider=provider, type=type_, state=state, tag=tag, search=search)
             return [_document(installation, control.plane, m.id) for m in models]
 
     models = with_installation(config, work)
@@ -83,6 +84,44 @@ def show_(model: ModelArgument, json: JsonOption = False, config: ConfigOption =
             return _document(installation, control.plane, model)
 
     _tell(with_installation(config, work), json)
+
+
+@app.command()
+def statistics(json: JsonOption = False, config: ConfigOption = None) -> None:
+    """Count the models, by state, type and provider."""
+
+    async def work(installation: Installation) -> ModelStatistics:
+        from domain.model_lifecycle import REMOVED
+        from gateway.catalogue.documents import count_models, shown
+
+        async with installation.control() as control:
+            plane = control.plane
+            models = [*shown(plane), *shown(plane, state=REMOVED)]
+            return count_models(models, {m.id for m in models if _document(installation, plane, m.id).endpoints})
+
+    import msgspec
+
+    counted = with_installation(config, work)
+    tell(counted, json, *fields(msgspec.to_builtins(counted)))
+
+
+@app.command()
+def providers(json: JsonOption = False, config: ConfigOption = None) -> None:
+    """List the providers, what they offer, and what an offering there can set."""
+
+    async def work(installation: Installation) -> list[ProviderEntry]:
+        from gateway.catalogue.documents import provider_entries, shown
+
+        async with installation.control() as control:
+            return provider_entries(shown(control.plane), installation.settings.configured_endpoints())
+
+    found = with_installation(config, work)
+    show(
+        found,
+        json,
+        ["provider", "models", "endpoints", "settings"],
+        [[p.name, len(p.models), ", ".join(p.endpoints), ", ".join(p.config)] for p in found],
+    )
 
 
 @app.command()

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -131,6 +132,14 @@ async def test_reading_the_catalogue_shows_what_is_shipped_and_writes_nothing(cl
     local = next(m for m in listed if m["id"] == "all-MiniLM-L6-v2")
     assert (local["state"], local["endpoints"], local["offerings"][0]["unit_pico_usd"]) == ("available", ["local"], 0)
     assert await cli.json("models", "show", "sentence-transformers/all-MiniLM-L6-v2") == local
+    counted = await cli.json("models", "statistics")
+    assert (counted["total_models"], counted["by_state"], counted["served"]) == (
+        len(listed),
+        {"available": len(listed)},
+        1,
+    )
+    providers = {p["name"]: p for p in await cli.json("models", "providers")}
+    assert (providers["local"]["endpoints"], providers["local"]["models"]) == (["local"], ["all-MiniLM-L6-v2"])
     assert dict(await owner.fetch(_COUNT)) == {}
 
 
@@ -147,6 +156,7 @@ async def test_a_model_of_ones_own_goes_from_its_registration_to_its_first_answe
     keys = await tokens(installation)
     async with serving(migrated_dsn, settings) as (gateway, provider):
         principal = gateway.authenticate(keys["acme"])
+        notices: list[Any] = []
 
         async def answered() -> str:
             reply = Recorder()
@@ -157,6 +167,7 @@ async def test_a_model_of_ones_own_goes_from_its_registration_to_its_first_answe
                 return error.code
             await reply.wait()
             assert reply.answer is not None, reply.refusal
+            notices.append(reply.answer.notices)
             return reply.answer.space
 
         def catalogue() -> Catalogue:
@@ -207,6 +218,11 @@ async def test_a_model_of_ones_own_goes_from_its_registration_to_its_first_answe
         assert (good.validated.passed, good.validated.endpoint, good.validated.dimensions) == (True, "own", 16)
         assert await owner.fetchval("SELECT count(DISTINCT space) FROM emberlog.space_references") == 1
         assert await answered() == f"{MODEL}@1/16/unit"
+        assert notices == [msgspec.UNSET]
+        await cli.json("models", "deprecate", MODEL, "--grace-days", "30")
+        await gateway.catch_up()
+        assert await answered() == f"{MODEL}@1/16/unit"
+        assert "is deprecated and goes on 20" in str(notices[-1])
 
     ours: list[Any] = await owner.fetch(
         "SELECT type, data FROM emberlog.events WHERE tenant = '_system' AND stream LIKE 'request/_system/%'"
@@ -326,6 +342,7 @@ async def test_commands_say_what_is_wrong_and_exit_in_kind(cli: Cli) -> None:
         (("models", "register", "--file", "/nowhere.json"), 2, "cannot be read"),
         (("models", "deprecate", "all-MiniLM-L6-v2", "--grace-days", "9999"), 2, "grace_days"),
         (("models", "remove", "all-MiniLM-L6-v2"), 1, "resource_constraint"),
+        (("models", "validate", "all-MiniLM-L6-v2"), 1, "that takes no 'validate'"),
         (("models", "update", "all-MiniLM-L6-v2", "--set", "dimensions=8"), 2, "dimensions: is 384 and stays so"),
     ):
         outcome = await cli.run(*words)

@@ -13,11 +13,10 @@ from domain.errors import invalid_request
 from domain.events import ModelSpec, OfferingSpec
 from domain.events.base import PRICES_STREAM
 from domain.model_catalog import CatalogModel
-from domain.model_config import PROVIDERS
 from domain.model_decisions import DAY_SECONDS, decide_register, model_of, model_stream
 from domain.price_decisions import MAX_UNIT_PICO_USD, decide_price
 from domain.problems import Problems
-from gateway.catalogue.documents import OfferingDocument, shown, visible
+from gateway.catalogue.documents import OfferingDocument, ProviderEntry, provider_entries, shown, visible
 from gateway.control import Decide
 from gateway.http.api.models import READERS, apply, document, found, step_to
 from gateway.http.api.route import Answer, ApiRoute, Call, Nothing, Pagination, Parameter
@@ -94,15 +93,6 @@ class CatalogChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     is_deprecated: bool | msgspec.UnsetType = msgspec.UNSET
     deprecation_date: str | None = None
     provider: str | None = None
-
-
-class ProviderEntry(msgspec.Struct, frozen=True):
-    """A provider: the models that it offers, the endpoints that are configured there, and the settings that an offering may have."""
-
-    name: str
-    models: list[str]
-    endpoints: list[str]
-    config: dict[str, list[str]]
 
 
 class ProvidersAnswer(msgspec.Struct, frozen=True):
@@ -209,23 +199,8 @@ async def remove(call: Call) -> None:
 
 async def providers(call: Call) -> ProvidersAnswer:
     """All of them."""
-    offered: dict[str, list[str]] = {name: [] for name in PROVIDERS}
-    for model in shown(call.plane):
-        if visible(call.plane, model, call.principal):
-            for offering in model.offerings:
-                offered.setdefault(offering.provider, []).append(model.id)
-    endpoints = call.service.models().endpoints.values()
-    return ProvidersAnswer(
-        [
-            ProviderEntry(
-                name,
-                models,
-                sorted(e.name for e in endpoints if e.provider == name),
-                {k: list(v) for k, v in PROVIDERS[name].config.items()} if name in PROVIDERS else {},
-            )
-            for name, models in sorted(offered.items())
-        ]
-    )
+    models = [m for m in shown(call.plane) if visible(call.plane, m, call.principal)]
+    return ProvidersAnswer(provider_entries(models, call.service.models().endpoints.values()))
 
 
 def _pricing(call: Call, model: str, provider: str, pico: int | None) -> Decide:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from typing import Any, Literal
 
 import msgspec
@@ -16,7 +15,7 @@ from domain.model_config import MODEL_TYPES, TYPES
 from domain.model_decisions import Step, decide_change, decide_register, model_of, model_stream
 from domain.model_lifecycle import REMOVED, STATES
 from domain.plane import ControlPlane
-from gateway.catalogue.documents import ModelDocument, model_document, shown, visible
+from gateway.catalogue.documents import ModelDocument, ModelStatistics, count_models, model_document, shown, visible
 from gateway.http.api.route import Answer, ApiRoute, Call, Nothing, Pagination, Parameter
 
 MAX_REASON = 500
@@ -104,16 +103,6 @@ class ModelsAnswer(msgspec.Struct, frozen=True):
 
     models: list[ModelDocument]
     pagination: Pagination
-
-
-class ModelStatistics(msgspec.Struct, frozen=True):
-    """How many models there are: in all but the removed, by state, by type, by provider that offers them, and served by endpoints."""
-
-    total_models: int
-    by_state: dict[str, int]
-    by_type: dict[str, int]
-    by_provider: dict[str, int]
-    served: int
 
 
 class ModelStates(msgspec.Struct, frozen=True):
@@ -253,18 +242,10 @@ async def apply(call: Call, facts: dict[str, Any], *steps: Step) -> None:
 async def statistics(call: Call) -> ModelStatistics:
     """Counts of models."""
     models = [m for m in shown(call.plane) if visible(call.plane, m, call.principal)]
-    removed = sum(m.state == REMOVED for m in call.plane.models.models.values())
-    states = Counter(m.state for m in models)
-    if call.principal.tenant is None and removed:
-        states[REMOVED] = removed
+    if call.principal.tenant is None:
+        models += shown(call.plane, state=REMOVED)
     catalogue = call.service.models()
-    return ModelStatistics(
-        total_models=len(models),
-        by_state=dict(states),
-        by_type=dict(Counter(m.spec.type for m in models)),
-        by_provider=dict(Counter(o.provider for m in models for o in m.offerings)),
-        served=sum(bool(catalogue.candidates(m.id)) for m in models),
-    )
+    return count_models(models, {m.id for m in models if catalogue.candidates(m.id)})
 
 
 async def states(call: Call) -> ModelStates:
