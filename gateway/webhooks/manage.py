@@ -141,13 +141,13 @@ class WebhookAdmin:
         """What was and is to be delivered to one webhook or to all of them, the newest first. Raises `not_found`."""
         hooks = self._plane.webhooks.of(tenant) if webhook is None else [self._plane.webhooks.find(webhook, tenant)]
         found = await deliveries.listed(self._pool, [w.id for w in hooks], state=state, limit=limit)
-        return [_delivery(one) for one in found]
+        return [_delivery(one) for one in found if tenant in (None, one.tenant)]
 
     async def dead_letter(self, tenant: str | None, webhook: str, event: str) -> DeliveryDocument:
         """The dead letter of an event. Raises `not_found`."""
         self._plane.webhooks.find(webhook, tenant)
         found = await deliveries.listed(self._pool, [webhook], state="dead", event_id=event_uuid(event), limit=1)
-        if not found:
+        if not found or tenant not in (None, found[0].tenant):
             raise _no_letter(webhook, event)
         return _delivery(found[0])
 

@@ -203,7 +203,11 @@ class WebhookSender:
 
     async def _try(self, due: Due, webhook: Webhook, event: StoredEvent | None, secrets: list[str]) -> None:
         """One try, from the event to what became of it."""
-        if event is not None and await self._ports.unwanted(event):
+        # Under an id that another tenant's webhook had, what that one left behind may still be waiting.
+        foreign = due.position <= webhook.position or (
+            event is not None and not webhook.wants(event.tenant, event.type)
+        )
+        if foreign or (event is not None and await self._ports.unwanted(event)):
             await deliveries.drop(self._ports.pool, due)
             return
         tried = await self._post(webhook, event, secrets)

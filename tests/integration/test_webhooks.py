@@ -20,6 +20,7 @@ from domain.decision import Decision
 from domain.errors import GatewayError
 from domain.events import TenantShredded, WebhookDeliveryFailed
 from domain.ports.event_log import LogDamaged, StoredEvent
+from domain.webhooks import Webhook, decide_delete
 from gateway.webhooks import planner
 from tests.support.alerting import raised
 from tests.support.projecting import Connection
@@ -259,6 +260,35 @@ async def test_making_the_same_webhook_again_changes_nothing_and_shows_no_secret
         await home.admin.deliveries("other", "mine")
     await home.admin.delete(home.take, "acme", "mine", actor="test")
     assert await make(hooks.url, "other")
+
+
+async def test_an_id_that_another_tenant_had_before_brings_nothing_of_that_tenant(home: House, hooks: Receiver) -> None:
+    """Whoever deletes a webhook may die before what waits for it is forgotten; whoever plans may not know of it yet."""
+
+    async def make(tenant: str) -> Webhook:
+        await home.admin.create(home.take, tenant, url=hooks.url, types=["alert.*"], webhook="mine", actor="test")
+        return home.plane.webhooks.find("mine", tenant)
+
+    first = await make("acme")
+    theirs = await home.alert("acme")
+    await home.take("tenant/acme", lambda plane: decide_delete(plane, "mine", tenant="acme", actor="test"))
+    await make("other")
+    late = await home.alert("acme")
+    stale = planner.Planner(home.log.pool, home.scan, lambda: {"mine": first})
+    assert await stale.plan() == 2, "acme's events wait under the name"
+    assert await home.admin.deliveries("other") == []
+    with pytest.raises(GatewayError, match="no dead letter"):
+        await home.admin.dead_letter("other", "mine", str(theirs))
+    own = str(await home.alert("other"))
+    waiting = "SELECT event_id::text FROM emberlog.deliveries WHERE event_id = ANY($1)"
+
+    async def done() -> bool:
+        left = await home.log.pool.fetch(waiting, [theirs, late])
+        return not left and await states(home, "other") == ["delivered"]
+
+    async with at_work(home.sender()):
+        await until(done, what="the other's event is delivered, acme's are forgotten")
+    assert ids(hooks.messages) == [own]
 
 
 async def test_the_secret_stands_nowhere_in_the_clear(home: House, hooks: Receiver, owner: object) -> None:
