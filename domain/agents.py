@@ -1,6 +1,7 @@
 """The agents of a tenant: what one states about itself and how it wants its models chosen, and the rules for that.
 
-The same rules hold for an agent that registers on its own session and for an admin who states it for the agent.
+An agent may name models that the catalogue does not have, or not yet: they are passed over, and it works on wherever it connects. Who
+states it for an agent, over the management API or by a command, is told of them.
 """
 
 from __future__ import annotations
@@ -48,15 +49,17 @@ def agent_of(plane: ControlPlane, tenant: str, agent: str) -> AgentRegistered:
     return found
 
 
-def decide_agent(plane: ControlPlane, tenant: str, data: AgentRegistered) -> list[Decision]:
+def decide_agent(
+    plane: ControlPlane, tenant: str, data: AgentRegistered, *, known_models: bool = False
+) -> list[Decision]:
     """An agent states this: the latest statement holds. Nothing is to do where it has stated the same before.
 
-    Raises `invalid_config` naming every field that is wrong, `resource_constraint` for one agent too many.
+    With `known_models` every model must be in the catalogue. Raises `invalid_config` naming every field that is wrong, `resource_constraint` for one agent too many.
     """
     known = plane.directory.agents.get((tenant, data.agent))
     if known is not None and msgspec.structs.replace(data, actor=known.actor) == known:
         return []
-    check_statement(plane, data)
+    check_statement(plane, data, known_models=known_models)
     if known is None and len(plane.directory.agents_of.get(tenant, ())) >= MAX_AGENTS:
         raise GatewayError(
             "resource_constraint", f"the tenant has {MAX_AGENTS} agents, the most there can be: reuse agent ids"
@@ -73,16 +76,16 @@ def decide_new_agent(plane: ControlPlane, tenant: str, data: AgentRegistered) ->
             f"there is an agent {data.agent!r} that states something else: PUT /api/v1/agents/{data.agent} changes it",
             details={"field": "agent_id"},
         )
-    return [] if known is not None else decide_agent(plane, tenant, data)
+    return [] if known is not None else decide_agent(plane, tenant, data, known_models=True)
 
 
 def decide_changed_agent(plane: ControlPlane, tenant: str, data: AgentRegistered) -> list[Decision]:
     """The same for an agent that there is, else `not_found`; the metadata that it states itself stay."""
     known = agent_of(plane, tenant, data.agent)
-    return decide_agent(plane, tenant, msgspec.structs.replace(data, metadata=known.metadata))
+    return decide_agent(plane, tenant, msgspec.structs.replace(data, metadata=known.metadata), known_models=True)
 
 
-def check_statement(plane: ControlPlane, data: AgentRegistered) -> None:
+def check_statement(plane: ControlPlane, data: AgentRegistered, *, known_models: bool) -> None:
     """Raise `invalid_config` naming every field that is wrong."""
     problems = Problems()
     if not 1 <= len(data.agent) <= MAX_NAME:
@@ -92,32 +95,36 @@ def check_statement(plane: ControlPlane, data: AgentRegistered) -> None:
             problems.add(field, f"has {len(value)} characters; expected at most {MAX_NAME}")
     if len(data.capabilities) > MAX_CAPABILITIES or any(len(c) > MAX_NAME for c in data.capabilities):
         problems.add("capabilities", f"expected at most {MAX_CAPABILITIES}, of at most {MAX_NAME} characters each")
-    _check_preferences(plane, data.preferences, problems)
+    _check_preferences(data.preferences, problems)
+    if known_models:
+        _check_models(plane, data.preferences, problems)
     problems.check(f"agent {data.agent[:MAX_NAME]!r}")
 
 
-def _check_preferences(plane: ControlPlane, stated: Preferences, problems: Problems) -> None:
+def _check_preferences(stated: Preferences, problems: Problems) -> None:
     if stated.strategy not in STRATEGIES:
         problems.add("preferences.strategy", f"{stated.strategy[:40]!r} is none of {', '.join(STRATEGIES)}")
     if len(stated.models) > MAX_MODELS:
         problems.add("preferences.models", f"has {len(stated.models)} models; expected at most {MAX_MODELS}")
     if len(stated.task_models) > MAX_TASKS:
         problems.add("preferences.task_models", f"has {len(stated.task_models)} tasks; expected at most {MAX_TASKS}")
-    for index, name in enumerate(stated.models[:MAX_MODELS]):
-        _check_model(plane, f"preferences.models[{index}]", name, problems)
-    for task, name in list(stated.task_models.items())[:MAX_TASKS]:
-        if not 1 <= len(task) <= MAX_NAME:
-            problems.add("preferences.task_models", f"a task has {len(task)} characters; expected 1 to {MAX_NAME}")
-        _check_model(plane, f"preferences.task_models.{task[:MAX_NAME]}", name, problems)
-    if stated.strategy == "fixed" and not stated.models and not stated.task_models:
-        problems.add("preferences.models", "the strategy 'fixed' takes only models that are named: name one")
+    named = [*stated.models, *stated.task_models, *stated.task_models.values()]
+    if any(not 1 <= len(name) <= MAX_NAME for name in named):
+        problems.add(
+            "preferences", f"the name of a model or task has none or too many characters; expected 1 to {MAX_NAME}"
+        )
     for field in BOUNDS:
         value = getattr(stated, field)
         if value is not None and not 1 <= value <= MAX_INTEGER:
             problems.add(f"preferences.{field}", "expected a positive 64-bit integer")
 
 
-def _check_model(plane: ControlPlane, field: str, name: str, problems: Problems) -> None:
-    known = resolve_model(plane, name)
-    if known is None or plane.models.models[known].state in (DRAFT, REMOVED):
-        problems.add(field, f"there is no model {name[:MAX_NAME]!r} in the catalogue")
+def _check_models(plane: ControlPlane, stated: Preferences, problems: Problems) -> None:
+    if stated.strategy == "fixed" and not stated.models and not stated.task_models:
+        problems.add("preferences.models", "the strategy 'fixed' takes only models that are named: name one")
+    ranked = [(f"preferences.models[{index}]", name) for index, name in enumerate(stated.models[:MAX_MODELS])]
+    tasks = list(stated.task_models.items())[:MAX_TASKS]
+    for field, name in ranked + [(f"preferences.task_models.{task[:MAX_NAME]}", name) for task, name in tasks]:
+        known = resolve_model(plane, name)
+        if known is None or plane.models.models[known].state in (DRAFT, REMOVED):
+            problems.add(field, f"there is no model {name[:MAX_NAME]!r} in the catalogue")

@@ -111,7 +111,7 @@ def set_(
 
         async with installation.control() as control:
             written = await control.run(
-                lambda plane: decide_agent(plane, tenant, data(plane)),
+                lambda plane: decide_agent(plane, tenant, data(plane), known_models=True),
                 stream=agent_stream(tenant, agent),
                 expected_version=expected_version,
             )

@@ -10,7 +10,10 @@ import domain.agents as agents
 from domain.agents import decide_agent, decide_changed_agent, decide_new_agent
 from domain.errors import GatewayError
 from domain.events import AgentRegistered, Preferences
+from domain.menu import PassedOver, compile_menu
 from domain.plane import ControlPlane
+from domain.selection import Question, select
+from tests.support.menus import catalogue, config, model
 from tests.support.planes import fold, plane_of, registered
 
 
@@ -27,7 +30,7 @@ def statement(agent: str = "scout", metadata: str | None = None, **preferences: 
 
 def refused(plane: ControlPlane, data: AgentRegistered) -> GatewayError:
     with pytest.raises(GatewayError) as caught:
-        decide_agent(plane, "acme", data)
+        decide_agent(plane, "acme", data, known_models=True)
     return caught.value
 
 
@@ -54,14 +57,22 @@ def test_every_wrong_field_is_named_at_once(plane: ControlPlane) -> None:
     assert error.details is not None
     assert [found["field"] for found in error.details["fields"]] == [
         "preferences.strategy",
-        "preferences.models[1]",
-        "preferences.models[2]",
-        "preferences.task_models.search",
         "preferences.required_dimensions",
         "preferences.max_cost_per_request_nano_usd",
         "preferences.monthly_budget_nano_usd",
         "preferences.max_latency_ms",
+        "preferences.models[1]",
+        "preferences.models[2]",
+        "preferences.task_models.search",
     ]
+
+
+def test_an_agent_itself_may_name_what_the_catalogue_does_not_have(plane: ControlPlane) -> None:
+    fold(plane, decide_agent(plane, "acme", statement(models=["nowhere", "b"], task_models={"code": "draft"})))
+    found = select(
+        compile_menu(catalogue([model("b")]), config()), Question(), plane.directory.preferences("acme", "scout")
+    )
+    assert (found.model.id, found.passed_over) == ("b", (PassedOver("nowhere", "not in the catalogue"),))
 
 
 @pytest.mark.parametrize(
@@ -75,6 +86,8 @@ def test_every_wrong_field_is_named_at_once(plane: ControlPlane) -> None:
         (AgentRegistered("x", Preferences(models=["a"] * 51)), "preferences.models"),
         (AgentRegistered("x", Preferences(task_models={str(n): "a" for n in range(201)})), "preferences.task_models"),
         (AgentRegistered("x", Preferences(strategy="fixed")), "preferences.models"),
+        (AgentRegistered("x", Preferences(models=["m" * 129])), "preferences"),
+        (AgentRegistered("x", Preferences(task_models={"": "a"})), "preferences"),
     ],
 )
 def test_a_statement_has_bounds(plane: ControlPlane, data: AgentRegistered, field: str) -> None:

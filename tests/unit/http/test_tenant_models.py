@@ -230,8 +230,8 @@ async def test_a_key_of_one_agent_speaks_for_it_alone(three: ApiSite) -> None:
 async def test_preferences_are_checked_field_by_field(three: ApiSite) -> None:
     body = {"agent_id": "scout", "preferences": {"models": ["a", "zebra"], "max_latency_ms": -1}}
     assert fields(await three.ask("POST", AGENTS, ADMIN_KEY, body)) == [
-        "preferences.models[1]",
         "preferences.max_latency_ms",
+        "preferences.models[1]",
     ]
     unknown = {"agent_id": "scout", "preferences": {"colour": "red"}}
     assert fields(await three.ask("POST", AGENTS, ADMIN_KEY, unknown)) == ["preferences"]
