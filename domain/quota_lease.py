@@ -13,7 +13,7 @@ IDLE_SECONDS = 1.0
 REPORT_SECONDS = 1.0
 """How far what others see of this process's use may be behind."""
 REFUSED_SECONDS = 0.05
-"""For so long nothing is asked for again that was just refused: under a flood of requests one question answers many."""
+"""For so long at least nothing is asked for again that was just refused: under a flood of requests one question answers many."""
 _FIRST_SHARE = 16
 """A lease is first asked for so many times what the request at hand needs; then for twice as much where it was used up at once."""
 _SOON, _LATE = 0.25, 2.0
@@ -69,14 +69,19 @@ class Lease:
         """What this process must have been granted."""
         return self.used + self.reserved + (max(0, self.left) if self.hard else 0)
 
+    @property
+    def elsewhere(self) -> int:
+        """What other processes held and had not used when the database last answered: for requests in flight, or the next ones."""
+        return (self.seen_granted - self.seen_used) - (self.holds - self.used)
+
     def refuses(self, need: int, now: float) -> bool:
         """Whether so much was refused a moment ago."""
         return self.left < need >= self.refused_need and now < self.refused_until
 
-    def refused(self, need: int, now: float) -> None:
-        """So much was asked for and cannot be had."""
+    def refused(self, need: int, now: float, waited: float) -> None:
+        """So much was asked for and cannot be had, not after so long either."""
         self.refused_need = min(need, self.refused_need) if now < self.refused_until else need
-        self.refused_until = now + REFUSED_SECONDS
+        self.refused_until = now + max(REFUSED_SECONDS, waited / 2)
 
     def idle(self, now: float) -> bool:
         """Whether nothing was taken from it for so long that others should have what is left."""

@@ -15,7 +15,7 @@ import structlog
 from domain.calendar import utc_day
 from domain.errors import GatewayError
 from domain.ports.event_log import InstanceFenced, LogUnavailable
-from domain.quota_lease import Answer, Ask, Lease
+from domain.quota_lease import IDLE_SECONDS, Answer, Ask, Lease
 from domain.quota_ledger import Account, Amounts, Hold, Ledger
 from domain.quotas import Quotas
 from gateway.quota import refusals
@@ -25,9 +25,11 @@ _log = structlog.get_logger("emberlog.quota")
 TICK_SECONDS = 0.25
 """How often quotas, idle leases and reports are looked after where nothing is needed."""
 RETRY_SECONDS = 0.1
-"""Until the next call where Postgres did not answer, or has yet to count what was used before a quota was set."""
+"""Until the next call where Postgres did not answer, has yet to count what was used before a quota was set, or may get something back."""
 PATIENCE_SECONDS = 5.0
-"""How long a request waits for that."""
+"""How long a request waits for what is yet to be counted."""
+RETURN_SECONDS = IDLE_SECONDS + 2 * TICK_SECONDS
+"""How long a request waits for what others hold and do not use: they give it back within that time."""
 PRUNE_SECONDS = 600.0
 
 Refuse = Callable[[Lease, int], GatewayError]
@@ -38,16 +40,16 @@ AskAll = Callable[[str, int, Sequence[Ask]], Awaitable[list[Answer]]]
 class _Waiter:
     """A request that its leases have too little left for."""
 
-    __slots__ = ("account", "done", "give_up", "need", "refuse")
+    __slots__ = ("account", "done", "need", "not_before", "refuse", "since")
 
     def __init__(
-        self, account: Account, need: Amounts, refuse: Refuse, done: asyncio.Future[Hold], give_up: float
+        self, account: Account, need: Amounts, refuse: Refuse, done: asyncio.Future[Hold], since: float
     ) -> None:
         self.account = account
         self.need = need
         self.refuse = refuse
         self.done = done
-        self.give_up = give_up
+        self.since = self.not_before = since
 
 
 class Keeper:
@@ -82,7 +84,7 @@ class Keeper:
     def obtain(self, account: Account, need: Amounts, refuse: Refuse) -> asyncio.Future[Hold]:
         """What the request needs, once Postgres has granted it; ends in what `refuse` says, or `unavailable`."""
         done: asyncio.Future[Hold] = self._loop.create_future()
-        self._waiting.append(_Waiter(account, need, refuse, done, self._loop.time() + PATIENCE_SECONDS))
+        self._waiting.append(_Waiter(account, need, refuse, done, self._loop.time()))
         self._woken.set()
         return done
 
@@ -104,26 +106,28 @@ class Keeper:
         """Until cancelled."""
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(TICK_SECONDS):
+                async with asyncio.timeout(RETRY_SECONDS if self._waiting else TICK_SECONDS):
                     await self._woken.wait()
             self._woken.clear()
             self.follow()
             try:
-                again = await self.once()
+                answered = await self.once()
             except Exception as error:  # whatever it is, leases must be kept
                 _log.error("quota_keeper_failed", exc_info=error)
-                again = False
-            if not again or self._waiting:
-                await asyncio.sleep(RETRY_SECONDS if not again else 0)
+                answered = False
+            if not answered:
+                await asyncio.sleep(RETRY_SECONDS)
             self._prune()
 
     async def once(self, *, give_back: bool = False) -> bool:
-        """One call, if anything is to be told or asked; whether it went well and nobody has to wait for what comes later."""
-        ledger, waiting = self.ledger, [w for w in self._waiting if not w.done.done()]
-        self._waiting = []
+        """One call, if anything is to be told or asked; whether Postgres answered."""
+        ledger, now = self.ledger, self._loop.time()
+        wanting = [w for w in self._waiting if not w.done.done()]
+        waiting = [w for w in wanting if w.not_before <= now]
+        self._waiting = [w for w in wanting if w.not_before > now]
         for waiter in waiting:
             _refresh(waiter, ledger)
-        asks = ledger.asks(self._loop.time(), [(w.account, w.need) for w in waiting], give_back=give_back)
+        asks = ledger.asks(now, [(w.account, w.need) for w in waiting], give_back=give_back)
         if not asks and not waiting:
             return True
         self._serial += 1
@@ -149,17 +153,15 @@ class Keeper:
         behind: set[Lease] = set()
         short: set[Lease] = set()
         for ask, answer in zip(asks, answers, strict=True):
-            if answer.behind:
-                behind.add(ask.lease)
-            elif answer.given < ask.need:
-                short.add(ask.lease)
+            if answer.behind or answer.given < ask.need:
+                (behind if answer.behind else short).add(ask.lease)
             if not ask.lease.hard and ask.lease.key.unit == "nano_usd":
                 self._soft.setdefault(ask.lease.tenant, set()).add(ask.lease)
-        self._serve(waiting, short)
-        return not behind
+        self._serve(waiting, short, behind)
+        return True
 
-    def _serve(self, waiting: list[_Waiter], short: set[Lease]) -> None:
-        """Give out what was granted, first come first served. Who lacks what was refused is refused; others go into the next call."""
+    def _serve(self, waiting: list[_Waiter], short: set[Lease], behind: set[Lease]) -> None:
+        """Give out what was granted, first come first served. Who lacks what was refused is refused, unless others may give it back."""
         now, ledger = self._loop.time(), self.ledger
         for waiter in waiting:
             if waiter.done.done():
@@ -171,14 +173,16 @@ class Keeper:
                 continue
             lease = ledger.lacking(waiter.account, waiter.need)
             assert lease is not None
-            if lease in short:
-                lease.refused(waiter.need[lease.unit], now)
-                waiter.done.set_exception(waiter.refuse(lease, waiter.need[lease.unit]))
-            elif now > waiter.give_up:
+            need, waited = waiter.need[lease.unit], now - waiter.since
+            if lease in behind and waited > PATIENCE_SECONDS:
                 waiter.done.set_exception(refusals.unreachable())
+            elif lease in short and (waited > RETURN_SECONDS or lease.elsewhere < need - lease.left):
+                lease.refused(need, now, waited)
+                waiter.done.set_exception(waiter.refuse(lease, need))
             else:
+                waiter.not_before = now + RETRY_SECONDS if lease in short or lease in behind else now
                 self._waiting.append(waiter)
-        if self._waiting:
+        if any(waiter.not_before <= now for waiter in self._waiting):
             self._woken.set()
 
     def rebind(self, instance: str) -> None:

@@ -152,6 +152,15 @@ async def test_a_quota_counts_what_both_gateways_used_before_it_was_set_and_bind
     await until(reported, what="the metric has it all, too", timeout=3)
 
 
+async def test_what_one_gateway_holds_and_does_not_use_the_other_gets_before_it_refuses(pair: Pair) -> None:
+    assert await pair.ask(0) == "ok"
+    one = pair.tokens[0]
+    await pair.set(11 * one)
+    told = [await pair.ask(number % 2) for number in range(11)]
+    assert told == ["ok"] * 10 + ["quota_exceeded"]
+    assert sum(pair.tokens) == 11 * one
+
+
 async def test_what_a_gateway_has_left_when_it_ends_is_there_for_the_others(pair: Pair, owner: Connection) -> None:
     assert await pair.ask(0) == "ok"
     one = pair.tokens[0]

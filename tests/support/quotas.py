@@ -38,6 +38,7 @@ class Bank:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.leases: dict[int, int] = {}
+        self.used: dict[int, int] = {}
         self.log: defaultdict[int, int] = defaultdict(int)
         self.closed: set[int] = set()
         self._serials: dict[int, int] = {}
@@ -64,10 +65,11 @@ class Bank:
             else:
                 given = ask.need + min(ask.extra, (room - ask.need) // 8)
             self.leases[process] = ask.holds + given
-            answers.append(Answer(given, self.limit, self.granted, 0))
+            self.used[process] = ask.used
+            answers.append(Answer(given, self.limit, self.granted, sum(self.used.values())))
         return answers
 
     def close(self, process: int) -> None:
         """The process is fenced: nothing of it comes any more."""
         self.closed.add(process)
-        self.leases[process] = self.log[process]
+        self.leases[process] = self.used[process] = self.log[process]

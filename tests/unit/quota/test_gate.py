@@ -16,6 +16,7 @@ from domain.plane import ControlPlane
 from domain.ports.event_log import Appended, InstanceFenced, LogUnavailable, NewEvent
 from domain.prices import PriceBook
 from domain.quota_lease import Answer, Ask
+from gateway.quota import keeper
 from gateway.quota.gate import QuotaGate
 from gateway.quota.keeper import Keeper
 from tests.support.quotas import Bank
@@ -101,7 +102,7 @@ async def test_what_exceeds_a_quota_is_refused_with_all_that_explains_it_and_not
     assert (refusal.code, refusal.status, refusal.retryable) == ("quota_exceeded", 402, False)
     assert refusal.details is not None
     assert {n: refusal.details[n] for n in ("window", "limit", "reserved", "alternatives")} == {
-        "window": "day", "limit": 5, "reserved": 3, "alternatives": [],
+        "window": "day", "limit": 5, "reserved": 0, "alternatives": [],
     }  # fmt: skip
     assert refusal.details["resets_at"].endswith("T00:00:00Z")
     assert len(await rig.events("embedding.requested")) == 1
@@ -125,6 +126,30 @@ async def test_what_was_just_refused_is_refused_again_without_a_call(
     with pytest.raises(GatewayError, match="may need 6"):
         rig.send("one two three four five six", id="second")
     assert len(quotas.calls) == before
+
+
+async def test_what_another_holds_and_gives_back_soon_is_waited_for(rig: Rig, quotas: Quotas) -> None:
+    quotas.set(5)
+    quotas.bank.leases[2], quotas.bank.used[2] = 4, 1
+    reply, _ = rig.send("one two three")
+    while len(quotas.calls) < 2:
+        await asyncio.sleep(0.01)
+    assert not reply.done.is_set()
+    quotas.bank.leases[2] = 1
+    assert (await reply.wait()).refusal is None
+
+
+async def test_what_another_holds_and_keeps_is_refused_in_the_end(
+    rig: Rig, quotas: Quotas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "RETURN_SECONDS", 0.25)
+    quotas.set(5)
+    quotas.bank.leases[2], quotas.bank.used[2] = 4, 1
+    refusal = (await rig.ask("one two three")).refusal
+    assert refusal is not None
+    assert refusal.details is not None
+    assert (refusal.details["used"], refusal.details["reserved"]) == (1, 3)
+    assert len(quotas.calls) >= 2
 
 
 async def test_a_budget_is_refused_as_one(rig: Rig, quotas: Quotas) -> None:
