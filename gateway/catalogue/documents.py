@@ -96,11 +96,15 @@ class ModelStatistics(msgspec.Struct, frozen=True):
 
 
 def visible(plane: ControlPlane, model: CatalogModel, principal: Principal) -> bool:
-    """Whether the asker is shown the model: operators see all, a tenant what its tier and its key's scope let it use."""
+    """Whether the asker is shown the model: operators see all, a tenant's admins what its tier lets it have, others what it has enabled."""
     if principal.tenant is None:
         return True
-    tier = plane.tenants.of(principal.tenant).settings.tier
-    return usable(model, "admin" in principal.scopes) and TIERS.index(model.spec.minimum_tier) <= TIERS.index(tier)
+    config, admin = plane.tenants.of(principal.tenant), "admin" in principal.scopes
+    if config.models and not admin:
+        configured = config.models.get(model.id)
+        if configured is None or configured.state != "enabled":
+            return False
+    return usable(model, admin) and TIERS.index(model.spec.minimum_tier) <= TIERS.index(config.settings.tier)
 
 
 def model_document(

@@ -105,6 +105,21 @@ async def test_a_tenant_is_shown_models_of_its_tier_and_the_price_that_it_pays(m
     assert (await made.ask("GET", f"{MODELS}/m", KEY)).status_code == 404
 
 
+async def test_a_tenant_that_has_configured_models_shows_its_agents_those_that_are_enabled(made: ApiSite) -> None:
+    await validated(made)
+
+    async def totals() -> list[int]:
+        return [(await made.ask("GET", MODELS, key)).json()["pagination"]["total"] for key in (KEY, ADMIN_KEY)]
+
+    assert await totals() == [1, 1]
+    await made.given("acme", "tenant/acme", TenantModelConfigured(model="other", state="enabled"))
+    assert await totals() == [0, 1]
+    await made.given("acme", "tenant/acme", TenantModelConfigured(model="m", state="disabled"))
+    assert await totals() == [0, 1]
+    await made.given("acme", "tenant/acme", TenantModelConfigured(model="m", state="enabled"))
+    assert await totals() == [1, 1]
+
+
 async def test_filters_find_and_unknown_ones_are_refused(site: ApiSite) -> None:
     await site.backing.append(owed(site.plane, shipped()))
     await site.backing.catch_up()
