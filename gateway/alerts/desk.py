@@ -19,6 +19,7 @@ from domain.ports.event_log import Appended, LogUnavailable, NewEvent
 from gateway.alerts.evaluator import Evaluator
 from gateway.control import Written
 from gateway.decisions import check_appended
+from gateway.reads.turns import Turns
 from gateway.service.refusals import log_error
 from projections.alerts.query import read_alerts
 
@@ -81,24 +82,29 @@ class AlertDesk:
         self._append = append
         self._appear = appear
         self._all_at = float("-inf")
+        self._turns = Turns()
 
     async def alerts(
         self, tenant: str | None, *, state: str | None = None, kind: str | None = None, limit: int = MAX_LISTED
     ) -> list[AlertDocument]:
-        """A tenant's alerts, or everybody's (None), the newest first. Raises `invalid_request`, `unavailable`."""
+        """A tenant's alerts, or everybody's (None), the newest first.
+
+        Raises `invalid_request`, `unavailable`, and `too_many_in_flight` to a tenant that would keep the others and the webhooks waiting.
+        """
         if state is not None and state not in STATES:
             raise invalid_request(f"expected one of {', '.join(STATES)}", "state")
         if kind is not None and kind not in SEVERITIES:
             raise invalid_request(f"expected one of {', '.join(sorted(SEVERITIES))}", "kind")
         try:
-            await self._evaluate(tenant)
-            found = await read_alerts(
-                self._pool,
-                tenants=None if tenant is None else [tenant],
-                kinds=None if kind is None else [kind],
-                still_open=None if state is None else state != "resolved",
-                limit=limit,
-            )
+            with self._turns.take(tenant):
+                await self._evaluate(tenant)
+                found = await read_alerts(
+                    self._pool,
+                    tenants=None if tenant is None else [tenant],
+                    kinds=None if kind is None else [kind],
+                    still_open=None if state is None else state != "resolved",
+                    limit=limit,
+                )
         except (LogUnavailable, *UNREACHABLE):
             raise log_error(LogUnavailable()) from None
         now = self._evaluator.clock()

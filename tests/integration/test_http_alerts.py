@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -18,6 +19,7 @@ from domain.tenancy import Principal
 from gateway.alerts.desk import AlertDesk
 from gateway.app import build_app
 from gateway.reads.reads import Reads
+from gateway.reads.turns import MAX_READS_OF_A_TENANT
 from projections.alerts import ALERTS
 from tests.support.watchtower import Watchtower, quota, watchtower
 from tests.unit.wire.fake_service import FakeService
@@ -122,6 +124,16 @@ async def test_an_alert_is_acknowledged_silenced_and_resolved_with_who_did_it(of
     assert (await office.ask("POST", f"{place}/resolve")).json() == resolved
     assert await office.refused(409, "POST", f"{place}/acknowledge") == "resource_constraint"
     assert (await office.get("alerts", state="open"))["alerts"] == [], "what was closed stays closed"
+
+
+async def test_who_asks_for_all_there_is_to_ask_keeps_nobody_else_waiting(office: Office) -> None:
+    many = [asyncio.create_task(office.ask("GET", "alerts")) for _ in range(3 * MAX_READS_OF_A_TENANT)]
+    await asyncio.sleep(0)
+    assert (await office.ask("GET", "alerts", "other")).status_code == 200
+    told = [(await one).status_code for one in many]
+    assert set(told) == {200, 429}
+    assert told.count(200) >= MAX_READS_OF_A_TENANT
+    assert (await office.get("alerts"))["alerts"] == [], "once they are answered it may ask again"
 
 
 async def test_what_could_not_be_worked_out_is_the_operators_to_retry(office: Office) -> None:

@@ -15,6 +15,7 @@ from domain.model_catalog import CatalogModel
 from domain.plane import ControlPlane
 from domain.ports.provider import Text
 from domain.tenancy import Principal
+from gateway.alerts.desk import AlertDesk
 from gateway.control import Control, Written
 from gateway.limits.logins import FailedLogins
 from gateway.limits.standing import Standing
@@ -22,6 +23,7 @@ from gateway.reads.reads import Reads
 from gateway.replies import Reply
 from gateway.service.selector import Selector
 from gateway.settings import Settings
+from gateway.webhooks.manage import WebhookAdmin
 from gateway.wire.messages import AgentInfo, Cost, EmbeddingGenerate, EmbeddingResult, Limits, Timings, Usage
 
 KEY = "em_agent"
@@ -102,11 +104,13 @@ class FakeService:
     """`hold`: requests wait in `tickets` until a test answers them. `fail`: what the next requests raise; `refusal`: what they are
     answered with.
 
-    `reads` is there only where a test has given it a database.
+    `reads`, `alerts` and `webhooks` are there only where a test has given it a database.
     """
 
     reads: Reads
     control: Control
+    alerts: AlertDesk
+    webhooks: WebhookAdmin
 
     def __init__(self) -> None:
         self.limits = Limits()
