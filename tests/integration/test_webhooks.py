@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -172,7 +173,10 @@ async def test_a_slow_receiver_holds_up_nobody_else(home: House, hooks: Receiver
             await home.alert()
         async with at_work(home.sender()):
             await hooks.has(30)
-            assert len(slow.messages) <= 12, "four under way for each"
+            await slow.has(12)
+            await home.alert()
+            await hooks.has(31)
+            assert len(slow.messages) == 12, "four under way for each"
         slow.hold.set()
 
 
@@ -432,3 +436,27 @@ async def test_an_event_that_the_log_cannot_give_any_more_delays_no_other(
     assert letter.event == str(lost)
     assert letter.reason is not None
     assert "cannot give the event" in letter.reason
+
+
+async def test_whoever_returns_late_from_a_try_changes_nothing(home: House, hooks: Receiver) -> None:
+    webhook, _ = await home.webhook(hooks.url)
+    await deliveries.put(home.log.pool, [Planned(webhook.id, 1, "acme", "alert.raised", UUID(int=1))], {})
+    none, again = timedelta(0), timedelta(hours=1)
+
+    async def end(due: deliveries.Due, **how: Any) -> bool:
+        fields = {"delivered": True, "status": 200, "reason": None, "ms": 1, "again": None} | how
+        return await deliveries.ended(home.log.pool, due, **fields)
+
+    [first] = await deliveries.claim(home.log.pool, {webhook.id: 4}, none)
+    [second] = await deliveries.claim(home.log.pool, {webhook.id: 4}, none)
+    assert not await end(first)
+    assert await states(home) == ["pending"]
+    assert await end(second, delivered=False, again=again)
+    assert await deliveries.claim(home.log.pool, {webhook.id: 4}, none) == [], "not before it is due"
+    assert not await end(first)
+    await home.log.pool.execute("UPDATE emberlog.deliveries SET next_at = clock_timestamp()")
+    [third] = await deliveries.claim(home.log.pool, {webhook.id: 4}, none)
+    assert (third.attempts, third.tries) == (1, 3)
+    assert await end(third)
+    assert not await end(third, delivered=False)
+    assert await states(home) == ["delivered"]
