@@ -99,7 +99,7 @@ async def models(call: Call) -> AgentModels:
     """Which models the agent gets. Raises what selection raises."""
     agent, task = _agent(call), call.query.text("task_type")
     agent_of(call.plane, call.tenant, agent)
-    return agent_models(call.service.selector, call.tenant, agent, task, await standing_quotas(call))
+    return agent_models(call.service.selector, call.tenant, agent, task, await standing_quotas(call, agent))
 
 
 def _agent(call: Call) -> str:

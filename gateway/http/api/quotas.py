@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
-from domain.quotas import decide_remove_quota, decide_set_quota
+from domain.quotas import QuotaKey, decide_remove_quota, decide_set_quota
 from gateway.http.api.route import ApiRoute, Call, Nothing, Pagination, Parameter
 from gateway.quota.live import StandingQuotas
 from projections.quota.query import QuotaStanding, read_quotas
@@ -65,30 +66,32 @@ class ModelQuotas(msgspec.Struct, frozen=True):
     quotas: list[ModelQuota]
 
 
-async def standing_quotas(call: Call) -> StandingQuotas:
-    """What the tenant's quotas say at the moment; without a query where it has none."""
-    return StandingQuotas((await _standings(call))[0] if call.plane.quotas.of(call.tenant) else [])
+async def standing_quotas(call: Call, agent: str | None = None) -> StandingQuotas:
+    """What the quotas of the tenant, of its models and of this agent say at the moment; without a query where there are none."""
+    keys = [k for k in call.plane.quotas.of(call.tenant) if k.scope in ("tenant", "model") or k.subject == agent]
+    return StandingQuotas((await _standings(call, keys))[0] if keys else [])
 
 
-async def _standings(call: Call) -> tuple[list[QuotaStanding], str | None]:
+async def _standings(call: Call, keys: Sequence[QuotaKey]) -> tuple[list[QuotaStanding], str | None]:
     zone = call.plane.tenants.of(call.tenant).settings.time_zone
     async with call.service.reads.view(call.principal) as views:
-        report = await read_quotas(views, call.plane.quotas, call.tenant, zone, at=time.time_ns() // 1000)
+        report = await read_quotas(views, call.plane.quotas, call.tenant, zone, at=time.time_ns() // 1000, keys=keys)
     return report.quotas, report.time
 
 
 async def show(call: Call) -> QuotaList:
     """A page of them."""
-    standings, complete = await _standings(call)
-    quotas, pagination = call.page(standings)
+    keys, pagination = call.page(sorted(call.plane.quotas.of(call.tenant)))
+    quotas, complete = await _standings(call, keys)
     return QuotaList(call.tenant, quotas, pagination, complete, call.plane.versions.get(f"tenant/{call.tenant}", 0))
 
 
 async def show_models(call: Call) -> ModelQuotas:
     """Those of models, a line each."""
     found: dict[str, dict[str, QuotaStanding]] = {}
-    for standing in (await _standings(call))[0]:
-        if standing.scope == "model" and standing.subject is not None:
+    keys = [key for key in call.plane.quotas.of(call.tenant) if key.scope == "model"]
+    for standing in (await _standings(call, keys))[0]:
+        if standing.subject is not None:
             found.setdefault(standing.subject, {})[f"{standing.window}/{standing.unit}"] = standing
     return ModelQuotas(call.tenant, [_by_model(model, each) for model, each in sorted(found.items())])
 

@@ -14,7 +14,7 @@ async def select_model(call: Call) -> ChosenModel:
     selector, asked = call.service.selector, call.body
     question = question_of(selector, call.tenant, asked, admin=is_admin(call.principal))
     agent = speaks_for(call.principal, asked.agent_id)
-    return choose_model(selector, call.tenant, agent, question, await standing_quotas(call))
+    return choose_model(selector, call.tenant, agent, question, await standing_quotas(call, agent))
 
 
 def is_admin(principal: Principal) -> bool:

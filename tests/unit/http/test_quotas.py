@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from domain.events import AgentRegistered, Preferences, QuotaSet
 from domain.quotas import QuotaKey
 from tests.support.api import ApiSite
-from tests.unit.wire.fake_service import ADMIN_KEY
+from tests.unit.wire.fake_service import ADMIN_KEY, KEY
 
 PATH = "/api/v1/quotas"
 GOOD: dict[str, Any] = {"unit": "tokens", "limit": 1000}
@@ -62,3 +63,34 @@ async def test_what_cannot_be_is_refused_with_the_field_named(site: ApiSite, wro
 async def test_removing_without_saying_what_is_refused(site: ApiSite) -> None:
     answer = await site.ask("DELETE", PATH, ADMIN_KEY)
     assert (answer.status_code, answer.json()["error"]["details"]["field"]) == (400, "unit")
+
+
+async def test_nobody_waits_for_the_budgets_of_agents_that_nobody_asked_about(
+    site: ApiSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may register agents may state ten thousand budgets: no answer takes as long as they are many."""
+    for number in range(30):
+        name = f"a{number:02}"
+        stated = AgentRegistered(name, Preferences(monthly_budget_nano_usd=10**12))
+        await site.given("acme", f"agent/acme/{name}", stated)
+    await site.given("acme", "tenant/acme", QuotaSet(scope="tenant", unit="tokens", window="day", limit=10**9))
+    views = cast("Any", site.service.reads).views
+    looked_at: list[str] = []
+    fetch = views.fetch
+
+    async def recorded(query: str, tenant: str, scopes: list[str], subjects: list[str], *more: Any) -> Any:
+        looked_at.extend(subjects)
+        return await fetch(query, tenant, scopes, subjects, *more)
+
+    monkeypatch.setattr(views, "fetch", recorded)
+
+    async def looks(*asked: Any, **query: Any) -> list[str]:
+        looked_at.clear()
+        assert (await site.ask(*asked, **query)).status_code in (200, 503)  # a budget, and no price that is known
+        return list(looked_at)
+
+    page = await looks("GET", "/api/v1/quotas", ADMIN_KEY, limit=5, page=2)
+    assert page == [f"a{number:02}" for number in range(5, 10)]
+    assert (await site.ask("GET", "/api/v1/quotas", ADMIN_KEY, limit=5)).json()["pagination"]["total"] == 31
+    assert await looks("GET", "/api/v1/tenant-models", ADMIN_KEY) == [""]
+    assert await looks("POST", "/api/v1/embedding-models/select", KEY, {"agent_id": "a07"}) == ["a07", ""]
