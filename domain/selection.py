@@ -7,59 +7,23 @@ first one's explicit fallbacks come before the rest of the line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from domain.choice import Choice
+from domain.events import Preferences
+from domain.menu import Menu, PassedOver
+from domain.question import REASONS, STRATEGIES, Blocked, Explanation, Question, Selection, over_cap
 
-import msgspec
-
-from domain.catalogue import Candidate, Model
-from domain.errors import GatewayError, invalid_request
-from domain.events import Failover, Preferences
-from domain.menu import Closed, Entry, Menu, PassedOver
-
-STRATEGIES = ("tenant_default", "fixed", "cost", "latency", "quality")
-REASONS = {"quota_exceeded": "quota", "budget_exceeded": "budget"}
-"""What blocked a model, by the code of the refusal, as answers name it; whatever else blocks one is its circuit."""
-
-Blocked = Callable[[Entry], GatewayError | None]
-"""What a model would be refused with now, however well it suits: asked of each candidate, at every decision."""
-
-
-class Question(msgspec.Struct, frozen=True, gc=False):
-    """What a request asks for.
-
-    `another` says whether another model may answer than the first in line. `tokens` (in all), `characters` and `longest` (the tokens of
-    the longest text) are 0 until they are counted. `priced`: the request is bound to a budget, which an unknown price cannot be.
-    `ceiling`: a soft budget is used up.
-    """
-
-    model: str | None = None
-    dimensions: int | None = None
-    input_type: str | None = None
-    task: str | None = None
-    optimize: str | None = None
-    another: bool = False
-    admin: bool = False
-    tokens: int = 0
-    characters: int = 0
-    longest: int = 0
-    priced: bool = False
-    ceiling: bool = False
-
-
-class Selection(msgspec.Struct, frozen=True):
-    """The chosen model, the size of its vectors, their space, why it was chosen, and what was passed over.
-
-    `failover` is what was first in line, where something live kept it from answering.
-    """
-
-    model: Model
-    dimensions: int
-    space: str
-    reason: str
-    passed_over: tuple[PassedOver, ...] = ()
-    candidate: Candidate | None = None
-    notices: tuple[str, ...] = ()
-    failover: Failover | None = None
+__all__ = [
+    "REASONS",
+    "STRATEGIES",
+    "Blocked",
+    "Explanation",
+    "Question",
+    "Selection",
+    "alternatives",
+    "explain",
+    "over_cap",
+    "select",
+]
 
 
 def select(
@@ -71,313 +35,14 @@ def select(
     `blocked` gave for the first in line, with the `alternatives` there would have been; `budget_exceeded` where a model was named that
     would cost more than the agent allows for a request.
     """
-    return _Decision(menu, question, preferences, blocked).made()
-
-
-class _Decision:
-    """One decision in the making: what was passed over so far, and what the first in line was kept back by."""
-
-    __slots__ = (
-        "blocked", "cap", "first", "menu", "passed", "preferences", "question", "refusal", "size", "slowest",
-    )  # fmt: skip
-
-    def __init__(
-        self, menu: Menu, question: Question, preferences: Preferences | None, blocked: Blocked | None
-    ) -> None:
-        self.menu = menu
-        self.question = question
-        self.preferences = preferences
-        self.blocked = blocked
-        self.passed: list[PassedOver] = []
-        self.first: Failover | None = None
-        self.refusal: GatewayError | None = None
-        self.size = question.dimensions
-        self.cap: int | None = None
-        self.slowest: int | None = None
-        if preferences is not None:
-            if question.tokens:
-                self.cap = preferences.max_cost_per_request_nano_usd
-            if question.model is None:
-                self.slowest = preferences.max_latency_ms
-                if self.size is None:
-                    self.size = preferences.required_dimensions
-
-    def made(self) -> Selection:
-        name = self.question.model
-        found = self._named(name) if name is not None else self._unnamed()
-        if found is not None:
-            return found
-        raise self._refused()
-
-    # -- a model was named ----------------------------------------------------------------------------------------------
-
-    def _named(self, name: str) -> Selection | None:
-        entry = self.menu.names.get(name)
-        if entry is None or (entry.testing and not self.question.admin):
-            return self._closed(name, entry)
-        size = self.size
-        if size is not None and not _has_size(entry, size):
-            raise invalid_request(
-                f"model {entry.id!r} has no vectors of {size} dimensions: it supports {entry.model.dimensions_text()}",
-                "dimensions",
-            )
-        why = self._unaffordable(entry)
-        if why is not None:
-            self.passed.append(why)
-            self._keep_back(entry, over_cap(entry.id, self.cap))
-        elif not self._kept_back(entry):
-            if self.question.ceiling and self.question.another and (cheaper := self._under_ceiling(entry)) is not None:
-                return cheaper
-            return self._chosen(entry, "requested")
-        return self._instead(entry.id, entry.fallbacks) if self.question.another else None
-
-    def _closed(self, name: str, entry: Entry | None) -> Selection | None:
-        """The model that was named is not to be had."""
-        menu = self.menu
-        closed = menu.closed.get(name)
-        if entry is not None:
-            raise GatewayError(
-                "model_not_enabled",
-                f"model {entry.id!r} is being tested: only keys with the scope 'admin' may use it",
-                details={"model": entry.id},
-            )
-        if closed is None:
-            raise GatewayError(
-                "model_not_found", f"there is no model {name[:128]!r}: {_choices(menu)}", details={"field": "model"}
-            )
-        refusal = GatewayError(
-            closed.code, f"model {closed.model!r}: {closed.reason}; {_choices(menu)}", details={"model": closed.model}
-        )
-        if closed.code != "no_model_available" or not self.question.another:
-            raise refusal
-        self.passed.append(PassedOver(closed.model, closed.reason))
-        self.refusal = refusal
-        self.first = Failover(closed.model, "", "deprecated" if closed.gone else "provider_error")
-        return self._instead(closed.model, closed.fallbacks)
-
-    def _instead(self, model: str, fallbacks: tuple[str, ...]) -> Selection | None:
-        """Another model than the one that was named: its explicit fallbacks, then any by strategy."""
-        seen = {model}
-        found = self._first_of(self._names(fallbacks, seen), "fallback", seen)
-        return found or self._first_of(*self._any(seen), seen)
-
-    # -- none was named -------------------------------------------------------------------------------------------------
-
-    def _unnamed(self) -> Selection | None:
-        found = self._first_in_line()
-        if found is not None and self.question.ceiling and self.question.another:
-            return self._under_ceiling(self.menu.names[found.model.id]) or found
-        return found
-
-    def _first_in_line(self) -> Selection | None:
-        seen: set[str] = set()
-        for entries, reason in self._line(seen):
-            found = self._first_of(entries, reason, seen)
-            if found is not None or (self.first is not None and not self.question.another):
-                return found
-        return None
-
-    def _line(self, seen: set[str]) -> Iterator[tuple[Iterable[Entry], str]]:
-        """What may answer a request that names no model, in order, and why."""
-        question, preferences, default = self.question, self.preferences, self.menu.default
-        strategy = question.optimize or "tenant_default"
-        if preferences is not None:
-            strategy = question.optimize or preferences.strategy
-            if question.task is not None and (task_model := preferences.task_models.get(question.task)) is not None:
-                yield self._names((task_model,), seen), "task_model"
-            if preferences.models:
-                yield self._names(preferences.models, seen), "agent_model"
-            if strategy == "fixed":
-                return
-        if strategy == "tenant_default" and default is not None:
-            yield self._names((default,), seen), "tenant_default"
-        yield self._any(seen)
-
-    def _any(self, seen: set[str]) -> tuple[Iterable[Entry], str]:
-        """The menu's own order, without those that were looked at already."""
-        order = self._order()
-        entries = self.menu.orders[order]
-        rest: Iterable[Entry] = entries if not seen else (e for e in entries if e.id not in seen)
-        return rest, "any" if order == "any" else f"any_{order}"
-
-    def _order(self) -> str:
-        order = self.question.optimize or (self.preferences.strategy if self.preferences is not None else "any")
-        return order if order in self.menu.orders else "any"
-
-    def _names(self, names: Iterable[str], seen: set[str]) -> Iterator[Entry]:
-        """The models of these names that are on the menu, those not seen before; of the others, why they are not."""
-        for name in names:
-            entry = self.menu.names.get(name)
-            if entry is None or (entry.testing and not self.question.admin):
-                model, why = _not_on_menu(self.menu, name, entry)
-                if model not in seen:
-                    seen.add(model)
-                    self.passed.append(PassedOver(model, why))
-            elif entry.id not in seen:
-                seen.add(entry.id)
-                yield entry
-
-    # -- adequate? blocked? -----------------------------------------------------------------------------------------------
-
-    def _first_of(self, line: Iterable[Entry], reason: str, seen: set[str]) -> Selection | None:
-        """The first of the line that is adequate and not blocked; the fallbacks of one that is blocked come right behind it."""
-        size, passed = self.size, self.passed
-        for entry in line:
-            # The size is what most models of a long line are passed over for: looked at here, ahead of `_inadequate`.
-            if size is not None and size not in entry.sizes and not entry.low <= size <= entry.high:
-                passed.append(entry.wrong_size)
-            elif (why := self._inadequate(entry)) is not None:
-                passed.append(why)
-            elif not self._kept_back(entry):
-                return self._chosen(entry, reason)
-            elif not self.question.another:
-                return None
-            elif entry.fallbacks:
-                found = self._first_of(self._names(entry.fallbacks, seen), "fallback", seen)
-                if found is not None:
-                    return found
-        return None
-
-    def _inadequate(self, entry: Entry) -> PassedOver | None:
-        """Why the model does not suit, whatever its endpoints and quotas say; None where it does."""
-        size = self.size
-        if size is not None and not _has_size(entry, size):
-            return entry.wrong_size
-        if self.question.longest > entry.max_tokens:
-            return entry.too_long
-        if self.slowest is not None and (entry.latency_ms is None or entry.latency_ms > self.slowest):
-            return entry.too_slow
-        if self.cap is not None or self.question.priced:
-            return self._unaffordable(entry)
-        return None
-
-    def _unaffordable(self, entry: Entry) -> PassedOver | None:
-        question = self.question
-        if entry.price.unit_pico_usd is None:
-            return entry.unpriced if question.priced or self.cap is not None else None
-        if self.cap is not None:
-            charge = entry.charge_nano_usd(question.tokens, question.characters)
-            if charge is not None and charge > self.cap:
-                return entry.too_dear
-        return None
-
-    def _kept_back(self, entry: Entry) -> bool:
-        if self.blocked is None:
-            return False
-        refusal = self.blocked(entry)
-        if refusal is None:
-            return False
-        self.passed.append(PassedOver(entry.id, refusal.message))
-        self._keep_back(entry, refusal)
-        return True
-
-    def _keep_back(self, entry: Entry, refusal: GatewayError) -> None:
-        if self.first is None:
-            reason = REASONS.get(refusal.code, "circuit_open")
-            self.first = Failover(entry.id, entry.candidate.endpoint.name, reason)
-            self.refusal = refusal
-
-    def _under_ceiling(self, wanted: Entry) -> Selection | None:
-        """The cheapest adequate model instead of `wanted`; None where that is the cheapest itself, or no other can be had."""
-        for entry in self.menu.orders["cost"]:
-            if entry.id == wanted.id:
-                return None
-            if self._inadequate(entry) is None and (self.blocked is None or self.blocked(entry) is None):
-                self.passed.append(wanted.over_ceiling)
-                if self.first is None:
-                    self.first = Failover(wanted.id, wanted.candidate.endpoint.name, "budget")
-                return self._chosen(entry, "price_ceiling")
-        return None
-
-    def _chosen(self, entry: Entry, reason: str) -> Selection:
-        size, input_type = self.size, self.question.input_type
-        model = entry.model
-        if size is None:
-            size = model.dimensions
-        if size == model.dimensions and (input_type is None or input_type == "document" or input_type == "query"):
-            space = entry.space
-        else:
-            space = model.space(size, input_type)
-        return Selection(
-            model, size, space, reason, tuple(self.passed), entry.candidate, entry.notices, self.first
-        )  # fmt: skip
-
-    # -- nothing is left ------------------------------------------------------------------------------------------------
-
-    def _refused(self) -> GatewayError:
-        refusal = self.refusal
-        if refusal is None:
-            return GatewayError(
-                "no_model_available",
-                "configuration leaves no model for this request: "
-                + ("; ".join(f"{p.model}: {p.reason}" for p in self._why_nothing()) or "no endpoint is configured"),
-                details={"reasons": [{"model": p.model, "reason": p.reason} for p in self._why_nothing()]},
-            )
-        if refusal.code not in REASONS or self.first is None:
-            return refusal
-        instead = [] if self.question.another else alternatives(
-            self.menu, self.question, self.preferences, self.blocked, self.first.model
-        )  # fmt: skip
-        return GatewayError(refusal.code, refusal.message, details={**(refusal.details or {}), "alternatives": instead})
-
-    def _why_nothing(self) -> list[PassedOver]:
-        known = {p.model for p in self.passed}
-        return self.passed + [PassedOver(c.model, c.reason) for c in self.menu.closed_models() if c.model not in known]
+    return Choice(menu, question, preferences, blocked).made()
 
 
 def alternatives(
     menu: Menu, question: Question, preferences: Preferences | None, blocked: Blocked | None, model: str
 ) -> list[str]:
     """The models that would answer instead of `model`, if another might: best first."""
-    decision = _Decision(menu, question, preferences, blocked)
-    seen = {model}
-    entry = menu.names.get(model)
-    line = list(decision._names(entry.fallbacks if entry is not None else (), seen))
-    rest = decision._line(seen) if question.model is None else iter([decision._any(seen)])
-    line += [e for entries, _ in rest for e in entries]
-    return [e.id for e in line if decision._inadequate(e) is None and (blocked is None or blocked(e) is None)]
-
-
-def _has_size(entry: Entry, size: int) -> bool:
-    return size in entry.sizes or entry.low <= size <= entry.high
-
-
-def _not_on_menu(menu: Menu, name: str, entry: Entry | None) -> tuple[str, str]:
-    if entry is not None:
-        return entry.id, "it is being tested"
-    closed: Closed | None = menu.closed.get(name)
-    return (name, "not in the catalogue") if closed is None else (closed.model, closed.reason)
-
-
-def over_cap(model: str, cap: int | None) -> GatewayError:
-    """A model would cost more than the agent allows for a request (`cap`, nano-dollars), or nobody knows what."""
-    why = (
-        "has no known price, and the request is bound to a budget"
-        if cap is None
-        else f"would cost more than the {cap} nano-dollars that the agent allows for a request, or has no known price"
-    )
-    return GatewayError(
-        "budget_exceeded",
-        f"model {model!r} {why}: name another, send fewer texts, or allow another model with failover = 'any'",
-        details={"window": "request", "limit": cap, "used": 0, "reserved": 0, "resets_at": None, "alternatives": []},
-    )
-
-
-def _choices(menu: Menu) -> str:
-    ids = [e.id for e in menu.orders["any"]]
-    return (
-        f"choose one of {', '.join(ids[:20])}{' and others' if len(ids) > 20 else ''}"
-        if ids
-        else "there is none to choose"
-    )
-
-
-class Explanation(msgspec.Struct, frozen=True):
-    """A decision with all that was looked at: what stands in line behind the chosen model, and what every other model was left out for."""
-
-    selection: Selection
-    in_line: list[str]
-    reasons: list[PassedOver]
+    return Choice(menu, question, preferences, blocked).instead_of(model)
 
 
 def explain(
@@ -385,23 +50,8 @@ def explain(
 ) -> Explanation:
     """`select`, with a reason for every model of the catalogue. Raises as it does."""
     found = select(menu, question, preferences, blocked)
-    reasons = list(found.passed_over)
-    reasons.append(PassedOver(found.model.id, found.reason))
-    in_line = alternatives(menu, question, preferences, blocked, found.model.id)
+    reasons = [*found.passed_over, PassedOver(found.model.id, found.reason)]
+    choice = Choice(menu, question, preferences, blocked)
+    in_line = choice.instead_of(found.model.id)
     reasons += [PassedOver(name, "in line behind it") for name in in_line]
-    known = {r.model for r in reasons}
-    decision = _Decision(menu, question, preferences, blocked)
-    for entry in menu.orders["any"]:
-        if entry.id not in known:
-            refusal = blocked(entry) if blocked is not None else None
-            why = decision._inadequate(entry)
-            reasons.append(
-                why or PassedOver(entry.id, refusal.message if refusal else "not among those that were named")
-            )
-    reasons += [PassedOver(e.id, "it is being tested") for e in _testing(menu) if e.id not in known]
-    reasons += [PassedOver(c.model, c.reason) for c in menu.closed_models() if c.model not in known]
-    return Explanation(found, in_line, reasons)
-
-
-def _testing(menu: Menu) -> list[Entry]:
-    return [e for e in {e.id: e for e in menu.names.values()}.values() if e.testing]
+    return Explanation(found, in_line, reasons + choice.left_out({r.model for r in reasons}))
