@@ -181,7 +181,7 @@ class Choice:
             return entry.wrong_size
         if self.question.longest > entry.max_tokens:
             return entry.too_long
-        if self.slowest is not None and (entry.latency_ms is None or entry.latency_ms > self.slowest):
+        if self.slowest is not None and entry.latency_ms is not None and entry.latency_ms > self.slowest:
             return entry.too_slow
         if self.cap is not None or self.question.priced:
             return self._unaffordable(entry)
@@ -214,11 +214,9 @@ class Choice:
             self.refusal = refusal
 
     def _under_ceiling(self, wanted: Entry) -> Selection | None:
-        """The cheapest adequate model instead of `wanted`; None where that is the cheapest itself, or no other can be had."""
+        """The cheapest adequate model instead of `wanted`; None where no other that is cheaper can be had."""
         for entry in self.menu.orders["cost"]:
-            if entry.id == wanted.id:
-                return None
-            if self._inadequate(entry) is None and (self.blocked is None or self.blocked(entry) is None):
+            if entry.cost < wanted.cost and self._inadequate(entry) is None and self._refusal(entry) is None:
                 self.passed.append(wanted.over_ceiling)
                 if self.first is None:
                     self.first = Failover(wanted.id, wanted.candidate.endpoint.name, "budget")

@@ -35,7 +35,8 @@ class Entry(msgspec.Struct, frozen=True, eq=False):
     """A model that the tenant may use.
 
     `candidate` is the endpoint that comes first for it, `price` what the tenant pays there. Its vectors can have the `sizes`, and those
-    from `low` to `high`. `latency_ms` is measured, None where nothing was. The `PassedOver`s are made once, for the
+    from `low` to `high`. `cost` puts prices per token and per character into one order, the unknown last. `latency_ms` is measured, None
+    where nothing was. The `PassedOver`s are made once, for the
     thousands of decisions that name them.
     """
 
@@ -43,6 +44,7 @@ class Entry(msgspec.Struct, frozen=True, eq=False):
     model: Model
     candidate: Candidate
     price: Price
+    cost: float
     priority: int
     testing: bool
     fallbacks: tuple[str, ...]
@@ -183,6 +185,7 @@ def _entry(
         model=model,
         candidate=candidate,
         price=price,
+        cost=_cost(price),
         priority=priority,
         testing=model.state == TESTING,
         fallbacks=fallbacks,
@@ -195,11 +198,7 @@ def _entry(
         space=model.space(model.dimensions, None),
         wrong_size=over(f"has no vectors of the size asked for: it has {model.dimensions_text()}"),
         too_long=over(f"takes at most {model.max_tokens} tokens a text"),
-        too_slow=over(
-            "its latency has not been measured"
-            if latency_ms is None
-            else f"took {latency_ms} ms, longer than the agent allows"
-        ),
+        too_slow=over(f"took {latency_ms} ms of late, longer than the agent allows"),
         too_dear=over("would cost more than the agent allows for a request"),
         unpriced=over("its price is unknown, and the request is bound to a budget or a limit of cost"),
         over_ceiling=over("a soft budget is used up: only the cheapest adequate model is chosen"),
@@ -213,11 +212,11 @@ def _deprecation(model: Model) -> str:
     return f"model {model.id!r} is deprecated{end}: move to another"
 
 
-def _cost(entry: Entry) -> float:
-    unit = entry.price.unit_pico_usd
+def _cost(price: Price) -> float:
+    unit = price.unit_pico_usd
     if unit is None:
         return _NO_NUMBER
-    return float(unit if entry.price.unit == "token" else unit * CHARACTERS_PER_TOKEN)
+    return float(unit if price.unit == "token" else unit * CHARACTERS_PER_TOKEN)
 
 
 def _latency(entry: Entry) -> float:
@@ -229,11 +228,11 @@ _Key = Callable[[Entry], tuple[bool, float, int, float, str]]
 
 def _key(by: Callable[[Entry], float]) -> _Key:
     """The deprecated last; by the strategy; by priority, higher first; by cost; by id."""
-    return lambda e: (e.model.state != AVAILABLE, by(e), -e.priority, _cost(e), e.id)
+    return lambda e: (e.model.state != AVAILABLE, by(e), -e.priority, e.cost, e.id)
 
 
 _keys: dict[str, _Key] = {
-    "cost": _key(_cost),
+    "cost": _key(lambda e: e.cost),
     "quality": _key(lambda e: e.model.rank),
     "latency": _key(_latency),
     "any": _key(lambda _: 0.0),

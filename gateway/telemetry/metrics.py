@@ -5,6 +5,7 @@ Names and labels are the ones dashboards of this field already use; tenants are 
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,7 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 
 
 RECENT_WEIGHT = 0.1
 """What the latest call counts in a model's recent latency."""
+RECENT_SECONDS = 600.0
 
 
 class _Served:
@@ -137,7 +139,7 @@ class ProviderMetrics(Collector):
         self._texts: Counter[tuple[str, str, str]] = Counter()
         self._seconds: defaultdict[tuple[str, str, str], float] = defaultdict(float)
         self._faults: Counter[tuple[str, str, str]] = Counter()
-        self._recent: dict[str, float] = {}
+        self._recent: dict[str, tuple[float, float]] = {}
 
     def call_ended(self, outcome: CallOutcome) -> None:
         """A provider call ended, well or badly."""
@@ -148,12 +150,18 @@ class ProviderMetrics(Collector):
         if outcome.fault is not None:
             self._faults[outcome.endpoint, outcome.model, outcome.fault.value] += 1
         else:
-            before = self._recent.get(outcome.model, outcome.seconds)
-            self._recent[outcome.model] = before + (outcome.seconds - before) * RECENT_WEIGHT
+            before, _ = self._recent.get(outcome.model, (outcome.seconds, 0.0))
+            self._recent[outcome.model] = (before + (outcome.seconds - before) * RECENT_WEIGHT, time.monotonic())
 
     def latency_ms(self) -> dict[str, int]:
-        """How long good calls of each model took of late, in milliseconds to two digits: what changed less is no news."""
-        return {model: int(float(f"{seconds * 1000:.1e}")) for model, seconds in self._recent.items()}
+        """How long good calls of each model took of late, in milliseconds to two digits: what changed less is no news.
+
+        What was measured too long ago is forgotten, so that a model that nobody asked because it was slow is tried again.
+        """
+        since = time.monotonic() - RECENT_SECONDS
+        return {
+            model: int(float(f"{seconds * 1000:.1e}")) for model, (seconds, at) in self._recent.items() if at >= since
+        }
 
     def collect(self) -> Iterator[Metric]:
         """The samples."""

@@ -137,7 +137,7 @@ def test_each_model_passed_over_has_its_reason() -> None:
         "away": "no configured endpoint serves it",
         "big": "has no vectors of the size asked for: it has 16",
         "short": "takes at most 10 tokens a text",
-        "slow": "took 5000 ms, longer than the agent allows",
+        "slow": "took 5000 ms of late, longer than the agent allows",
         "dear": "would cost more than the agent allows for a request",
     }
 
@@ -172,6 +172,13 @@ def test_a_named_model_over_the_cost_cap_is_refused_with_what_would_do() -> None
     assert (error.details["window"], error.details["limit"], error.details["alternatives"]) == ("request", 10, ["b"])
     found = select(made, Question("a", tokens=6, another=True), stated)
     assert (chosen(found), found.failover) == (("b", "any"), Failover("a", "e", "budget"))
+
+
+def test_a_model_whose_latency_nobody_knows_is_tried() -> None:
+    stated = Preferences(models=["a", "b"], max_latency_ms=50)
+    for known, expected in (({}, "a"), ({"a": 50}, "a"), ({"a": 51}, "b")):
+        made = compile_menu(catalogue([model("a"), model("b")]), config(), latency_ms=known)
+        assert select(made, Question(), stated).model.id == expected
 
 
 # -- what the tenant may use -------------------------------------------------------------------------------------------
@@ -314,6 +321,8 @@ def test_over_a_soft_budget_only_the_cheapest_adequate_model_is_chosen_where_ano
     assert chosen(select(made, Question("dear", ceiling=True, another=True))) == ("cheap", "price_ceiling")
     assert chosen(select(made, Question("cheap", ceiling=True, another=True))) == ("cheap", "requested")
     assert select(made, Question("cheap", ceiling=True, another=True)).failover is None
+    equal = menu(model("a"), model("b"), prices={"a": 5, "b": 5})
+    assert chosen(select(equal, Question("b", ceiling=True, another=True))) == ("b", "requested")
 
 
 # -- whatever the menu ------------------------------------------------------------------------------------------------
