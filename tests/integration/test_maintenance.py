@@ -521,7 +521,9 @@ async def test_the_sweep_forgets_instances_fenced_long_ago_but_those_that_an_ope
 
     old, young, named, unread = await fenced(31), await fenced(29), await fenced(31), await fenced(31)
     known = "SELECT array_agg(id) FROM emberlog.instances"
-    assert await _run("sweep", one) == {"instances": 0, "generations": 0, "quota_windows": 0}, "no view says that nothing of theirs is open"
+    assert await _run("sweep", one) == {"instances": 0, "generations": 0, "quota_windows": 0}, (
+        "no view says that nothing of theirs is open"
+    )
     await owner.execute("INSERT INTO projections.cursors (name, position) VALUES ('requests', 5)")
     await owner.execute(
         "INSERT INTO projections.requests (tenant, request_id, attempt, state, agent, model, instance, requested_position) "

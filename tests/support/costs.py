@@ -22,7 +22,11 @@ def plain_cost(events: Sequence[Recorded], skip: Collection[int] = ()) -> list[R
         if position in skip or not isinstance(data, EmbeddingGenerated | EmbeddingFailed | EmbeddingReembedded):
             continue
         costs = 0 if isinstance(data, EmbeddingReembedded) else data.nano_usd
-        if isinstance(data, EmbeddingFailed) and not data.billed_tokens and data.nano_usd == data.provider_nano_usd == 0:
+        if (
+            isinstance(data, EmbeddingFailed)
+            and not data.billed_tokens
+            and data.nano_usd == data.provider_nano_usd == 0
+        ):
             continue
         at = event.at.astimezone(UTC)
         hour = datetime(at.year, at.month, at.day, at.hour, tzinfo=UTC)
