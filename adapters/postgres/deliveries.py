@@ -10,6 +10,7 @@ import msgspec
 
 from adapters.postgres.pool import Pool
 from adapters.postgres.statements import statement
+from domain.events import SYSTEM_TENANT
 
 _PUT, _CLAIM, _ENDED, _LIST, _SWEEP = (
     statement(f"deliveries_{name}") for name in ("put", "claim", "ended", "list", "sweep")
@@ -134,10 +135,16 @@ async def discard(pool: Pool, webhook: str, event_id: UUID | None) -> int:
     return int(done.split()[-1])
 
 
-async def forget(pool: Pool, webhook: str) -> None:
-    """Forget what is kept of a webhook: it was deleted."""
-    for table in ("deliveries", "webhook_cursors", "webhook_secrets"):
-        await pool.execute(f"DELETE FROM emberlog.{table} WHERE webhook = $1", webhook)  # noqa: S608
+async def forget(pool: Pool, webhook: str, owner: str) -> None:
+    """Forget what is kept of a webhook of this owner (a tenant, or `_system`): it was deleted.
+
+    Another may have made one under the same id by now, whose secret has to stay.
+    """
+    await pool.execute(
+        "DELETE FROM emberlog.deliveries WHERE webhook = $1 AND ($2 = tenant OR $2 = $3)", webhook, owner, SYSTEM_TENANT
+    )
+    await pool.execute("DELETE FROM emberlog.webhook_secrets WHERE webhook = $1 AND tenant = $2", webhook, owner)
+    await pool.execute("DELETE FROM emberlog.webhook_cursors WHERE webhook = $1", webhook)
 
 
 async def forget_tenant(pool: Pool, tenant: str) -> None:

@@ -107,9 +107,9 @@ class WebhookAdmin:
 
     async def delete(self, take: Take, tenant: str | None, webhook: str, *, actor: str) -> None:
         """Delete one; what waits for it is forgotten. Raises `not_found`."""
-        _, stream = webhook_stream(tenant)
+        owner, stream = webhook_stream(tenant)
         await take(stream, lambda plane: decide_delete(plane, webhook, tenant=tenant, actor=actor))
-        await deliveries.forget(self._pool, webhook)
+        await deliveries.forget(self._pool, webhook, owner)
 
     async def rotate(
         self, take: Take, tenant: str | None, webhook: str, *, actor: str, overlap_seconds: int = OVERLAP_SECONDS

@@ -261,7 +261,7 @@ class WebhookSender:
                 lambda plane: decide_delete(plane, webhook.id, tenant=webhook.tenant, actor="receiver:410"),
                 stream=stream,
             )
-        await deliveries.forget(self._ports.pool, webhook.id)
+        await deliveries.forget(self._ports.pool, webhook.id, webhook.owner)
 
     async def _give_up(self, webhook: Webhook, due: Due, tried: Tried) -> None:
         name = str(due.event_id)

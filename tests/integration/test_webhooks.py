@@ -274,9 +274,13 @@ async def test_an_id_that_another_tenant_had_before_brings_nothing_of_that_tenan
         return home.plane.webhooks.find("mine", tenant)
 
     first = await make("acme")
+    [old_secret] = (await home.secrets.of([first]))["mine"]
     theirs = await home.alert("acme")
     await home.take("tenant/acme", lambda plane: decide_delete(plane, "mine", tenant="acme", actor="test"))
-    await make("other")
+    second = await make("other")
+    await deliveries.forget(home.log.pool, "mine", "acme")
+    [new_secret] = (await home.secrets.of([second]))["mine"]
+    assert new_secret != old_secret
     late = await home.alert("acme")
     stale = planner.Planner(home.log.pool, home.scan, lambda: {"mine": first})
     assert await stale.plan() == 2, "acme's events wait under the name"
