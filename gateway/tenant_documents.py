@@ -15,7 +15,8 @@ from domain.tenant_models import LIMITS, PRICES, limit_of
 class TenantModel(msgspec.Struct, frozen=True):
     """A model of a tenant. `state` is `configured`, `enabled`, `disabled`, or `quota_exceeded` while a hard quota of it is used up.
 
-    `usable` says whether requests can have it now, `reason` why not. Limits are hard quotas of this model; the tenant's prices are
+    `usable` says whether requests can have it now, `reason` why not. `over_price_ceiling`: a soft budget is used up and another of the
+    tenant's models is cheaper, so that this one is chosen only where no other may answer or suits. Limits are hard quotas of this model; the tenant's prices are
     null where it is charged the list price. `version` is that of the tenant's stream, for `expected_version`.
     """
 
@@ -35,8 +36,28 @@ class TenantModel(msgspec.Struct, frozen=True):
     minimum_tier: str
     is_deprecated: bool
     usable: bool
+    over_price_ceiling: bool
     reason: str | None
     version: int
+
+
+class AgentPreferences(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the agent wants its models chosen: `strategy` is tenant_default, fixed, cost, latency or quality, `models` are ranked.
+
+    `required_dimensions`, `max_latency_ms` and `max_cost_per_request_nano_usd` say what is adequate; `monthly_budget_nano_usd` is a hard budget.
+    """
+
+    strategy: str = "tenant_default"
+    models: list[str] = []
+    task_models: dict[str, str] = {}
+    required_dimensions: int | None = None
+    max_cost_per_request_nano_usd: int | None = None
+    monthly_budget_nano_usd: int | None = None
+    max_latency_ms: int | None = None
+
+    def stated(self) -> Preferences:
+        """As events have them."""
+        return Preferences(**msgspec.structs.asdict(self))
 
 
 class Agent(msgspec.Struct, frozen=True):
@@ -45,15 +66,24 @@ class Agent(msgspec.Struct, frozen=True):
     agent_id: str
     name: str | None
     agent_version: str | None
-    preferences: Preferences
+    preferences: AgentPreferences
     capabilities: list[str]
     version: int
 
 
 def tenant_model_document(
-    plane: ControlPlane, tenant: str, configured: TenantModelConfigured, menu: Menu, *, exceeded: bool, now: float
+    plane: ControlPlane,
+    tenant: str,
+    configured: TenantModelConfigured,
+    menu: Menu,
+    *,
+    exceeded: bool,
+    ceiling: bool,
+    now: float,
 ) -> TenantModel:
-    """A model of the tenant. `exceeded`: a hard quota of it is used up at the moment; `now` in seconds since the epoch."""
+    """A model of the tenant. `exceeded`: a hard quota of it is used up at the moment, `ceiling`: a soft budget of the tenant is; `now` in
+    seconds since the epoch.
+    """
     name = configured.model
     model = plane.models.models[name]
     closed = menu.closed.get(name)
@@ -81,6 +111,7 @@ def tenant_model_document(
         minimum_tier=model.spec.minimum_tier,
         is_deprecated=deprecated(model),
         usable=reason is None,
+        over_price_ceiling=ceiling and entry is not None and any(e.cost < entry.cost for e in menu.orders["cost"]),
         reason=reason,
         version=plane.versions.get(f"tenant/{tenant}", 0),
     )
@@ -101,7 +132,7 @@ def agent_document(plane: ControlPlane, tenant: str, data: AgentRegistered) -> A
         agent_id=data.agent,
         name=data.name,
         agent_version=data.version,
-        preferences=data.preferences,
+        preferences=AgentPreferences(**msgspec.structs.asdict(data.preferences)),
         capabilities=data.capabilities,
         version=plane.versions.get(agent_stream(tenant, data.agent), 0),
     )

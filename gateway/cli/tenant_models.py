@@ -199,6 +199,7 @@ def _document(found: Choosing, tenant: str, name: str) -> TenantModel:
         configured,
         found.selector.menu(tenant),
         exceeded=found.quotas.exceeded(configured.model),
+        ceiling=found.selector.ceiling(tenant, found.quotas),
         now=time.time(),
     )
 

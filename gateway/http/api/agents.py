@@ -8,27 +8,12 @@ import msgspec
 
 from domain.agents import agent_of, agent_stream, decide_changed_agent, decide_new_agent
 from domain.errors import GatewayError
-from domain.events import AgentRegistered, Preferences
+from domain.events import AgentRegistered
 from domain.tenancy import Principal
 from gateway.chosen_model import AgentModels, agent_models
 from gateway.http.api.quotas import standing_quotas
 from gateway.http.api.route import Answer, ApiRoute, Call, Pagination, Parameter
-from gateway.tenant_documents import Agent, agent_document
-
-
-class AgentPreferences(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the agent wants its models chosen: `strategy` is tenant_default, fixed, cost, latency or quality, `models` are ranked.
-
-    `required_dimensions`, `max_latency_ms` and `max_cost_per_request_nano_usd` say what is adequate; `monthly_budget_nano_usd` is a hard budget.
-    """
-
-    strategy: str = "tenant_default"
-    models: list[str] = []
-    task_models: dict[str, str] = {}
-    required_dimensions: int | None = None
-    max_cost_per_request_nano_usd: int | None = None
-    monthly_budget_nano_usd: int | None = None
-    max_latency_ms: int | None = None
+from gateway.tenant_documents import Agent, AgentPreferences, agent_document
 
 
 class AgentStatement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -110,7 +95,7 @@ def _statement(call: Call, agent: str) -> AgentRegistered:
     body: AgentStatement = call.body
     return AgentRegistered(
         agent=agent,
-        preferences=Preferences(**msgspec.structs.asdict(body.preferences)),
+        preferences=body.preferences.stated(),
         name=body.name,
         version=body.agent_version,
         capabilities=body.capabilities,

@@ -137,6 +137,7 @@ def _document(call: Call, configured: TenantModelConfigured, quotas: StandingQuo
         configured,
         call.service.selector.menu(call.tenant),
         exceeded=quotas.exceeded(configured.model),
+        ceiling=call.service.selector.ceiling(call.tenant, quotas),
         now=time.time(),
     )
 

@@ -65,6 +65,7 @@ async def test_a_model_is_added_shown_changed_and_removed(three: ApiSite, path: 
         "minimum_tier": "free",
         "is_deprecated": False,
         "usable": True,
+        "over_price_ceiling": False,
         "reason": None,
         "version": 3,
     }  # fmt: skip
@@ -182,6 +183,11 @@ async def test_a_soft_budget_that_is_used_up_leaves_the_cheapest_model(three: Ap
     assert found["failover"] == {
         "from": {"endpoint": "e", "model": "a"}, "to": {"endpoint": "e", "model": "b"}, "reason": "budget",
     }  # fmt: skip
+    listed = (await three.ask("GET", MODELS, ADMIN_KEY)).json()["models"]
+    assert [(m["model_id"], m["over_price_ceiling"], m["state"]) for m in listed] == [
+        ("a", True, "enabled"),
+        ("b", False, "enabled"),
+    ]
     named = (await three.ask("POST", SELECT, KEY, {"requested_model": "a"})).json()
     assert (named["model_id"], named["price_ceiling"]) == ("a", True)
     await three.ask("PUT", "/api/v1/tenant-settings", ADMIN_KEY, {"price_ceiling": "none"})
@@ -203,7 +209,14 @@ async def test_an_agent_is_made_once_shown_and_changed(three: ApiSite, path: str
     changed = await three.ask("PUT", f"{path}/scout", ADMIN_KEY, {"preferences": {"models": ["b"]}})
     shown = (await three.ask("GET", f"{path}/scout", ADMIN_KEY)).json()
     assert changed.json() == shown
-    assert (shown["version"], shown["preferences"], shown["name"]) == (2, {"models": ["b"]}, None)
+    assert (shown["version"], shown["preferences"], shown["name"]) == (
+        2,
+        {
+            "strategy": "tenant_default", "models": ["b"], "task_models": {}, "required_dimensions": None,
+            "max_cost_per_request_nano_usd": None, "monthly_budget_nano_usd": None, "max_latency_ms": None,
+        },
+        None,
+    )  # fmt: skip
     assert [a["agent_id"] for a in (await three.ask("GET", path, ADMIN_KEY)).json()["agents"]] == ["scout"]
     lost = await three.ask("PUT", f"{path}/scout", ADMIN_KEY, {"preferences": {}}, expected_version=1)
     assert lost.status_code == 409
