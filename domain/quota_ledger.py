@@ -51,12 +51,14 @@ class Account:
 class _Home:
     """A tenant's accounts, by agent. `version` grows with every change to its quotas."""
 
-    __slots__ = ("accounts", "months", "tenant", "version")
+    __slots__ = ("accounts", "leases", "months", "tenant", "version")
 
     def __init__(self, tenant: str) -> None:
         self.tenant = tenant
         self.version = 0
         self.accounts: dict[str, list[Account]] = {}
+        self.leases: dict[tuple[QuotaKey, str], Lease] = {}
+        """Those of the ledger that are the tenant's: what it changes takes no longer for what the others have."""
         self.months: dict[tuple[str, str, str], list[int]] = {}
         """(agent, model, month) -> what was used by accounts that are forgotten."""
 
@@ -248,12 +250,10 @@ class Ledger:
         if home is None:
             return
         home.version += 1
-        for (owner, key, period), lease in list(self._leases.items()):
-            if owner != tenant:
-                continue
+        for (key, period), lease in list(home.leases.items()):
             quota = quotas.get(key)
             if quota is None:
-                del self._leases[owner, key, period]
+                del self._leases[tenant, key, period], home.leases[key, period]
                 lease.leave()
             elif quota.position == lease.position:
                 continue
@@ -274,11 +274,11 @@ class Ledger:
         for home in list(self._homes.values()):
             for carried in [c for c in home.months if end_day(c[2]) <= yesterday]:
                 del home.months[carried]
-            if not home.accounts and not home.months:
+            if not home.accounts and not home.months and not home.leases:
                 del self._homes[home.tenant]
         for where, lease in list(self._leases.items()):
             if end_day(lease.period) <= yesterday and lease.holds == lease.used:
-                del self._leases[where]
+                del self._leases[where], self._homes[lease.tenant].leases[where[1:]]
 
     def _forget(self, account: Account) -> None:
         home = account.home
@@ -305,7 +305,8 @@ class Ledger:
             period = period_of(key.window, account.day)
             lease = self._leases.get((home.tenant, key, period))
             if lease is None:
-                lease = self._leases[home.tenant, key, period] = Lease(home.tenant, key, period, quota)
+                lease = Lease(home.tenant, key, period, quota)
+                self._leases[home.tenant, key, period] = home.leases[key, period] = lease
                 lease.used, lease.reserved = home.sums(key, period)
                 self._activate(lease)
             account.leases.append(lease)

@@ -279,3 +279,30 @@ def test_names_of_agents_without_end_cost_no_memory(monkeypatch: pytest.MonkeyPa
 )
 def test_an_outcome_uses_what_it_bills(outcome: Any, amounts: Amounts) -> None:
     assert billed(outcome) == amounts
+
+
+def test_what_a_tenant_changes_takes_no_longer_for_what_others_hold() -> None:
+    office = Office()
+    office.set(TOKENS, 100)
+    office.obtain(1)
+    office.ledger.account("u", "a", "m", DAY)
+
+    class NotLookedThrough(dict[Any, Any]):
+        def items(self) -> Any:
+            raise AssertionError("it looks through the leases of everybody")
+
+    office.ledger._leases = NotLookedThrough(office.ledger._leases)
+    office.ledger.changed("t", {TOKENS: Quota(50, True, 2)})
+    assert [(lease.tenant, lease.limit) for lease in office.ledger.leases()] == [("t", 50), ("u", 100)]
+    office.quotas = {}
+    office.ledger.changed("t", {})
+    assert [lease.tenant for lease in office.ledger.leases()] == ["u"]
+
+
+def test_a_tenants_leases_are_forgotten_with_their_day_and_the_tenant_after_them() -> None:
+    office = Office()
+    office.set(TOKENS, 100)
+    office.ledger.account("t", "a", "m", DAY)
+    for _ in range(2):
+        office.ledger.prune("2027-01-15")
+    assert (list(office.ledger.leases()), office.ledger._homes) == ([], {})
