@@ -137,6 +137,7 @@ class EmbeddingFailed(EventData, frozen=True, gc=False, omit_defaults=True):
     instance: str | None = None
     day: str | None = None
     characters: int = 0
+    failover: Failover | None = None
 
 
 class EmbeddingAbandoned(EventData, frozen=True, gc=False, omit_defaults=True):

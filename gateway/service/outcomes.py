@@ -143,6 +143,7 @@ def failed_data(pending: Pending, error: GatewayError, now: float, metadata: str
         instance=pending.instance,
         day=_day(pending),
         characters=characters if price.unit == "character" else 0,
+        failover=pending.selection.failover,
     )
 
 
@@ -164,6 +165,7 @@ def result_message(
     replayed: bool,
     timings: Timings,
     notices: Sequence[str] = (),
+    quota_remaining: int | None = None,
 ) -> EmbeddingResult:
     """The answer, from the outcome event: a replay says what the first answer said. Vectors are added by the reply."""
     return EmbeddingResult(
@@ -182,6 +184,7 @@ def result_message(
         timings=timings,
         replayed=replayed,
         notices=list(notices) or msgspec.UNSET,
+        quota_remaining=msgspec.UNSET if quota_remaining is None else quota_remaining,
     )
 
 
@@ -207,7 +210,13 @@ def dry_run_message(pending: Pending) -> EmbeddingResult:
         replayed=False,
         reasons=reasons,
         notices=list(pending.selection.notices) or msgspec.UNSET,
+        quota_remaining=msgspec.UNSET if (left := quota_remaining(pending)) is None else left,
     )
+
+
+def quota_remaining(pending: Pending) -> int | None:
+    """The tokens that its quotas have left besides the request; None where no hard one is of tokens."""
+    return None if pending.hold is None else pending.hold.remaining
 
 
 def switch_document(failover: Failover | None, model: str, endpoint: str) -> dict[str, Any] | None:

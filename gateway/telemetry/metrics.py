@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from domain.events import EmbeddingFailed, EmbeddingGenerated
+from domain.events import EmbeddingFailed, EmbeddingGenerated, Failover
 from domain.money import NANO_PER_USD
 from gateway.dispatch.context import CallOutcome
 
@@ -61,7 +61,7 @@ class RequestMetrics(Collector):
         if data.cached_inputs:
             self._cache_hits[tenant, data.model] += data.cached_inputs
         if data.failover is not None:
-            self._switches[tenant, data.failover.model, data.model, data.failover.reason] += 1
+            self._switched(tenant, data.failover, data.model)
 
     def failed(self, tenant: str, data: EmbeddingFailed, seconds: float) -> None:
         """A request failed after it was logged; one that was cancelled or late may be billed."""
@@ -69,6 +69,11 @@ class RequestMetrics(Collector):
             self._billed(tenant, data.provider or "", data)
         self._failures[tenant, data.model, data.provider or ""] += 1
         self._errors[tenant, data.model, data.code] += 1
+        if data.failover is not None:
+            self._switched(tenant, data.failover, data.model)
+
+    def _switched(self, tenant: str, failover: Failover, model: str) -> None:
+        self._switches[tenant, failover.model, model, failover.reason] += 1
 
     def _billed(self, tenant: str, provider: str, data: EmbeddingGenerated | EmbeddingFailed) -> _Served:
         key = (tenant, data.model, provider)
@@ -125,7 +130,7 @@ class RequestMetrics(Collector):
         )
         yield _family(
             "embedding_model_switches",
-            "Requests answered by another model or endpoint than the first in line.",
+            "Requests that went to another model or endpoint than the first in line.",
             ["tenant_id", "from_model", "to_model", "reason"],
             self._switches,
         )

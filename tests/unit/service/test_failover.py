@@ -13,6 +13,7 @@ from domain.catalogue import Catalogue
 from domain.errors import GatewayError
 from domain.events import (
     AgentRegistered,
+    EmbeddingFailed,
     EmbeddingGenerated,
     EmbeddingRequested,
     EventData,
@@ -22,6 +23,7 @@ from domain.events import (
     TenantConfigured,
     TenantModelConfigured,
 )
+from domain.ports.provider import EmbedCall, ProviderError, ProviderFault
 from domain.prices import PriceBook
 from gateway.service.pending import Pending
 from tests.support.menus import catalogue, model
@@ -296,3 +298,14 @@ async def refused(site: Site, texts: str, **options: Any) -> GatewayError:
         return error
     assert reply.refusal is not None
     return reply.refusal
+
+
+async def test_a_switched_request_that_fails_says_so_too(site: Site) -> None:
+    def refuse(call: EmbedCall) -> None:
+        raise ProviderError(ProviderFault.REFUSED, "not to its liking")
+
+    site.used.models, site.rig.provider.behaviour = {"a": "quota_exceeded"}, refuse
+    assert (await refused(site, "one two", model="a", failover="any")).code == "provider_error"
+    (event,) = await site.rig.events("embedding.failed")
+    assert isinstance(event, EmbeddingFailed)
+    assert (event.model, event.failover) == ("c", Failover("a", "e", "quota"))
