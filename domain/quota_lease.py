@@ -25,13 +25,14 @@ _NEVER = -(1 << 80)
 class Lease:
     """What this process holds of one window, in the window's unit. Of a soft quota it only counts: `left` has no meaning there.
 
-    `seen_*` is what the last answer said of the whole window: what all processes have used and hold of it.
+    `seen_*` is what the last answer said of the whole window: what all processes have used and hold of it; `seen_own` is this one's share
+    of what they have used.
     """
 
     __slots__ = (
         "active", "asked", "gone", "granted_at", "hard", "key", "left", "limit", "low", "period", "position", "refused_need",
-        "refused_until", "reported", "reported_at", "reserved", "seen_granted", "seen_used", "share", "taken_at", "tenant", "tight",
-        "unit", "used",
+        "refused_until", "reported", "reported_at", "reserved", "seen_granted", "seen_own", "seen_used", "share", "taken_at", "tenant",
+        "tight", "unit", "used",
     )  # fmt: skip
 
     def __init__(self, tenant: str, key: QuotaKey, period: str, quota: Quota) -> None:
@@ -54,7 +55,7 @@ class Lease:
         self.taken_at = self.granted_at = self.reported_at = float("-inf")
         self.reported = -1
         self.refused_need, self.refused_until = 0, float("-inf")
-        self.seen_used = self.seen_granted = 0
+        self.seen_used = self.seen_own = self.seen_granted = 0
         self.tight = False
         self.state(quota)
 
@@ -73,6 +74,11 @@ class Lease:
     def elsewhere(self) -> int:
         """What other processes held and had not used when the database last answered: for requests in flight, or the next ones."""
         return (self.seen_granted - self.seen_used) - (self.holds - self.used)
+
+    @property
+    def remaining(self) -> int:
+        """What the window has left for further requests: this process's own exactly, those of others as of about a second ago."""
+        return max(0, self.limit - self.seen_used - (self.used - self.seen_own) - self.reserved)
 
     def refuses(self, need: int, now: float) -> bool:
         """Whether so much was refused a moment ago."""
@@ -124,7 +130,7 @@ class Lease:
 
     def answered(self, ask: Ask, answer: Answer, now: float) -> None:
         """What the database said to `ask`."""
-        self.seen_used, self.seen_granted = answer.used, answer.granted
+        self.seen_used, self.seen_own, self.seen_granted = answer.used, ask.used, answer.granted
         again = answer.behind or ask.position != self.position  # its limit was changed meanwhile
         self.reported, self.reported_at = (-1 if again else ask.used), now
         self.tight = self.hard and (answer.limit - answer.granted) * 8 < answer.limit

@@ -22,7 +22,7 @@ MAX_ASKS = 200
 """Leases that one call is about: some ten milliseconds of the database's time."""
 MAX_AGENTS = 20_000
 """Agents of a tenant that are told apart: who has no quota of its own beyond that counts as one, so that names cost no memory."""
-_NANO_USD = UNITS.index("nano_usd")
+_TOKENS, _NANO_USD = UNITS.index("tokens"), UNITS.index("nano_usd")
 
 Resolve = Callable[[str, str, str], Iterable[tuple[QuotaKey, Quota]]]
 """The quotas that (tenant, agent, model) draws on: `Quotas.binding`."""
@@ -90,6 +90,15 @@ class Hold:
     def of(self, ledger: Ledger) -> bool:
         """Whether it holds something of this ledger."""
         return self._ledger is ledger
+
+    @property
+    def remaining(self) -> int | None:
+        """The tokens that the tightest hard quota of them has left besides; None where there is none."""
+        least = None
+        for lease in self.account.leases:
+            if lease.hard and lease.unit == _TOKENS and (least is None or lease.remaining < least):
+                least = lease.remaining
+        return least
 
     def settle(self, data: EventData) -> None:
         """Its outcome is in the log: the request has used what it bills, and holds nothing more."""

@@ -43,6 +43,11 @@ class State(Enum):
 class Hold(Protocol):
     """What a request holds of its quotas until it is known what it uses."""
 
+    @property
+    def remaining(self) -> int | None:
+        """The tokens that the tightest hard quota of them has left besides; None where there is none."""
+        ...
+
     def settle(self, data: EventData) -> None:
         """Its outcome is in the log: it has used what that bills; the rest is free again."""
         ...

@@ -321,6 +321,7 @@ class RequestService:
                 replayed=False,
                 timings=outcomes.timings(pending, now),
                 notices=pending.selection.notices,
+                quota_remaining=outcomes.quota_remaining(pending),
             )
             self.deliver(pending, result)
         elif isinstance(data, EmbeddingFailed):

@@ -104,7 +104,10 @@ class Timings(msgspec.Struct, frozen=True, gc=False):
 
 
 class EmbeddingResult(msgspec.Struct, tag="embedding.result", gc=False, omit_defaults=True):
-    """The answer to `embedding.generate`. `vectors`: `count` rows, row-major, little-endian; absent when streamed or on a dry run."""
+    """The answer to `embedding.generate`. `vectors`: `count` rows, row-major, little-endian; absent when streamed or on a dry run.
+
+    `quota_remaining` is the tokens that the tightest hard quota of them has left, absent where there is none and in replays.
+    """
 
     id: str
     event: str | None
@@ -124,6 +127,7 @@ class EmbeddingResult(msgspec.Struct, tag="embedding.result", gc=False, omit_def
     scales: bytes | msgspec.UnsetType = msgspec.UNSET
     reasons: list[dict[str, str]] | msgspec.UnsetType = msgspec.UNSET
     notices: list[str] | msgspec.UnsetType = msgspec.UNSET
+    quota_remaining: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class EmbeddingChunk(msgspec.Struct, tag="embedding.chunk", gc=False):

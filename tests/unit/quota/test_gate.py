@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from adapters.memory.event_log import MemoryEventLog
@@ -63,7 +65,7 @@ async def quotas() -> AsyncIterator[Quotas]:
 
 @pytest.fixture
 async def rig(quotas: Quotas) -> AsyncIterator[Rig]:
-    made = await make_rig(gates=[quotas.gate])
+    made = await make_rig(gates=[quotas.gate], dry_gates=[quotas.gate])
     yield made
     await made.service.close()
     await made.appender.close()
@@ -90,6 +92,28 @@ async def test_what_a_request_may_use_is_reserved_and_its_outcome_settles_it(rig
     assert isinstance(requested, EmbeddingRequested)
     assert isinstance(outcome, EmbeddingGenerated)
     assert outcome.instance == requested.instance == rig.service.instance
+
+
+async def test_an_answer_says_how_many_tokens_are_left_where_a_hard_quota_of_them_is_set(
+    rig: Rig, quotas: Quotas
+) -> None:
+    async def told(text: str, **options: Any) -> object:
+        result = (await rig.ask(text, **options)).answer
+        assert result is not None
+        return result.quota_remaining
+
+    assert await told("one", id="unbound") is msgspec.UNSET
+    quotas.set(100)
+    assert await told("one two three", id="first") == 100 - 1 - 3
+    assert await told("four five", id="estimate", dry_run=True) == 94, "what would be left"
+    assert await told("four five", id="second") == 94
+    quotas.bank.leases[2] = quotas.bank.used[2] = 50
+    quotas.set(90)
+    while not any(lease.seen_used >= 50 for lease in quotas.keeper.ledger.leases()):
+        await asyncio.sleep(0.01)
+    assert await told("six", id="third") == 90 - 50 - 7, "what other gateways used counts"
+    quotas.set(90, hard=False)
+    assert await told("seven", id="soft") is msgspec.UNSET
 
 
 async def test_what_exceeds_a_quota_is_refused_with_all_that_explains_it_and_not_logged(

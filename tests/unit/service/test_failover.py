@@ -61,6 +61,8 @@ class Used:
 class Hold:
     """What the gate gave out."""
 
+    remaining: int | None = None
+
     def __init__(self, gate: Used, name: str) -> None:
         self._gate = gate
         self._name = name
