@@ -34,12 +34,16 @@ class QuotaKey(msgspec.Struct, frozen=True, order=True):
 
 
 class Quota(msgspec.Struct, frozen=True):
-    """At most `limit` of its unit in each window. A hard one refuses what would exceed it. It holds since the event at `position`."""
+    """At most `limit` of its unit in each window. A hard one refuses what would exceed it. It holds since the event at `position`.
+
+    One that an `operator` has set is changed by operators only.
+    """
 
     limit: int
     hard: bool
     position: int
     actor: str | None = None
+    operator: bool = False
 
 
 class Quotas:
@@ -70,7 +74,7 @@ class Quotas:
         match data:
             case QuotaSet():
                 key = QuotaKey(data.scope, data.subject or "", data.unit, data.window)
-                self._put(tenant, key, Quota(data.limit, data.hard, position, data.actor))
+                self._put(tenant, key, Quota(data.limit, data.hard, position, data.actor, data.operator))
             case QuotaRemoved():
                 self._put(tenant, QuotaKey(data.scope, data.subject or "", data.unit, data.window), None)
             case AgentRegistered():
@@ -110,9 +114,10 @@ def decide_set_quota(
     limit: float,
     subject: str | None = None,
     hard: bool = True,
+    operator: bool = False,
     actor: str | None = None,
 ) -> list[Decision]:
-    """Set a quota. Raises `not_found` for the tenant, `invalid_config` naming every field that is wrong. Nothing where it is so already."""
+    """Set a quota, as an `operator` or as the tenant's admin, who changes none of the operators'. Raises `forbidden` for that, `not_found` for the tenant, `invalid_config` naming every field that is wrong. Nothing where it is so already."""
     problems = Problems()
     found = _check_key(plane, tenant, scope, unit, window, subject, problems)
     # A float would be a figure that the sum of integers cannot be compared with exactly; NaN compares with nothing.
@@ -122,9 +127,12 @@ def decide_set_quota(
     assert isinstance(limit, int)
     key = QuotaKey(scope, found or "", unit, window)
     known = plane.quotas.of(tenant).get(key)
-    if known is not None and (known.limit, known.hard) == (limit, hard):
+    if known is not None and (known.limit, known.hard) == (limit, hard) and known.operator >= operator:
         return []
-    data = QuotaSet(scope=scope, unit=unit, window=window, limit=limit, subject=found, hard=hard, actor=actor)
+    _check_may(known, operator)
+    data = QuotaSet(
+        scope=scope, unit=unit, window=window, limit=limit, subject=found, hard=hard, operator=operator, actor=actor
+    )
     return [Decision(tenant, f"tenant/{tenant}", data)]
 
 
@@ -136,6 +144,7 @@ def decide_remove_quota(
     unit: str,
     window: str,
     subject: str | None = None,
+    operator: bool = False,
     actor: str | None = None,
 ) -> list[Decision]:
     """Take a quota away. Raises as `decide_set_quota` does; nothing where there is none.
@@ -148,10 +157,21 @@ def decide_remove_quota(
     problems.check("the quota")
     if scope == "model" and subject is not None:
         subject = resolve_model(plane, subject) or subject
-    if QuotaKey(scope, subject or "", unit, window) not in plane.quotas.of(tenant):
+    known = plane.quotas.of(tenant).get(QuotaKey(scope, subject or "", unit, window))
+    if known is None:
         return []
+    _check_may(known, operator)
     data = QuotaRemoved(scope=scope, unit=unit, window=window, subject=subject, actor=actor)
     return [Decision(tenant, f"tenant/{tenant}", data)]
+
+
+def _check_may(known: Quota | None, operator: bool) -> None:
+    if known is not None and known.operator and not operator:
+        raise GatewayError(
+            "forbidden",
+            "an operator has set this quota: ask one to change it, or set another beside it (of a model, an agent, the other window)",
+            details={"field": "limit"},
+        )
 
 
 def resolve_model(plane: ControlPlane, name: str) -> str | None:

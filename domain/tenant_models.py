@@ -86,7 +86,7 @@ def decide_tenant_model(
     _check_values(wanted, problems)
     problems.check(f"model {model.id!r} of the tenant")
     data = _configured(config, model, known, wanted, fallbacks, actor)
-    decisions = _limits(plane, tenant, model.id, wanted, actor)
+    decisions = _limits(plane, tenant, model.id, wanted, operator=operator, actor=actor)
     decisions += _prices(plane, tenant, model, wanted, operator=operator, now=now, actor=actor)
     if known is None or msgspec.structs.replace(data, actor=known.actor) != known:
         decisions.append(Decision(tenant, f"tenant/{tenant}", data))
@@ -245,18 +245,28 @@ def _circle(config: TenantConfig, model: str, fallbacks: Sequence[str]) -> list[
     return None
 
 
-def _limits(plane: ControlPlane, tenant: str, model: str, wanted: Mapping[str, Any], actor: str) -> list[Decision]:
+def _limits(
+    plane: ControlPlane, tenant: str, model: str, wanted: Mapping[str, Any], *, operator: bool, actor: str
+) -> list[Decision]:
     decisions: list[Decision] = []
     for field, (unit, window) in LIMITS.items():
         if field not in wanted:
             continue
         if (limit := wanted[field]) is None:
             decisions += decide_remove_quota(
-                plane, tenant, scope="model", unit=unit, window=window, subject=model, actor=actor
+                plane, tenant, scope="model", unit=unit, window=window, subject=model, operator=operator, actor=actor
             )
         else:
             decisions += decide_set_quota(
-                plane, tenant, scope="model", unit=unit, window=window, subject=model, limit=limit, actor=actor
+                plane,
+                tenant,
+                scope="model",
+                unit=unit,
+                window=window,
+                subject=model,
+                limit=limit,
+                operator=operator,
+                actor=actor,
             )
     return decisions
 

@@ -10,7 +10,8 @@ class QuotaSet(EventData, frozen=True, gc=False, omit_defaults=True):
 
     `scope` is `tenant`, `model` or `agent`, `subject` the model or agent it is of (None for the tenant). `unit` is `tokens`, `requests` or
     `nano_usd` (a quota of money is called a budget), `window` `day` or `month`. A hard one refuses what would exceed it; a soft one does
-    not refuse. There is one quota for each (scope, subject, unit, window): the latest statement holds.
+    not refuse. There is one quota for each (scope, subject, unit, window): the latest statement holds. What an `operator` has set, nobody of
+    the tenant changes.
     """
 
     TYPE = "quota.set"
@@ -23,6 +24,7 @@ class QuotaSet(EventData, frozen=True, gc=False, omit_defaults=True):
     limit: int
     subject: str | None = None
     hard: bool = True
+    operator: bool = False
     actor: str | None = None
 
 

@@ -55,6 +55,7 @@ def set_(
                     limit=int(limit),
                     subject=subject,
                     hard=not soft,
+                    operator=True,
                     actor=installation.actor,
                 ),
                 stream=f"tenant/{tenant}",
@@ -89,7 +90,14 @@ def remove(
         async with installation.control() as control:
             return await control.run(
                 lambda plane: decide_remove_quota(
-                    plane, tenant, scope=scope, unit=unit, window=window, subject=subject, actor=installation.actor
+                    plane,
+                    tenant,
+                    scope=scope,
+                    unit=unit,
+                    window=window,
+                    subject=subject,
+                    operator=True,
+                    actor=installation.actor,
                 ),
                 stream=f"tenant/{tenant}",
             )

@@ -112,7 +112,10 @@ async def change(call: Call) -> QuotaSpec:
     """Set one, instead of what it was."""
     wanted = msgspec.structs.asdict(call.body)
     await call.decide(
-        f"tenant/{call.tenant}", lambda plane: decide_set_quota(plane, call.tenant, **wanted, actor=call.actor)
+        f"tenant/{call.tenant}",
+        lambda plane: decide_set_quota(
+            plane, call.tenant, **wanted, operator=call.principal.tenant is None, actor=call.actor
+        ),
     )
     return QuotaSpec(**wanted)
 
@@ -129,6 +132,7 @@ async def remove(call: Call) -> None:
             unit=text("unit") or "",
             window=text("window") or "month",
             subject=text("subject"),
+            operator=call.principal.tenant is None,
             actor=call.actor,
         ),
     )

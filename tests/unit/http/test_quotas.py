@@ -10,7 +10,7 @@ import pytest
 from domain.events import AgentRegistered, Preferences, QuotaSet
 from domain.quotas import QuotaKey
 from tests.support.api import ApiSite
-from tests.unit.wire.fake_service import ADMIN_KEY, KEY
+from tests.unit.wire.fake_service import ADMIN_KEY, OPERATOR_KEY
 
 PATH = "/api/v1/quotas"
 GOOD: dict[str, Any] = {"unit": "tokens", "limit": 1000}
@@ -94,3 +94,21 @@ async def test_nobody_waits_for_the_budgets_of_agents_that_nobody_asked_about(
     assert (await site.ask("GET", "/api/v1/quotas", ADMIN_KEY, limit=5)).json()["pagination"]["total"] == 31
     assert await looks("GET", "/api/v1/tenant-models", ADMIN_KEY) == [""]
     assert await looks("POST", "/api/v1/embedding-models/select", KEY, {"agent_id": "a07"}) == ["a07", ""]
+
+
+async def test_what_an_operator_has_set_the_tenant_neither_raises_nor_removes(site: ApiSite) -> None:
+    await site.ask("PUT", PATH, ADMIN_KEY, GOOD)
+    assert (await site.ask("PUT", PATH, OPERATOR_KEY, GOOD, tenant="acme")).status_code == 200, (
+        "it is the operators' now"
+    )
+    for answer in (
+        await site.ask("PUT", PATH, ADMIN_KEY, GOOD | {"limit": 10**9}),
+        await site.ask("PUT", PATH, ADMIN_KEY, GOOD | {"hard": False}),
+        await site.ask("DELETE", PATH, ADMIN_KEY, unit="tokens"),
+    ):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden")
+    assert (await site.ask("PUT", PATH, ADMIN_KEY, GOOD | {"window": "day", "limit": 5})).status_code == 200, (
+        "beside it"
+    )
+    assert (await site.ask("DELETE", PATH, OPERATOR_KEY, tenant="acme", unit="tokens")).status_code == 204
+    assert (await site.ask("PUT", PATH, ADMIN_KEY, GOOD | {"limit": 10**9})).status_code == 200
