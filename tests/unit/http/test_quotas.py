@@ -10,7 +10,7 @@ import pytest
 from domain.events import AgentRegistered, Preferences, QuotaSet
 from domain.quotas import QuotaKey
 from tests.support.api import ApiSite
-from tests.unit.wire.fake_service import ADMIN_KEY, OPERATOR_KEY
+from tests.unit.wire.fake_service import ADMIN_KEY, KEY, OPERATOR_KEY
 
 PATH = "/api/v1/quotas"
 GOOD: dict[str, Any] = {"unit": "tokens", "limit": 1000}
