@@ -239,7 +239,7 @@ def _bounded(scope: Scope, name: bytes, longest: int) -> str | None:
 
 
 def _result_headers(result: EmbeddingResult) -> Headers:
-    failover = result.failover
+    failover, notices = result.failover, result.notices
     values = {
         "x-emberlog-space": result.space,
         "x-emberlog-provider": result.provider,
@@ -248,6 +248,7 @@ def _result_headers(result: EmbeddingResult) -> Headers:
         "x-emberlog-replayed": "true" if result.replayed else "false",
         "x-emberlog-nano-usd": None if result.cost.nano_usd is None else str(result.cost.nano_usd),
         "x-emberlog-failover": None if failover is None else msgspec.json.encode(failover).decode("ascii", "ignore"),
+        "x-emberlog-notices": msgspec.json.encode(notices).decode("ascii", "replace") if notices else None,
     }
     return [(name.encode(), value.encode("latin-1", "replace")) for name, value in values.items() if value is not None]
 

@@ -103,7 +103,8 @@ def document(version: str) -> Json:
 
 
 _EMBEDDING_HEADERS = tuple(
-    f"x-emberlog-{name}" for name in ("space", "provider", "endpoint", "event", "replayed", "nano-usd", "failover")
+    f"x-emberlog-{name}"
+    for name in ("space", "provider", "endpoint", "event", "replayed", "nano-usd", "failover", "notices")
 )
 _RATE_HEADERS = tuple(
     f"x-ratelimit-{name}-{unit}" for unit in ("requests", "tokens") for name in ("limit", "remaining", "reset")

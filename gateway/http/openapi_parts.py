@@ -16,6 +16,7 @@ ANSWER_HEADERS = {
     "x-emberlog-replayed": "true when this repeats the outcome of an earlier request with the same Idempotency-Key.",
     "x-emberlog-nano-usd": "The charge in nano-dollars; absent when the price is unknown.",
     "x-emberlog-failover": "Absent, or a JSON object: from, to and reason of the switch.",
+    "x-emberlog-notices": "Absent, or a JSON array of what whoever runs the client should know: that the model is deprecated.",
     "x-emberlog-cursor": "The cursor to go on from: what came after this page.",
     "x-emberlog-position": "Where the write stands in the log, opaque: a read with `after_position` waits for it.",
     "x-ratelimit-limit-requests": "Requests a minute that the tightest rate limit allows; absent where there is none.",

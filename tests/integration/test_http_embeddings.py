@@ -87,9 +87,11 @@ async def test_request_headers_reach_the_service_and_answer_headers_the_client(
     assert answer.headers["x-emberlog-event"] == "0190"
     assert answer.headers["x-emberlog-replayed"] == "false"
     assert answer.headers["x-emberlog-nano-usd"] == "60"
-    assert "x-emberlog-failover" not in answer.headers
+    assert {"x-emberlog-failover", "x-emberlog-notices"}.isdisjoint(answer.headers)
     assert answer.headers["traceparent"].split("-")[1] == TRACE
+    gateway.service.notices = ["model 'tiny' is deprecated"]
     other = await embed(http, {"input": "one", "model": "tiny"})
+    assert other.headers["x-emberlog-notices"] == "[\"model 'tiny' is deprecated\"]"
     assert gateway.service.tickets[1].message.id.startswith("http-")
     assert other.headers["traceparent"].split("-")[1] != TRACE
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -82,6 +83,7 @@ class FakeTicket:
         dimensions = self.message.dimensions or self.service.dimensions
         rows = rows_of(self.texts, dimensions)
         result = result_of(self.message, len(rows), dimensions)
+        result.notices = self.service.notices or msgspec.UNSET
         if self.message.stream:
             half = len(rows) // 2
             for start, part in ((half, rows[half:]), (0, rows[:half])):
@@ -119,6 +121,7 @@ class FakeService:
         self.draining = False
         self.dimensions = 4
         self.hold = False
+        self.notices: list[str] = []
         self.fail: Exception | None = None
         self.reload_fails: GatewayError | None = None
         self.refusal: GatewayError | None = None
