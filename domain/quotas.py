@@ -195,7 +195,10 @@ def _check_key(
             problems.add("subject", f"there is no model {subject[:128]!r} in the catalogue")
         return model
     if scope == "agent" and (tenant, subject) not in plane.directory.agents:
-        problems.add("subject", f"the tenant has no agent {subject[:128]!r}: it must have registered")
+        problems.add(
+            "subject",
+            f"the tenant has no agent {subject[:128]!r}: it must have registered, or be made (`emberlog agents set`)",
+        )
     return subject
 
 

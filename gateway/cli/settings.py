@@ -29,14 +29,14 @@ def list_(json: JsonOption = False, config: ConfigOption = None) -> None:
         async with installation.control() as control:
             changed = control.plane.settings.values
         return [
-            {"id": name, "value": msgspec.json.decode(changed[name]), "source": "event"}
+            {"name": name, "value": msgspec.json.decode(changed[name]), "source": "event"}
             if name in changed
-            else {"id": name, "value": getattr(installation.settings, name), "source": "start"}
+            else {"name": name, "value": getattr(installation.settings, name), "source": "start"}
             for name in LIVE
         ]
 
     rows = with_installation(config, work)
-    show(rows, json, ["setting", "value", "set by"], [[r["id"], encode(r["value"]), r["source"]] for r in rows])
+    show(rows, json, ["setting", "value", "set by"], [[r["name"], encode(r["value"]), r["source"]] for r in rows])
 
 
 @app.command("set")
@@ -70,4 +70,4 @@ def _change(name: str, value: str | None, json: bool, config: Any) -> None:
     what = (
         "was so already" if not written.changed else f"is {value}" if value is not None else "is as it was at the start"
     )
-    tell({"id": name, "changed": written.changed}, json, f"{name} {what}")
+    tell({"name": name, "changed": written.changed}, json, f"{name} {what}")
