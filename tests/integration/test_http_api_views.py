@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from domain.events import AlertRaised
@@ -62,18 +63,24 @@ async def test_a_models_metrics_are_its_tenants_own_or_those_of_all_and_come_wit
     raised = AlertRaised(
         alert="a1", kind="price_unknown", severity="warning", summary="no price", at=1, labels={"model": TINY}
     )
-    await write_log(owner, [*_day(), Recorded(AT, "acme", raised)])
+    used_up = AlertRaised(
+        alert="a2", kind="quota_exceeded", severity="critical", summary="no tokens", at=1,
+        labels={"scope": "model", "subject": TINY, "unit": "tokens", "window": "day", "period": "2026-11-21"},
+    )  # fmt: skip
+    of_agent = msgspec.structs.replace(used_up, alert="a3", labels={**used_up.labels, "scope": "agent"})
+    await write_log(owner, [*_day(), *(Recorded(AT, "acme", data) for data in (raised, used_up, of_agent))])
     await site.runner.start()
     for view in ("usage", "alerts"):
-        await site.runner.wait_for(view, 8, 20)
+        await site.runner.wait_for(view, 10, 20)
     own = (await site.get("/api/v1/models/tiny/metrics", ADMIN_KEY)).json()
     assert own["degraded"] == []
     assert (own["usage"]["requests"], own["usage"]["failed"], own["usage"]["error_rate"]) == (1, 1, 0.5)
     assert own["usage"]["cache_hit_rate"] == 0.5
     assert own["usage"]["requests_per_second"] == round(1 / 3600, 6)
     assert own["usage"]["latency_ms"] == {"mean": 80.0, "p50": 77.5, "p95": 79.8, "p99": 80.0, "max": 80}
-    assert own["alerts"] == [
-        {"id": "a1", "kind": "price_unknown", "severity": "warning", "summary": "no price", "state": "raised"}
+    assert sorted(own["alerts"], key=lambda alert: alert["id"]) == [
+        {"id": "a1", "kind": "price_unknown", "severity": "warning", "summary": "no price", "state": "raised"},
+        {"id": "a2", "kind": "quota_exceeded", "severity": "critical", "summary": "no tokens", "state": "raised"},
     ]
     every = (await site.get("/api/v1/models/tiny/metrics", OPERATOR_KEY)).json()
     assert (every["usage"]["requests"], every["usage"]["unpriced"], every["usage"]["nano_usd"]) == (2, 1, 100)

@@ -113,7 +113,7 @@ async def _alerts(call: Call, model: str, tenant: str | None) -> list[CurrentAle
     return [
         CurrentAlert(a.alert, a.kind, a.severity, a.summary, a.state(now))
         for a in found
-        if a.labels.get("model") == model
+        if model == a.labels.get("model") or (model == a.labels.get("subject") and a.labels.get("scope") == "model")
     ]
 
 
