@@ -1,6 +1,8 @@
-"""Models and agents of a tenant as the management API and the commands show them."""
+"""Models, agents and settings of a tenant as the management API and the commands show them."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import msgspec
 
@@ -136,3 +138,22 @@ def agent_document(plane: ControlPlane, tenant: str, data: AgentRegistered) -> A
         capabilities=data.capabilities,
         version=plane.versions.get(agent_stream(tenant, data.agent), 0),
     )
+
+
+class TenantSettings(msgspec.Struct, frozen=True):
+    """A tenant's settings. `version` is that of the tenant's stream, for `expected_version`."""
+
+    tenant: str
+    failover: Literal["same_space", "any", "none"]
+    time_zone: str
+    require_known_prices: bool
+    tier: Literal["free", "starter", "pro", "enterprise"]
+    price_ceiling: Literal["cheapest", "none"]
+    version: int
+
+
+def tenant_settings(plane: ControlPlane, tenant: str) -> TenantSettings:
+    """The settings of a tenant as of now."""
+    settings = plane.tenants.of(tenant).settings
+    fields = {name: getattr(settings, name) for name in settings.__struct_fields__ if name != "actor"}
+    return TenantSettings(tenant=tenant, **fields, version=plane.versions.get(f"tenant/{tenant}", 0))

@@ -1,18 +1,19 @@
-"""`emberlog tenants`: create, list and shred tenants."""
+"""`emberlog tenants`: create, list, configure and shred tenants."""
 
 from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.common import ConfigOption, Failed, JsonOption, LedgerOption, show, tell, with_installation
+from gateway.cli.common import ConfigOption, Failed, JsonOption, LedgerOption, fields, show, tell, with_installation
 
 if TYPE_CHECKING:
     from gateway.manage import Installation, TenantRecord
     from gateway.shredding import Shredded
+    from gateway.tenant_documents import TenantSettings
 
 app = typer.Typer(help="Tenants: each has its own keys, agents, usage and bill.", no_args_is_help=True)
 
@@ -58,6 +59,76 @@ def list_(json: JsonOption = False, config: ConfigOption = None) -> None:
 
     tenants = with_installation(config, work)
     show(tenants, json, ["id", "created", "shredded"], [[t.id, t.created_at, t.shredded_at] for t in tenants])
+
+
+@app.command("show")
+def show_(
+    name: Annotated[str, typer.Argument(help="The tenant.")], json: JsonOption = False, config: ConfigOption = None
+) -> None:
+    """Show what holds for every request of a tenant."""
+
+    async def work(installation: Installation) -> TenantSettings:
+        from gateway.tenant_documents import tenant_settings
+
+        await installation.require_tenant(name, alive=True)
+        async with installation.control() as control:
+            return tenant_settings(control.plane, name)
+
+    _tell(with_installation(config, work), json)
+
+
+@app.command()
+def configure(
+    name: Annotated[str, typer.Argument(help="The tenant.")],
+    failover: Annotated[
+        str | None, typer.Option(help="same_space, any or none: what holds where a request does not say.")
+    ] = None,
+    time_zone: Annotated[
+        str | None, typer.Option(help="Whose days and months its quotas have: an IANA name such as Europe/Paris.")
+    ] = None,
+    require_known_prices: Annotated[
+        bool | None, typer.Option(help="Whether models of unknown price are left out.")
+    ] = None,
+    tier: Annotated[str | None, typer.Option(help="free, starter, pro or enterprise.")] = None,
+    price_ceiling: Annotated[
+        str | None, typer.Option(help="cheapest or none: what is left once a soft budget is used up.")
+    ] = None,
+    expected_version: Annotated[
+        int | None, typer.Option(help="The version that was read: where it is another by now, nothing is changed.")
+    ] = None,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Change what holds for every request of a tenant; what you leave out stays. In force within a second everywhere."""
+    given: dict[str, Any] = {
+        "failover": failover,
+        "time_zone": time_zone,
+        "require_known_prices": require_known_prices,
+        "tier": tier,
+        "price_ceiling": price_ceiling,
+    }
+    wanted = {setting: value for setting, value in given.items() if value is not None}
+
+    async def work(installation: Installation) -> TenantSettings:
+        from domain.tenant_config import decide_tenant_settings
+        from gateway.tenant_documents import tenant_settings
+
+        await installation.require_tenant(name, alive=True)
+        async with installation.control() as control:
+            await control.run(
+                lambda plane: decide_tenant_settings(plane, name, wanted, operator=True, actor=installation.actor),
+                stream=f"tenant/{name}",
+                expected_version=expected_version,
+            )
+            return tenant_settings(control.plane, name)
+
+    _tell(with_installation(config, work), json)
+
+
+def _tell(settings: TenantSettings, json: bool) -> None:
+    import msgspec
+
+    tell(settings, json, *fields(msgspec.to_builtins(settings)))
 
 
 @app.command()

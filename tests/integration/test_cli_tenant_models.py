@@ -62,6 +62,30 @@ async def test_models_of_a_tenant_are_set_listed_made_the_default_and_removed(cl
     assert await cli.json("tenant-models", "show", LARGE, *acme) == raised
 
 
+async def test_what_holds_for_every_request_of_a_tenant_is_shown_and_changed(cli: Cli) -> None:
+    before = await cli.json("tenants", "show", "acme")
+    assert before == {
+        "tenant": "acme", "failover": "same_space", "time_zone": "UTC", "require_known_prices": False, "tier": "enterprise",
+        "price_ceiling": "cheapest", "version": 1,
+    }  # fmt: skip
+    changed = await cli.json(
+        "tenants", "configure", "acme", "--failover", "any", "--time-zone", "Europe/Paris", "--require-known-prices", "--tier", "pro",
+        "--price-ceiling", "none", "--expected-version", "1",
+    )  # fmt: skip
+    assert changed == before | {
+        "failover": "any", "time_zone": "Europe/Paris", "require_known_prices": True, "tier": "pro", "price_ceiling": "none",
+        "version": 2,
+    }  # fmt: skip
+    back = await cli.json("tenants", "configure", "acme", "--no-require-known-prices")
+    assert back == changed | {"require_known_prices": False, "version": 3}
+    assert await cli.json("tenants", "show", "acme") == back
+    lost = await cli.run("tenants", "configure", "acme", "--tier", "free", "--expected-version", "1")
+    assert (lost.code, "version_conflict" in lost.error) == (1, True)
+    wrong = await cli.run("tenants", "configure", "acme", "--time-zone", "Mars/Olympus")
+    assert (wrong.code, "there is no time zone" in wrong.error) == (2, True)
+    assert (await cli.run("tenants", "show", "nobody")).code == 1
+
+
 async def test_agents_are_stated_and_get_their_models_and_selection_explains_itself(cli: Cli) -> None:
     acme = ("--tenant", "acme")
     made = await cli.json("agents", "set", "scout", *acme, "--models", LARGE, "--task-model", f"code={SMALL}")

@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 
-from domain.plane import ControlPlane
 from domain.tenant_config import decide_tenant_settings
 from gateway.http.api.route import ApiRoute, Call
-
-
-class TenantSettings(msgspec.Struct, frozen=True):
-    """A tenant's settings. `version` is that of the tenant's stream, for `expected_version`."""
-
-    tenant: str
-    failover: Literal["same_space", "any", "none"]
-    time_zone: str
-    require_known_prices: bool
-    tier: Literal["free", "starter", "pro", "enterprise"]
-    price_ceiling: Literal["cheapest", "none"]
-    version: int
+from gateway.tenant_documents import TenantSettings, tenant_settings
 
 
 class TenantSettingsChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,7 +21,7 @@ class TenantSettingsChange(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
 
 async def show(call: Call) -> TenantSettings:
     """The settings as of now."""
-    return _document(call.plane, call.tenant)
+    return tenant_settings(call.plane, call.tenant)
 
 
 async def change(call: Call) -> TenantSettings:
@@ -47,13 +33,7 @@ async def change(call: Call) -> TenantSettings:
             plane, call.tenant, wanted, operator=call.principal.tenant is None, actor=call.actor
         ),
     )
-    return _document(call.plane, call.tenant)
-
-
-def _document(plane: ControlPlane, tenant: str) -> TenantSettings:
-    settings = plane.tenants.of(tenant).settings
-    fields = {name: getattr(settings, name) for name in settings.__struct_fields__ if name != "actor"}
-    return TenantSettings(tenant=tenant, **fields, version=plane.versions.get(f"tenant/{tenant}", 0))
+    return tenant_settings(call.plane, call.tenant)
 
 
 ROUTES = (
