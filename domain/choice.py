@@ -9,6 +9,9 @@ from domain.events import Failover, Preferences
 from domain.menu import Closed, Entry, Menu, PassedOver
 from domain.question import REASONS, Blocked, Question, Selection, over_cap
 
+TOLD = 3
+"""How many models the message of a refusal tells of; its details have all."""
+
 
 class Choice:
     """One choice in the making: what was passed over so far, and what the first in line was kept back by."""
@@ -241,11 +244,14 @@ class Choice:
     def _refused(self) -> GatewayError:
         refusal = self.refusal
         if refusal is None:
+            why = self._why_nothing()
+            told = [f"{p.model}: {p.reason}" for p in why[:TOLD]]
+            if len(why) > TOLD:
+                told.append(f"and {len(why) - TOLD} more, each with its reason in `details.reasons`")
             return GatewayError(
                 "no_model_available",
-                "configuration leaves no model for this request: "
-                + ("; ".join(f"{p.model}: {p.reason}" for p in self._why_nothing()) or "no endpoint is configured"),
-                details={"reasons": [{"model": p.model, "reason": p.reason} for p in self._why_nothing()]},
+                f"configuration leaves no model for this request: {'; '.join(told) or 'no endpoint is configured'}",
+                details={"reasons": [{"model": p.model, "reason": p.reason} for p in why]},
             )
         if refusal.code not in REASONS or self.first is None:
             return refusal
@@ -254,7 +260,10 @@ class Choice:
 
     def _why_nothing(self) -> list[PassedOver]:
         known = {p.model for p in self.passed}
-        return self.passed + [PassedOver(c.model, c.reason) for c in self.menu.closed_models() if c.model not in known]
+        closed = sorted(
+            self.menu.closed_models(), key=lambda c: c.code == "model_not_enabled"
+        )  # not the tenant's: last
+        return self.passed + [PassedOver(c.model, c.reason) for c in closed if c.model not in known]
 
     # -- what else there would have been -----------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -42,6 +42,7 @@ def select(
     }
 
     async def work(installation: Installation) -> ChosenModel:
+        from domain.errors import GatewayError
         from gateway.chosen_model import SelectionQuestion, choose_model, question_of
         from gateway.cli.choosing import choosing
         from gateway.http.api.body import decode
@@ -50,11 +51,17 @@ def select(
         wanted: SelectionQuestion = decode(given.encode(), SelectionQuestion)
         async with choosing(installation, tenant) as found:
             question = question_of(found.selector, tenant, wanted, admin=admin)
-            return choose_model(found.selector, tenant, agent, question, found.quotas)
+            try:
+                return choose_model(found.selector, tenant, agent, question, found.quotas)
+            except GatewayError as refusal:
+                reasons = (refusal.details or {}).get("reasons")
+                if explain and reasons:
+                    _show_reasons({"reasons": reasons}, json, [[r["model"], r["reason"]] for r in reasons])
+                raise
 
     found = with_installation(config, work)
     if explain and not json:
-        show(found, False, ["model", "reason"], [[r.model, r.reason] for r in found.reasons])
+        _show_reasons(found, False, [[r.model, r.reason] for r in found.reasons])
         return
     import msgspec
 
@@ -62,3 +69,7 @@ def select(
     if not explain:
         del plain["reasons"]
     tell(plain, json, *fields(plain))
+
+
+def _show_reasons(document: Any, json: bool, rows: list[list[str]]) -> None:
+    show(document, json, ["model", "reason"], rows)

@@ -29,9 +29,9 @@ def list_(json: JsonOption = False, config: ConfigOption = None) -> None:
         async with installation.control() as control:
             changed = control.plane.settings.values
         return [
-            {"name": name, "value": msgspec.json.decode(changed[name]), "source": "event"}
+            {"id": name, "name": name, "value": msgspec.json.decode(changed[name]), "source": "event"}
             if name in changed
-            else {"name": name, "value": getattr(installation.settings, name), "source": "start"}
+            else {"id": name, "name": name, "value": getattr(installation.settings, name), "source": "start"}
             for name in LIVE
         ]
 
@@ -70,4 +70,4 @@ def _change(name: str, value: str | None, json: bool, config: Any) -> None:
     what = (
         "was so already" if not written.changed else f"is {value}" if value is not None else "is as it was at the start"
     )
-    tell({"name": name, "changed": written.changed}, json, f"{name} {what}")
+    tell({"id": name, "name": name, "changed": written.changed}, json, f"{name} {what}")

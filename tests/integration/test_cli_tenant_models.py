@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,18 @@ async def test_agents_are_stated_and_get_their_models_and_selection_explains_its
     )
     told = await cli.run("models", "select", *acme, "--explain")
     assert (told.code, SMALL in told.out) == (0, True)
+
+
+async def test_where_no_model_is_left_selection_explains_that_too(cli: Cli) -> None:
+    acme = ("--tenant", "acme")
+    await cli.json("tenant-models", "configure", LOCAL, *acme)
+    told = await cli.run("models", "select", *acme, "--explain")
+    assert (told.code, [line.split()[0] for line in told.out.splitlines()[:2]]) == (1, ["model", LOCAL])
+    assert "no_model_available" in told.error
+    assert len(told.error) < 500
+    plain = await cli.run("models", "select", *acme, "--explain", "--json")
+    reasons = {r["model"]: r["reason"] for r in json.loads(plain.out)["reasons"]}
+    assert (plain.code, reasons[LOCAL]) == (1, "no configured endpoint serves it")
 
 
 WRONG: list[tuple[list[str], int, str]] = [
