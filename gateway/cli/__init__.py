@@ -21,6 +21,7 @@ from gateway.cli import (
     settings,
     tenant_models,
     tenants,
+    threads,
     webhooks,
 )
 from gateway.cli.costs import costs
@@ -72,6 +73,7 @@ app.add_typer(projections.app, name="projections")
 app.add_typer(quotas.app, name="quotas")
 app.add_typer(rate_limits.app, name="rate-limits")
 app.add_typer(settings.app, name="settings")
+app.add_typer(threads.app, name="threads")
 app.add_typer(webhooks.app, name="webhooks")
 
 

@@ -2,67 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import msgspec
-
 from domain.errors import GatewayError, invalid_request
 from gateway.http.api.route import ApiRoute, Call, Parameter
-from gateway.http.usage import Latency
+from gateway.model_metrics import CurrentAlert, ModelMetrics, ModelUsage, current_alerts, model_usage
 from projections.alerts.query import read_alerts
 from projections.usage.model import read_model_usage
 from projections.usage.query import utc_text
 
 LONGEST = timedelta(days=31)
 _DEFAULT = timedelta(hours=1)
-
-
-class ModelUsage(msgspec.Struct, frozen=True):
-    """Sums over the span. `failed` counts `cancelled` and `late` too; `nano_usd` leaves out the `unpriced` requests."""
-
-    requests: int
-    failed: int
-    cancelled: int
-    late: int
-    abandoned: int
-    inputs: int
-    cached_inputs: int
-    tokens: int
-    billed_tokens: int
-    nano_usd: int
-    unpriced: int
-    requests_per_second: float
-    tokens_per_second: float
-    error_rate: float | None
-    cache_hit_rate: float | None
-    latency_ms: Latency | None
-
-
-class CurrentAlert(msgspec.Struct, frozen=True):
-    """An alert about the model that stands now."""
-
-    id: str
-    kind: str
-    severity: str
-    summary: str
-    state: str
-
-
-class ModelMetrics(msgspec.Struct, frozen=True):
-    """How the model did in a span of time, of the key's tenant or, for operators without `tenant`, of all.
-
-    `degraded` names the parts that cannot be had now, which are null.
-    """
-
-    model: str
-    since: str = msgspec.field(name="from")
-    until: str = msgspec.field(name="to")
-    usage: ModelUsage | None
-    alerts: list[CurrentAlert] | None
-    degraded: list[str]
 
 
 async def show(call: Call) -> ModelMetrics:
@@ -82,7 +34,7 @@ async def show(call: Call) -> ModelMetrics:
 
     async def usage() -> ModelUsage:
         async with call.service.reads.view(call.principal) as views:
-            return _usage(
+            return model_usage(
                 await read_model_usage(views, model.id, since, until, tenant), (until - since).total_seconds()
             )
 
@@ -109,12 +61,7 @@ async def _part(name: str, read: Callable[[], Awaitable[Any]], degraded: list[st
 async def _alerts(call: Call, model: str, tenant: str | None) -> list[CurrentAlert]:
     async with call.service.reads.view(call.principal) as views:
         found = await read_alerts(views, tenants=None if tenant is None else [tenant], still_open=True)
-    now = time.time()
-    return [
-        CurrentAlert(a.alert, a.kind, a.severity, a.summary, a.state(now))
-        for a in found
-        if model == a.labels.get("model") or (model == a.labels.get("subject") and a.labels.get("scope") == "model")
-    ]
+    return current_alerts(found, model)
 
 
 def _span(call: Call) -> tuple[datetime, datetime]:
@@ -127,19 +74,6 @@ def _span(call: Call) -> tuple[datetime, datetime]:
     if until - since > LONGEST:
         raise invalid_request(f"the span is longer than {LONGEST.days} days: ask for a shorter one", "from")
     return since, until
-
-
-def _usage(row: dict[str, Any], seconds: float) -> ModelUsage:
-    outcomes = row["requests"] + row["failed"] + row["abandoned"]
-    latency = row.pop("latency_ms")
-    return ModelUsage(
-        **row,
-        requests_per_second=round(row["requests"] / seconds, 6),
-        tokens_per_second=round(row["tokens"] / seconds, 6),
-        error_rate=None if not outcomes else round((row["failed"] + row["abandoned"]) / outcomes, 6),
-        cache_hit_rate=None if not row["inputs"] else round(row["cached_inputs"] / row["inputs"], 6),
-        latency_ms=None if latency is None else Latency(**latency),
-    )
 
 
 ROUTES = (
