@@ -22,7 +22,6 @@ SubjectOption = Annotated[str | None, typer.Option(help="Which model or agent.")
 UnitOption = Annotated[str, typer.Option(help="What it counts: tokens, requests or nano_usd (10^-9 US dollars).")]
 WindowOption = Annotated[str, typer.Option(help="The calendar window: day or month, in the tenant's time zone.")]
 WaitOption = Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the view to reach the log's head.")]
-_COLUMNS = ("used", "reserved", "limit", "hard", "resets_at", "state")
 
 
 @app.command("set")
@@ -66,7 +65,7 @@ def set_(
     tell(
         {**document, "limit": int(limit), "hard": not soft, "changed": written.changed},
         json,
-        f"set {limit} {unit} a {window} for {_name(tenant, scope, subject)}"
+        f"set {limit} {unit} a {window} for {_name(tenant, scope, subject)}{', soft' if soft else ''}"
         if written.changed
         else "it was so already",
     )
@@ -127,8 +126,10 @@ def list_(
 ) -> None:
     """List quotas and how they stand in their present windows, complete up to the log's head as of the call."""
     quotas = with_installation(config, lambda installation: read_standings(installation, tenant, wait))
-    columns = ["tenant", "quota", *_COLUMNS]
-    show(quotas, json, columns, [[q.tenant, q.id, *(getattr(q, name) for name in _COLUMNS)] for q in quotas])
+    rows = [
+        [q.tenant, q.id, q.used, q.reserved, q.limit, "yes" if q.hard else "", q.resets_at, q.state] for q in quotas
+    ]
+    show(quotas, json, ["tenant", "quota", "used", "reserved", "limit", "hard", "resets_at", "state"], rows)
 
 
 @app.command("show")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -35,7 +35,10 @@ def decode(data: bytes, struct: type) -> Any:
             msgspec.convert(value, field.type)
         except msgspec.ValidationError as error:
             where, _, why = str(error).rpartition(" - at `$")
-            problems.add(name + why.rstrip("`") if where else name, where or str(error))
+            problem = where or str(error)
+            if problem.startswith("Invalid enum value") and (known := _choices(field.type)):
+                problem = f"{problem[:80]}; expected one of {', '.join(known)}"
+            problems.add(name + why.rstrip("`") if where else name, problem)
         except RecursionError:
             problems.add(name, "nested too deeply")
         else:
@@ -46,6 +49,13 @@ def decode(data: bytes, struct: type) -> Any:
             problems.add(name, "is missing")
     problems.check("the body")
     return msgspec.convert(raw, struct)
+
+
+def _choices(kind: Any) -> list[str]:
+    """The values of the `Literal` types in it."""
+    if get_origin(kind) is Literal:
+        return [str(value) for value in get_args(kind)]
+    return [choice for part in get_args(kind) for choice in _choices(part)]
 
 
 def _holds_nul(value: Any) -> bool:

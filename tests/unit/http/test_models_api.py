@@ -70,6 +70,13 @@ async def test_every_field_that_is_wrong_is_named(site: ApiSite) -> None:
     assert await site.log.head() == 2
 
 
+async def test_a_word_that_is_none_of_a_fields_own_is_answered_with_those(made: ApiSite) -> None:
+    status, answer = await state(made, "draft")
+    [problem] = answer["error"]["details"]["fields"]
+    assert (status, problem["field"]) == (400, "state")
+    assert problem["problem"].endswith("expected one of testing, available, unavailable, deprecated, removed")
+
+
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e400", "-1e5", "0.5", "1" + "0" * 5000])
 async def test_a_number_that_is_none_is_refused(site: ApiSite, number: str) -> None:
     body = msgspec.json.encode(MODEL).replace(b'"dimensions":8', f'"dimensions":{number}'.encode())
