@@ -300,7 +300,12 @@ def _step(model: str, name: str, reason: str | None, grace_days: int | None, jso
         return await _change(installation, model, {}, Step(name, reason, grace_days), None)
 
     found, changed = with_installation(config, work)
-    tell(found, json, f"{found.id} is {found.state}{'' if changed else ' already'}")
+    tell(found, json, f"{found.id} is {_state(found)}{'' if changed else ' already'}")
+
+
+def _state(found: ModelDocument) -> str:
+    """A deprecated model can be out of use for the time being, too."""
+    return f"{found.state}, unavailable" if found.deprecated and not found.available else found.state
 
 
 async def _change(
