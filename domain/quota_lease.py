@@ -18,7 +18,7 @@ _FIRST_SHARE = 16
 """A lease is first asked for so many times what the request at hand needs; then for twice as much where it was used up at once."""
 _SOON, _LATE = 0.25, 2.0
 _NOTHING = -(1 << 62)
-"""Left of a lease that the database has not been asked for: whatever is settled meanwhile, nothing can be taken from it."""
+"""Left of a lease that the database has not been asked for under the limit in force: whatever is settled meanwhile, nothing can be taken."""
 _NEVER = -(1 << 80)
 
 
@@ -42,6 +42,7 @@ class Lease:
         self.unit = UNITS.index(key.unit)
         self.used = self.reserved = 0
         self.left = _NOTHING
+        """What requests may take. Less than nothing where more is held than the limit: what is settled pays for that first."""
         self.low = _NEVER
         """More is asked for once less than this is left."""
         self.share = 0
@@ -107,9 +108,9 @@ class Lease:
         return left
 
     def change(self, quota: Quota) -> None:
-        """The quota is another from now on: what is left was granted under the old one."""
+        """The quota is another from now on: what is left, and what its requests in flight will leave, was granted under the old one."""
         self.state(quota)
-        self.left, self.low = 0, _NEVER
+        self.left, self.low = _NOTHING, _NEVER
 
     def leave(self) -> None:
         """The quota was removed: to be said a last time."""
@@ -117,25 +118,32 @@ class Lease:
 
     def ask(self, needs: Sequence[int] = ()) -> Ask:
         """What to tell and ask the database; `needs` are those of requests that wait."""
-        # Less than nothing is left of one that is new, or of a soft quota; or where more was billed than reserved.
-        self.left = max(0, self.left)
-        need = least = extra = 0
+        left, need, least, extra = max(0, self.left), 0, 0, 0
         if needs:
             self.share = max(self.share, _FIRST_SHARE * max(needs))
-            need, least, extra = sum(needs) - self.left, max(1, min(needs) - self.left), self.share
+            need, least, extra = sum(needs) - left, max(1, min(needs) - left), self.share
         elif self.asked and self.hard:
             extra = self.share
         self.asked = False
-        return Ask(self, self.position, self.holds, self.used, need, least, extra)
+        return Ask(self, self.position, self.holds, self.used, need, least, extra, left - self.left)
 
     def answered(self, ask: Ask, answer: Answer, now: float) -> None:
         """What the database said to `ask`."""
         self.seen_used, self.seen_own, self.seen_granted = answer.used, ask.used, answer.granted
-        again = answer.behind or ask.position != self.position  # its limit was changed meanwhile
+        again = (
+            answer.behind or ask.position != self.position
+        )  # its limit was changed meanwhile: what it says is of the old one
         self.reported, self.reported_at = (-1 if again else ask.used), now
         self.tight = self.hard and (answer.limit - answer.granted) * 8 < answer.limit
+        if again:
+            return
+        self.left += ask.lacked + answer.given
+        if self.hard and (over := answer.granted - answer.limit) > 0:
+            # What was used before a quota was set or lowered is more than its limit: nothing is let in until that is no longer so.
+            if self.left > 0:
+                self.reported, self.seen_granted = -1, answer.granted - min(over, self.left)
+            self.left -= over
         if answer.given:
-            self.left += answer.given
             self.share = _adapted(self.share, now - self.granted_at, self.limit)
             self.granted_at = now
         if ask.need or ask.extra:
@@ -143,8 +151,6 @@ class Lease:
 
     def unanswered(self, ask: Ask) -> None:
         """Nobody knows what became of `ask`: it is made again."""
-        if self.reported_at == float("-inf"):
-            self.left = _NOTHING
         self.reported = -1
         self.asked = self.asked or ask.extra > 0
 
@@ -153,6 +159,7 @@ class Ask(msgspec.Struct, frozen=True):
     """What the database is told of a lease and asked for: the process `holds` so much, `used` of it for good, and needs `need` more.
 
     With `least` of that some of its requests go on. `extra` beyond the need spares it round trips. `position` tells which limit it knew.
+    By `lacked` less than nothing was left: that is made up for once the database knows what is held.
     """
 
     lease: Lease
@@ -162,6 +169,7 @@ class Ask(msgspec.Struct, frozen=True):
     need: int = 0
     least: int = 0
     extra: int = 0
+    lacked: int = 0
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -51,7 +51,7 @@ class Account:
 class _Home:
     """A tenant's accounts, by agent. `version` grows with every change to its quotas."""
 
-    __slots__ = ("accounts", "leases", "months", "tenant", "version")
+    __slots__ = ("accounts", "crowded", "leases", "months", "tenant", "version")
 
     def __init__(self, tenant: str) -> None:
         self.tenant = tenant
@@ -61,18 +61,23 @@ class _Home:
         """Those of the ledger that are the tenant's: what it changes takes no longer for what the others have."""
         self.months: dict[tuple[str, str, str], list[int]] = {}
         """(agent, model, month) -> what was used by accounts that are forgotten."""
+        self.crowded = False
+        """Whether there were more agents than are told apart: those beyond that have been counted as ''."""
 
     def sums(self, key: QuotaKey, period: str) -> tuple[int, int]:
-        """What was used and is reserved of a window by this process."""
+        """What was used and is reserved of a window by this process; of an agent, all that of those who are not told apart, too."""
         unit, used, reserved = UNITS.index(key.unit), 0, 0
+        agents = {key.subject, ""} if self.crowded else {key.subject}
         whole = key.scope in ("tenant", "model")
-        for accounts in self.accounts.values() if whole else [self.accounts.get(key.subject, [])]:
+        for accounts in self.accounts.values() if whole else [self.accounts.get(agent, []) for agent in agents]:
             for account in accounts:
                 if account.day.startswith(period) and (key.scope != "model" or account.model == key.subject):
                     used += account.used[unit]
                     reserved += account.reserved[unit]
         for (agent, model, month), amounts in self.months.items():
-            if month == period and (key.subject == (model if key.scope == "model" else agent) or key.scope == "tenant"):
+            if month == period and (
+                key.scope == "tenant" or (model == key.subject if key.scope == "model" else agent in agents)
+            ):
                 used += amounts[unit]
         return used, reserved
 
@@ -155,6 +160,7 @@ class Ledger:
         if agent and agent not in home.accounts and len(home.accounts) >= MAX_AGENTS:
             quotas = self._resolve(tenant, agent, model)
             if not any(key.scope not in ("tenant", "model") for key, _ in quotas):
+                home.crowded = True
                 return self._accounts.get((tenant, "", model, day)) or self._open(tenant, "", model, day)
         account = self._accounts[tenant, agent, model, day] = Account(home, agent, model, day)
         home.accounts.setdefault(agent, []).append(account)
@@ -231,6 +237,8 @@ class Ledger:
                 self._wake()
                 break
             lease.active = False
+            if self._leases.get((lease.tenant, lease.key, lease.period), lease) is not lease:
+                continue  # removed and set again: what it would say is less than what its successor holds
             idle = give_back or lease.idle(now)
             if lease in short:
                 pass
@@ -293,7 +301,7 @@ class Ledger:
         home = account.home
         place = (account.agent, account.model, account.day[:7])
         if place not in home.months and len(home.months) >= MAX_AGENTS:
-            place = ("", account.model, account.day[:7])
+            place, home.crowded = ("", account.model, account.day[:7]), True
         carried = home.months.setdefault(place, [0, 0, 0])
         for unit in (0, 1, 2):
             carried[unit] += account.used[unit]

@@ -67,6 +67,7 @@ class Keeper:
         self._version = quotas.version
         self._soft: dict[str, set[Lease]] = {}
         self._pruned_at = self._loop.time()
+        self._born = time.time() - self._pruned_at
         self.ledger = Ledger(quotas.binding, self._woken.set)
 
     # -- what the gate asks ---------------------------------------------------------------------------------------------
@@ -154,7 +155,10 @@ class Keeper:
         short: set[Lease] = set()
         for ask, answer in zip(asks, answers, strict=True):
             if answer.behind or answer.given < ask.need:
-                (behind if answer.behind else short).add(ask.lease)
+                if answer.behind:
+                    behind.add(ask.lease)
+                elif ask.position == ask.lease.position:  # else the limit was changed meanwhile: ask again
+                    short.add(ask.lease)
             if not ask.lease.hard and ask.lease.key.unit == "nano_usd":
                 self._soft.setdefault(ask.lease.tenant, set()).add(ask.lease)
         self._serve(waiting, short, behind)
@@ -202,7 +206,8 @@ class Keeper:
     def _prune(self) -> None:
         if self._loop.time() - self._pruned_at > PRUNE_SECONDS:
             self._pruned_at = self._loop.time()
-            self.ledger.prune(utc_day(time.time_ns() // 1000))
+            # A clock that is put forward by mistake and back again must not make it forget the day that it is.
+            self.ledger.prune(utc_day(int(min(time.time(), self._born + self._pruned_at) * 1e6)))
             for tenant, leases in list(self._soft.items()):
                 if not (kept := leases & set(self.ledger.leases())):
                     del self._soft[tenant]
