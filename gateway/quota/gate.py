@@ -10,12 +10,14 @@ from typing import Any
 from domain.calendar import Days
 from domain.errors import GatewayError
 from domain.plane import ControlPlane
+from domain.ports.event_log import InstanceFenced
 from domain.quota_lease import Lease
 from domain.quota_ledger import Account, Amounts, Hold
 from gateway.quota import refusals
 from gateway.quota.keeper import Keeper
 from gateway.service.pending import Pending
 from gateway.service.pricing import reserved_nano_usd
+from gateway.service.refusals import log_error
 
 Alternatives = Callable[[Pending], list[Any]]
 """What could be used instead, for the details of a refusal."""
@@ -64,7 +66,10 @@ class QuotaGate:
         return None
 
     async def _wait(self, pending: Pending, account: Account, need: Amounts) -> None:
-        pending.hold = await self._keeper.obtain(account, need, lambda lease, n: self._refusal(pending, lease, n))
+        hold = await self._keeper.obtain(account, need, lambda lease, n: self._refusal(pending, lease, n))
+        if not hold.of(self._keeper.ledger):  # what it holds was granted to an instance that is fenced by now
+            raise log_error(InstanceFenced())
+        pending.hold = hold
 
     def _refusal(self, pending: Pending, lease: Lease, need: int) -> GatewayError:
         zone = self._plane.tenants.of(pending.tenant).settings.time_zone

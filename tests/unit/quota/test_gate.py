@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import UUID
@@ -359,3 +360,44 @@ async def test_a_soft_budget_that_is_used_up_is_known_for_the_present_window(rig
     quotas.set(50, "nano_usd", hard=False)
     quotas.keeper.follow()
     assert not quotas.gate.over_soft_budget("acme"), "raised"
+
+
+async def test_a_clock_that_was_put_forward_and_back_makes_no_process_forget_the_day(
+    rig: Rig, quotas: Quotas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quotas.set(10)
+    assert (await rig.ask("one two three four five six")).refusal is None
+    now = time.time()
+    monkeypatch.setattr(keeper, "PRUNE_SECONDS", -1.0)
+    with monkeypatch.context() as ahead:
+        ahead.setattr(time, "time", lambda: now + 5 * 86_400)
+        ahead.setattr(time, "time_ns", lambda: int((now + 5 * 86_400) * 1e9))
+        quotas.keeper._prune()
+    assert held(quotas) == (6, 0), "what was used of the day is known still"
+    refusal = (await rig.ask("one two three four five", id="second")).refusal
+    assert refusal is not None
+    assert refusal.code == "quota_exceeded"
+
+
+async def test_what_was_granted_to_an_instance_that_is_fenced_by_now_lets_no_request_in(
+    rig: Rig, quotas: Quotas
+) -> None:
+    quotas.set(100)
+    await rig.ask("one", id="first")
+    quotas.open.clear()
+    [lease] = quotas.keeper.ledger.leases()
+    reply, _ = rig.send(" ".join(["word"] * (lease.left + 1)), id="second")
+    while not quotas.keeper._waiting and not any(ask.need for call in quotas.calls for ask in call[:1]):
+        await asyncio.sleep(0.01)
+    give = quotas.keeper._serve
+
+    def served_as_the_instance_changes(*args: Any) -> None:
+        give(*args)
+        quotas.keeper.rebind("2")  # in the same turn of the loop, before the request goes on
+
+    quotas.keeper._serve = served_as_the_instance_changes  # type: ignore[method-assign]
+    quotas.open.set()
+    refusal = (await reply.wait()).refusal
+    assert refusal is not None
+    assert (refusal.code, refusal.retryable) == ("unavailable", True)
+    assert len(await rig.events("embedding.requested")) == 1
