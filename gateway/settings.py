@@ -14,6 +14,7 @@ from dotenv import dotenv_values
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -46,7 +47,13 @@ def _reachable(path: Path) -> Path:
     return path.expanduser().absolute()
 
 
-AbsolutePath = Annotated[Path, AfterValidator(_reachable)]
+def _given(path: object) -> object:
+    if path == "":  # it would be taken for the folder of the moment
+        raise ValueError("is empty: give a path, or leave it unset")
+    return path
+
+
+AbsolutePath = Annotated[Path, BeforeValidator(_given), AfterValidator(_reachable)]
 
 
 class EndpointSettings(BaseModel):

@@ -12,7 +12,7 @@ import asyncpg
 import numpy as np
 from numpy.typing import NDArray
 
-from domain.catalogue import EMBEDDING, Catalogue
+from domain.catalogue import EMBEDDING, Catalogue, Model
 from domain.decision import Decision
 from domain.errors import GatewayError
 from domain.events import SYSTEM_TENANT, ModelValidated, QuotaSet
@@ -87,7 +87,7 @@ class Validator:
             )
             problems = found.problems if found is not None else []
         except GatewayError as error:
-            blame = _blame(error)
+            blame = _blame(error, model)
             if blame is None:
                 raise
             found, problems = None, [blame]
@@ -136,13 +136,13 @@ class Validator:
         return Answer(rows, result.endpoint or "", result.space, round(result.timings.total_ms))
 
 
-def _blame(error: GatewayError) -> str | None:
+def _blame(error: GatewayError, model: Model) -> str | None:
     """What the model itself is to blame for, in words; None for what says nothing about it, which leaves it in testing."""
     if error.code in _FAULTS:
         return error.message[:500]
     attempts = (error.details or {}).get("attempts") or []
     if error.code == "provider_unavailable" and attempts and attempts[-1]["reason"] == ProviderFault.BAD_ANSWER:
-        return "the endpoint's answers are not vectors of the size and number that was asked for"
+        return f"the endpoint does not answer with a vector of {model.dimensions} dimensions for each text, or not with those of another size that was asked for"
     return None
 
 

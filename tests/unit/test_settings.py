@@ -55,6 +55,12 @@ def test_every_failing_field_is_named_by_its_dotted_path(tmp_path: Path) -> None
     assert any("expected HOST:PORT" in line for line in lines)
 
 
+def test_an_empty_path_is_refused_and_not_taken_for_the_folder_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBERLOG_DATA_DIR", "")
+    with pytest.raises(InvalidSettings, match="data_dir: is empty"):
+        load_settings()
+
+
 def test_an_unknown_setting_in_the_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match="lisen: there is no such setting"):
         load_settings(_config(tmp_path, 'lisen = "127.0.0.1:1"\n'))
