@@ -131,8 +131,9 @@ class Replays:
                     raise LogUnavailable("the attempt that the append found is not to be seen")
                 if requested.fingerprint != printable(pending.fingerprint):
                     self._service.leave(pending, refusals.id_reused())
-                elif outcome is None and self._own(pending, requested):
-                    # The append was sent twice because its first answer was lost: the event that was found is this one.
+                elif outcome is None and pending.instance == requested.instance and self._own(pending, requested):
+                    # The append was sent twice because its first answer was lost: the event that was found is this one. That of a
+                    # request that whoever waited for it outlived is not: what it had reserved is free again.
                     pending.replaying = False
                     self._service.proceed(pending)
                 elif outcome is None:

@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from adapters.appender import QueueFull
 from adapters.memory.event_log import MemoryEventLog
 from domain import quota_lease
 from domain.errors import GatewayError
@@ -401,3 +402,30 @@ async def test_what_was_granted_to_an_instance_that_is_fenced_by_now_lets_no_req
     assert refusal is not None
     assert (refusal.code, refusal.retryable) == ("unavailable", True)
     assert len(await rig.events("embedding.requested")) == 1
+
+
+async def test_who_waited_for_a_request_whose_outcome_found_no_room_reserves_what_it_uses(
+    rig: Rig, quotas: Quotas
+) -> None:
+    quotas.set(100)
+    rig.provider.gate.clear()
+    first, _ = rig.send("one two three", stream=True, cache="off")
+    await rig.provider.called.wait()
+    second, _ = rig.send("one two three", cache="off")
+    submit, full = rig.appender.submit, [QueueFull()]
+
+    def once_full(event: NewEvent, *args: Any, **options: Any) -> None:
+        if event.type == "embedding.generated" and full:
+            raise full.pop()
+        submit(event, *args, **options)
+
+    rig.appender.submit = once_full  # type: ignore[method-assign]
+    rig.provider.gate.set()
+    assert (await first.wait()).refusal is not None
+    answer = (await second.wait()).answer
+    assert answer is not None
+    assert not full
+    assert held(quotas) == (answer.usage.billed_tokens, 0)
+    [outcome] = await rig.events("embedding.generated")
+    assert isinstance(outcome, EmbeddingGenerated)
+    assert outcome.instance == rig.service.instance, "else nobody counts it for a gateway that died"
