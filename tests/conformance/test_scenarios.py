@@ -4,13 +4,12 @@ must be there, and what is Postgres's own must run on the oldest supported Postg
 
 from __future__ import annotations
 
-import ast
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.scenarios import ROOT, Shown, flat, shown_in
+
 LOG = "tests/conformance/test_event_log.py"
 CLOCK = "tests/conformance/test_event_log_clock.py"
 EVOLUTION = "tests/conformance/test_event_log_evolution.py"
@@ -29,8 +28,6 @@ VIEWS = "tests/conformance/test_projections.py"
 MACHINE = "tests/conformance/test_projections_machine.py"
 PARKING = "tests/integration/test_parking.py"
 REBUILD = "tests/integration/test_rebuild.py"
-
-Shown = list[tuple[str, str]]
 
 SCENARIOS: dict[str, dict[str, Shown]] = {
     "order": {
@@ -236,26 +233,16 @@ SCENARIOS: dict[str, dict[str, Shown]] = {
         ],
     },
 }  # fmt: skip
-ALL = [
-    (f"{group}: {scenario}", *shown)
-    for group, scenarios in SCENARIOS.items()
-    for scenario, tests in scenarios.items()
-    for shown in tests
-]
+ALL = flat(SCENARIOS)
 ON_OLDEST = {ORDER, APPEND_ONLY, APPENDER, FAULTS, DISK, LOG, CLOCK, EVOLUTION, VIEWS, MACHINE}
 """What is Postgres's own; the others go through a whole gateway, or do not depend on the server's version."""
-
-
-def _tests_of(path: str) -> set[str]:
-    tree = ast.parse((ROOT / path).read_text())
-    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
 @pytest.mark.parametrize(
     ("scenario", "path", "name"), ALL, ids=[f"{scenario} {n}" for n, (scenario, *_) in enumerate(ALL)]
 )
 def test_every_scenario_has_its_test(scenario: str, path: str, name: str) -> None:
-    assert name in _tests_of(path), f"{scenario}: {path} has no test of this name"
+    assert name in shown_in(path), f"{scenario}: {path} has no test of this name"
 
 
 def test_what_is_postgres_own_runs_on_the_oldest_one_too() -> None:
