@@ -48,10 +48,11 @@ def alternatives(
 def explain(
     menu: Menu, question: Question, preferences: Preferences | None = None, blocked: Blocked | None = None
 ) -> Explanation:
-    """`select`, with a reason for every model of the catalogue. Raises as it does."""
+    """`select`, with one reason for every model of the catalogue. Raises as it does."""
     found = select(menu, question, preferences, blocked)
     reasons = [*found.passed_over, PassedOver(found.model.id, found.reason)]
     choice = Choice(menu, question, preferences, blocked)
     in_line = choice.instead_of(found.model.id)
-    reasons += [PassedOver(name, "in line behind it") for name in in_line]
+    told = {r.model for r in reasons}  # what a soft budget passed over stands in line behind it, too
+    reasons += [PassedOver(name, "in line behind it") for name in in_line if name not in told]
     return Explanation(found, in_line, reasons + choice.left_out({r.model for r in reasons}))

@@ -12,7 +12,7 @@ from domain.errors import GatewayError
 from domain.events import Failover, Preferences, TenantModelConfigured
 from domain.menu import Entry, Menu, compile_menu
 from domain.money import Price
-from domain.selection import Blocked, Question, Selection, alternatives, select
+from domain.selection import Blocked, Question, Selection, alternatives, explain, select
 from tests.support.menus import catalogue, config, menu, model
 
 QUOTA = GatewayError("quota_exceeded", "the quota of the month is used up", details={"window": "month"})
@@ -317,6 +317,8 @@ def test_over_a_soft_budget_only_the_cheapest_adequate_model_is_chosen_where_ano
     found = select(made, Question(ceiling=True, another=True), stated)
     assert (chosen(found), found.failover) == (("mid", "price_ceiling"), Failover("dear", "e", "budget"))
     assert "soft budget" in passed(found)["dear"]
+    told = explain(made, Question(ceiling=True, another=True), stated)
+    assert (sorted(r.model for r in told.reasons), told.in_line) == (["cheap", "dear", "mid"], ["dear"])
     assert chosen(select(made, Question("dear", ceiling=True))) == ("dear", "requested")
     assert chosen(select(made, Question("dear", ceiling=True, another=True))) == ("cheap", "price_ceiling")
     assert chosen(select(made, Question("cheap", ceiling=True, another=True))) == ("cheap", "requested")
@@ -406,6 +408,19 @@ def test_whatever_is_chosen_is_adequate_and_free_and_is_another_only_where_it_ma
     if found.failover is not None:
         assert found.failover.model != found.model.id
         assert question.another
+
+
+@given(st.lists(models, unique_by=lambda m: m.id), prices, questions, stated)
+def test_an_explanation_has_one_reason_for_each_model(
+    models: list[Model], prices: dict[str, int | None], question: Question, preferences: Preferences | None
+) -> None:
+    made = compile_menu(catalogue(models, prices), config(), latency_ms={"a": 10, "b": 90})
+    try:
+        told = [r.model for r in explain(made, question, preferences).reasons]
+    except GatewayError:
+        return
+    assert len(told) == len(set(told))
+    assert {m.id for m in models} <= set(told)
 
 
 @given(st.lists(models, unique_by=lambda m: m.id), prices, questions, stated)
