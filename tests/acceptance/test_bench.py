@@ -7,17 +7,30 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 
-async def test_the_bench_measures_every_scenario_and_finds_no_wrong_answer(folder: Path) -> None:
+async def bench(folder: Path, *arguments: str) -> dict[str, Any]:
+    """The document of `emberlog bench`."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway.cli", "bench", "--seconds", "1", "--agents", "8", "--rate", "200", "--json",
+        sys.executable, "-m", "gateway.cli", "bench", *arguments, "--json",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=folder, env={**os.environ},
     )  # fmt: skip
     async with asyncio.timeout(120):
         out, err = await process.communicate()
     assert process.returncode == 0, err.decode()[-2000:]
-    document = json.loads(out)
+    document: dict[str, Any] = json.loads(out)
+    return document
+
+
+async def test_a_change_made_at_one_gateway_is_in_force_in_another_process_within_a_second(folder: Path) -> None:
+    found = await bench(folder, "config", "--changes", "30")
+    assert found["changes"] == 30
+    assert 0 < found["in_force_elsewhere"]["p99_ms"] <= 1000
+
+
+async def test_the_bench_measures_every_scenario_and_finds_no_wrong_answer(folder: Path) -> None:
+    document = await bench(folder, "--seconds", "1", "--agents", "8", "--rate", "200")
     scenarios = document["scenarios"]
     assert len(scenarios) == 4
     for row in scenarios:

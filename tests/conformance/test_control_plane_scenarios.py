@@ -80,6 +80,7 @@ USAGE = "tests/integration/test_http_usage.py"
 PERIODS = "tests/integration/test_http_period_usage.py"
 METRICS = "tests/acceptance/test_contract_metrics.py"
 TAIL = "tests/unit/test_tail.py"
+BENCH = "tests/acceptance/test_bench.py"
 
 SCENARIOS: dict[str, dict[str, Shown]] = {
     "models": {
@@ -507,6 +508,7 @@ SCENARIOS: dict[str, dict[str, Shown]] = {
             (SETTINGS_API, "test_a_value_that_the_setting_cannot_have_is_refused_with_its_name"),
         ],
         "in force in other processes within a second": [
+            (BENCH, "test_a_change_made_at_one_gateway_is_in_force_in_another_process_within_a_second"),
             (TAIL, "test_a_revocation_takes_effect_when_the_log_is_woken"),
             (TWO_GATEWAYS, "test_a_quota_counts_what_both_gateways_used_before_it_was_set_and_binds_both_as_it_changes"),
         ],
