@@ -31,8 +31,8 @@ class Lease:
 
     __slots__ = (
         "active", "asked", "gone", "granted_at", "hard", "key", "left", "limit", "low", "period", "position", "refused_need",
-        "refused_until", "reported", "reported_at", "reserved", "seen_granted", "seen_own", "seen_used", "share", "taken_at", "tenant",
-        "tight", "unit", "used",
+        "refused_until", "reported", "reported_at", "reserved", "seen_granted", "seen_own", "seen_used", "share", "since", "taken_at",
+        "tenant", "tight", "unit", "used",
     )  # fmt: skip
 
     def __init__(self, tenant: str, key: QuotaKey, period: str, quota: Quota) -> None:
@@ -62,7 +62,7 @@ class Lease:
 
     def state(self, quota: Quota) -> None:
         """The quota is this from now on."""
-        self.limit, self.hard, self.position = quota.limit, quota.hard, quota.position
+        self.limit, self.hard, self.position, self.since = quota.limit, quota.hard, quota.position, quota.since
         self.reported = -1
         self.refused_until = float("-inf")
 

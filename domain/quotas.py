@@ -36,6 +36,7 @@ class QuotaKey(msgspec.Struct, frozen=True, order=True):
 class Quota(msgspec.Struct, frozen=True):
     """At most `limit` of its unit in each window. A hard one refuses what would exceed it. It holds since the event at `position`.
 
+    Since the event at `since` there is a hard one, or a soft one, without a gap: what was used by then is counted from the log.
     One that an `operator` has set is changed by operators only.
     """
 
@@ -44,6 +45,7 @@ class Quota(msgspec.Struct, frozen=True):
     position: int
     actor: str | None = None
     operator: bool = False
+    since: int = 0
 
 
 class Quotas:
@@ -94,7 +96,9 @@ class Quotas:
         quotas = self._tenants.setdefault(tenant, {})
         subject = self._subjects.setdefault((tenant, key.scope, key.subject), {})
         if quota is not None:
-            quotas[key] = subject[key] = quota
+            known = quotas.get(key)
+            since = quota.position if known is None or (quota.hard and not known.hard) else known.since
+            quotas[key] = subject[key] = msgspec.structs.replace(quota, since=since)
             return
         quotas.pop(key, None)
         subject.pop(key, None)

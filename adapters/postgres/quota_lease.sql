@@ -1,2 +1,2 @@
 SELECT item, given, limit_value, granted, used, behind
-FROM quota.lease($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+FROM quota.lease($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)

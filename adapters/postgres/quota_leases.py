@@ -68,6 +68,7 @@ async def lease(pool: Pool, instance: str, serial: int, asks: Sequence[Ask]) -> 
             [x.limit for x in leases],
             [x.hard for x in leases],
             [ask.position for ask in asks],
+            [x.since for x in leases],
             [ask.holds for ask in asks],
             [ask.used for ask in asks],
             [ask.need for ask in asks],

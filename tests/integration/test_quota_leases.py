@@ -30,8 +30,9 @@ TOKENS = QuotaKey("tenant", "", "tokens", "day")
 def ask(
     limit: int = 1000, *, key: QuotaKey = TOKENS, position: int = 0, holds: int = 0, hard: bool = True, **more: int
 ) -> Ask:
-    """An ask of tenant `t`."""
-    lease = Lease("t", key, DAY if key.window == "day" else MONTH, Quota(limit, hard, position))
+    """An ask of tenant `t`. The quota is there `since` its position, unless told otherwise."""
+    quota = Quota(limit, hard, position, since=more.pop("since", position))
+    lease = Lease("t", key, DAY if key.window == "day" else MONTH, quota)
     return Ask(lease, position, holds, more.pop("used", 0), **{"least": more.get("need", 0), **more})
 
 
@@ -264,6 +265,29 @@ async def test_a_process_fenced_while_it_asks_is_closed_after_that_or_granted_no
         assert closed is True
         assert isinstance(asked, list | InstanceFenced | LogUnavailable), asked
         assert await state(owner) in ([], [(1000, 0, 0)]), "what was granted to the dead is free again"
+
+
+async def test_a_quota_that_was_removed_and_set_again_is_granted_once_what_was_used_meanwhile_is_counted(
+    process: Process, log: PostgresEventLog, owner: Connection
+) -> None:
+    other = await another(log, process.pool)
+    await process.lease(ask(1000, position=0, need=5))
+    await process.lease(ask(1000, position=0))  # removed: a last report, and nothing more is said
+    used = [
+        Recorded(NOW, "t", generated("1", billed_tokens=40, instance=other.instance, day=DAY)),  # unasked
+        Recorded(NOW, "t", failed("2")),  # the quota is set again here, and the other process is paused
+    ]
+    head = await write_log(owner, used)
+    [answer] = await process.lease(ask(60, position=head, need=30))
+    assert (answer.behind, answer.given) == (True, 0)
+    await fold_to(owner, QUOTA, head)
+    [answer] = await process.lease(ask(60, position=head, need=30))
+    assert (answer.behind, answer.given) == (False, 0), "40 of 60 are used"
+    [answer] = await process.lease(ask(60, position=head, need=20))
+    assert answer.given == 20
+    [raised] = await process.lease(ask(90, position=head + 7, since=head, holds=20, need=30))
+    assert (raised.behind, raised.given) == (False, 30), "for a change nothing is waited for"
+    assert await state(owner) == [(90, 90, 40)]
 
 
 async def test_an_instance_that_holds_leases_is_not_forgotten(

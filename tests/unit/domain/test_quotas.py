@@ -63,6 +63,24 @@ def test_a_quota_is_set_changed_and_removed(plane: Plane) -> None:
     assert decide_remove_quota(plane, "acme", **key) == []
 
 
+def test_since_when_a_quota_holds_without_a_gap_is_known(plane: Plane) -> None:
+    def told(limit: int | None, *, hard: bool = True) -> int:
+        plane.tell(
+            QuotaRemoved(scope="tenant", unit="tokens", window="day")
+            if limit is None
+            else QuotaSet(scope="tenant", unit="tokens", window="day", limit=limit, hard=hard)
+        )
+        return next((quota.since for quota in plane.quotas.of("acme").values()), 0)
+
+    first = told(10, hard=False)
+    assert first == plane.position
+    assert told(20, hard=False) == first
+    assert (turned := told(20)) == plane.position, "what gateways said of a soft one may be a second old"
+    assert told(5) == told(7, hard=False) == turned
+    told(None)
+    assert told(10) == plane.position
+
+
 @pytest.mark.parametrize(
     "limit", [-1, MAX_LIMIT + 1, 2**63, 1.5, float("nan"), float("inf"), True, "10", None], ids=repr
 )
