@@ -50,11 +50,10 @@ class Principal(msgspec.Struct, frozen=True):
     def require(self, scope: str) -> None:
         """Raise `forbidden` unless the key has `scope`."""
         if scope not in self.scopes:
-            raise GatewayError(
-                "forbidden",
-                f"this key lacks the scope {scope!r}; use a key created with --scopes {scope}",
-                details={"scope": scope},
-            )
+            message = f"this key lacks the scope {scope!r}; use a key created with it"
+            if scope == "operator" and self.tenant is not None:
+                message = "this is for operators: use a key of the installation with the scope 'operator'"
+            raise GatewayError("forbidden", message, details={"scope": scope})
 
 
 class IssuedKey(msgspec.Struct, frozen=True):
