@@ -423,6 +423,7 @@ SCENARIOS: dict[str, dict[str, Shown]] = {
         "rules for Prometheus speak of what there is": [
             (RULES, "test_a_rule_names_metrics_and_labels_that_there_are"),
             (RULES, "test_a_metric_or_label_that_there_is_not_would_be_found"),
+            (RULES, "test_the_monitoring_services_load_the_rules_read_the_metrics_and_tell_one_alertmanager"),
             (METRICS, "test_every_metric_has_the_labels_of_its_name_and_none_names_an_agent_a_thread_or_a_request"),
         ],
     },

@@ -64,3 +64,31 @@ def test_rule_names_are_unique_and_the_page_of_alerts_has_every_kind() -> None:
     page = (ROOT / "docs" / "alerts.md").read_text()
     for kind, severity in SEVERITIES.items():
         assert re.search(rf"^\| `{kind}` \| {severity} \|", page, re.MULTILINE), kind
+
+
+def test_the_monitoring_services_load_the_rules_read_the_metrics_and_tell_one_alertmanager() -> None:
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    added = yaml.safe_load((ROOT / "deploy" / "monitoring.yaml").read_text())
+    services = added["services"]
+    mounted = {}
+    for service in ("prometheus", "alertmanager"):
+        for mount in services[service]["volumes"]:
+            source, target = mount.split(":")[:2]
+            if source.startswith("./"):
+                mounted[target] = yaml.safe_load((ROOT / source).read_text())
+            else:
+                assert source in added["volumes"]
+    prometheus = mounted["/etc/prometheus/prometheus.yml"]
+    assert [mounted[f"/etc/prometheus/{name}"] for name in prometheus["rule_files"]] == [RULES]
+    [job] = prometheus["scrape_configs"]
+    assert f'job="{job["job_name"]}"' in next(r["expr"] for r in rules() if r["alert"] == "EmberlogDown")
+    assert compose["services"].keys() & services.keys() == {"gateway"}
+    assert compose["services"]["gateway"]["ports"] == ["127.0.0.1:8080:8080"]
+    assert job["static_configs"] == [{"targets": ["gateway:8080"]}]
+    secret = job["authorization"]["credentials_file"].removeprefix("/run/secrets/")
+    assert [secret] == services["prometheus"]["secrets"] == list(added["secrets"])
+    [manager] = prometheus["alerting"]["alertmanagers"]
+    assert manager["static_configs"] == [{"targets": ["alertmanager:9093"]}]
+    assert services["gateway"]["environment"] == {"EMBERLOG_ALERTMANAGER_URL": "http://alertmanager:9093"}
+    routed = mounted["/etc/alertmanager/alertmanager.yml"]
+    assert routed["route"]["receiver"] in [receiver["name"] for receiver in routed["receivers"]]
