@@ -14,7 +14,7 @@ A tenant's key needs one of the scopes named and reaches its own tenant, whateve
 `operator` everywhere, and names the tenant by `?tenant=` where a route is about one. Of `/api/v1/events` it sees all, or those of
 `?tenants=`, separated by commas. A JWT is treated as a key with its scopes.
 
-Lists take `page` and `limit` and answer with `pagination`. Writes take `expected_version`, the `version` that was read: where it is
+Lists take `page` and `limit` and answer with `pagination`. Writes take `?expected_version=`, the `version` that was read: where it is
 another by now, nothing is changed and the answer is `version_conflict` (409). They answer with `x-emberlog-position`, in force already in the
 gateway that answers and within a second in every other; a read with `?after_position=` waits for it. Bodies are sent as
 `Content-Type: application/json`, which `curl -d` does not say by itself. A body with a field that is unknown,

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
-from domain.errors import invalid_request
+from domain.errors import GatewayError, invalid_request
 from domain.problems import Problems
 from gateway.http.body import not_json
 
@@ -15,6 +15,9 @@ MAX_BYTES = 1024 * 1024
 
 def decode(data: bytes, struct: type) -> Any:
     """The body as `struct`. Raises `invalid_message` for what is no JSON, `invalid_config` naming every field of a wrong type, missing or unknown."""
+    if not data:
+        message = "the body is empty: expected one JSON object, {} where nothing is to be said"
+        raise GatewayError("invalid_message", message, details={"field": "body"})
     try:
         raw = msgspec.json.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
