@@ -398,7 +398,7 @@ SCENARIOS: dict[str, dict[str, Shown]] = {
         "on events, on a changed limit, on reading": [
             (WATCH, "test_a_changed_limit_is_evaluated_by_itself"),
             (ALERTS_API, "test_reading_alerts_works_them_out_and_each_sees_its_own"),
-            (WATCH, "test_whoever_evaluates_at_once_raises_it_once"),
+            (WATCH, "test_whoever_evaluates_at_once_raises_it_once_and_one_line_of_the_log_says_so"),
         ],
         "deprecation, unknown price, failover, lag, drift": [
             (WATCH, "test_a_tenant_hears_of_a_deprecated_model_that_it_has_and_operators_of_how_many"),
@@ -415,7 +415,8 @@ SCENARIOS: dict[str, dict[str, Shown]] = {
             (WATCH, "test_what_fails_for_a_tenant_is_an_alert_tried_again_parked_and_let_go"),
             (ALERTS_API, "test_what_could_not_be_worked_out_is_the_operators_to_retry"),
         ],
-        "told to webhooks and the Alertmanager": [
+        "told to the log, webhooks and the Alertmanager": [
+            (WATCH, "test_whoever_evaluates_at_once_raises_it_once_and_one_line_of_the_log_says_so"),
             (TOLD, "test_a_used_up_quota_is_told_to_the_webhook_and_its_end_too"),
             (OUTBOUND, "test_what_is_raised_goes_to_the_webhook_and_to_the_alertmanager_of_the_settings"),
             (WATCH, "test_the_alertmanager_is_told_what_is_open_and_what_was_resolved_but_nothing_silenced"),

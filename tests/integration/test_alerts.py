@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from adapters.alertmanager import Alertmanager
 from adapters.postgres import alert_facts
@@ -122,10 +123,13 @@ async def test_the_window_is_that_of_the_tenants_zone(tower: Watchtower) -> None
     assert await tower.look() == ["quota_exceeded"]
 
 
-async def test_whoever_evaluates_at_once_raises_it_once(tower: Watchtower) -> None:
+async def test_whoever_evaluates_at_once_raises_it_once_and_one_line_of_the_log_says_so(tower: Watchtower) -> None:
     await tower.log("acme", quota(10))
     await tower.use(10)
-    await asyncio.gather(*(tower.evaluator.evaluate_now("acme") for _ in range(5)))
+    with capture_logs() as lines:
+        await asyncio.gather(*(tower.evaluator.evaluate_now("acme") for _ in range(5)))
+    [said] = [line for line in lines if line["event"] == "alert_raised"]
+    assert (said["log_level"], said["kind"], said["tenant"]) == ("error", "quota_exceeded", "acme")
     assert await tower.look() == ["quota_exceeded"]
     assert sum(e.type == "alert.raised" for e in await tower.home.log.read(0, 100)) == 1
 
