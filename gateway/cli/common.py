@@ -27,6 +27,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 LedgerOption = Annotated[
     Path | None, typer.Option("--ledger", help="The shred ledger; by default shredded.ndjson in the archive folder.")
 ]
+TenantVersionOption = Annotated[
+    int | None,
+    typer.Option(
+        "--expected-version", help="The tenant's version that was read: where it is another by now, nothing changes."
+    ),
+]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="TOML file of settings; EMBERLOG_CONFIG is the same.")
 ]

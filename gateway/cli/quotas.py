@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.common import ConfigOption, Failed, JsonOption, fields, show, tell, with_installation
+from gateway.cli.common import (
+    ConfigOption,
+    Failed,
+    JsonOption,
+    TenantVersionOption,
+    fields,
+    show,
+    tell,
+    with_installation,
+)
 
 if TYPE_CHECKING:
     from gateway.control import Written
@@ -33,6 +42,7 @@ def set_(
     subject: SubjectOption = None,
     window: WindowOption = "month",
     soft: Annotated[bool, typer.Option("--soft", help="Count and warn, and refuse nothing.")] = False,
+    expected_version: TenantVersionOption = None,
     json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -58,12 +68,13 @@ def set_(
                     actor=installation.actor,
                 ),
                 stream=f"tenant/{tenant}",
+                expected_version=expected_version,
             )
 
     written = with_installation(config, work)
     document = {"tenant": tenant, "scope": scope, "subject": subject, "unit": unit, "window": window}
     tell(
-        {**document, "limit": int(limit), "hard": not soft, "changed": written.changed},
+        {**document, "limit": int(limit), "hard": not soft, "changed": written.changed, "version": written.version},
         json,
         f"set {limit} {unit} a {window} for {_name(tenant, scope, subject)}{', soft' if soft else ''}"
         if written.changed
@@ -78,6 +89,7 @@ def remove(
     scope: ScopeOption = "tenant",
     subject: SubjectOption = None,
     window: WindowOption = "month",
+    expected_version: TenantVersionOption = None,
     json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -99,6 +111,7 @@ def remove(
                     actor=installation.actor,
                 ),
                 stream=f"tenant/{tenant}",
+                expected_version=expected_version,
             )
 
     written = with_installation(config, work)
@@ -111,6 +124,7 @@ def remove(
             "unit": unit,
             "window": window,
             "changed": written.changed,
+            "version": written.version,
         },
         json,
         f"removed the quota of {what}" if written.changed else f"there was no quota of {what}",

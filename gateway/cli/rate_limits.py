@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.common import ConfigOption, JsonOption, show, tell, with_installation
+from gateway.cli.common import ConfigOption, JsonOption, TenantVersionOption, show, tell, with_installation
 
 if TYPE_CHECKING:
     from domain.events import RateLimitSet
@@ -29,6 +29,7 @@ def set_(
     subject: SubjectOption = None,
     requests_per_minute: Annotated[int | None, typer.Option(help="Requests a minute; without it no limit.")] = None,
     tokens_per_minute: Annotated[int | None, typer.Option(help="Tokens a minute; without it no limit.")] = None,
+    expected_version: TenantVersionOption = None,
     json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -50,11 +51,12 @@ def set_(
                     actor=installation.actor,
                 ),
                 stream=f"tenant/{tenant}",
+                expected_version=expected_version,
             )
 
     written = with_installation(config, work)
     tell(
-        {"tenant": tenant, "scope": scope, "subject": subject, "changed": written.changed},
+        {"tenant": tenant, "scope": scope, "subject": subject, "changed": written.changed, "version": written.version},
         json,
         f"set the rate limit of {_name(tenant, scope, subject)}" if written.changed else "it was so already",
     )
@@ -65,6 +67,7 @@ def remove(
     tenant: TenantOption,
     scope: ScopeOption,
     subject: SubjectOption = None,
+    expected_version: TenantVersionOption = None,
     json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -79,12 +82,13 @@ def remove(
                     plane, tenant, scope=scope, subject=subject, operator=True, actor=installation.actor
                 ),
                 stream=f"tenant/{tenant}",
+                expected_version=expected_version,
             )
 
     written = with_installation(config, work)
     what = _name(tenant, scope, subject)
     tell(
-        {"tenant": tenant, "scope": scope, "subject": subject, "changed": written.changed},
+        {"tenant": tenant, "scope": scope, "subject": subject, "changed": written.changed, "version": written.version},
         json,
         f"removed the rate limit of {what}" if written.changed else f"there was none of {what}",
     )
@@ -104,6 +108,7 @@ def list_(tenant: TenantOption, json: JsonOption = False, config: ConfigOption =
     limits = with_installation(config, work)
     rows: list[dict[str, Any]] = [
         {
+            "id": "/".join(filter(None, (limit.scope, limit.subject))),
             "scope": limit.scope,
             "subject": limit.subject,
             "requests_per_minute": limit.requests_per_minute,
@@ -112,7 +117,7 @@ def list_(tenant: TenantOption, json: JsonOption = False, config: ConfigOption =
         for limit in limits
     ]
     columns = ["scope", "subject", "requests/min", "tokens/min"]
-    table = [["" if r["scope"] == "tenant" else r["subject"] or "(each)", *list(r.values())[2:]] for r in rows]
+    table = [["" if r["scope"] == "tenant" else r["subject"] or "(each)", *list(r.values())[3:]] for r in rows]
     show(rows, json, columns, [[r["scope"], *cells] for r, cells in zip(rows, table, strict=True)])
 
 

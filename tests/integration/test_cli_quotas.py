@@ -34,8 +34,13 @@ async def cli(migrated_dsn: str, tmp_path: Path) -> Cli:
 
 async def test_quotas_are_set_shown_as_they_stand_and_removed(cli: Cli, owner: Connection) -> None:
     day = ("--tenant", "acme", "--unit", "tokens", "--window", "day")
-    assert (await cli.json("quotas", "set", *day, "--limit", "20"))["changed"] is True
+    version = (await cli.json("tenants", "show", "acme"))["version"]
+    made = await cli.json("quotas", "set", *day, "--limit", "20", "--expected-version", str(version))
+    assert (made["changed"], made["version"]) == (True, version + 1)
     assert (await cli.json("quotas", "set", *day, "--limit", "20"))["changed"] is False
+    for lost in (("set", *day, "--limit", "30"), ("remove", *day)):
+        late = await cli.run("quotas", *lost, "--expected-version", str(version))
+        assert (late.code, "version_conflict" in late.error) == (1, True)
     model = ("--tenant", "acme", "--scope", "model", "--subject", MODEL, "--unit", "requests")
     await cli.json("quotas", "set", *model, "--limit", "1", "--soft")
 

@@ -167,20 +167,28 @@ async def test_commands_set_list_and_remove_limits_and_say_what_is_wrong(migrate
     acme = ("--tenant", "acme")
     agent = ("--scope", "agent", "--subject", "scout")
     assert await cli.json("rate-limits", "set", *acme, *agent, "--requests-per-minute", "5") == {
-        "tenant": "acme", "scope": "agent", "subject": "scout", "changed": True,
+        "tenant": "acme", "scope": "agent", "subject": "scout", "changed": True, "version": 2,
     }  # fmt: skip
     again = await cli.run("rate-limits", "set", *acme, *agent, "--requests-per-minute", "5")
     assert (again.code, again.out) == (0, "it was so already\n")
     await cli.json("rate-limits", "set", *acme, "--scope", "tenant", "--tokens-per-minute", "70")
     assert await cli.json("rate-limits", "list", *acme) == [
-        {"scope": "tenant", "subject": None, "requests_per_minute": None, "tokens_per_minute": 70},
-        {"scope": "agent", "subject": "scout", "requests_per_minute": 5, "tokens_per_minute": None},
+        {"id": "tenant", "scope": "tenant", "subject": None, "requests_per_minute": None, "tokens_per_minute": 70},
+        {
+            "id": "agent/scout",
+            "scope": "agent",
+            "subject": "scout",
+            "requests_per_minute": 5,
+            "tokens_per_minute": None,
+        },
     ]
     shown = (await cli.run("rate-limits", "list", *acme)).out.splitlines()
     assert [line.split() for line in shown[1:]] == [["tenant", "70"], ["agent", "scout", "5"]]
     removed = await cli.run("rate-limits", "remove", *acme, *agent)
     assert (removed.code, removed.out) == (0, "removed the rate limit of agent scout of acme\n")
     assert (await cli.json("rate-limits", "remove", *acme, *agent))["changed"] is False
+    late = await cli.run("rate-limits", "remove", *acme, *agent, "--expected-version", "1")
+    assert (late.code, "version_conflict" in late.error) == (1, True)
 
     wrong = await cli.run("rate-limits", "set", *acme, "--scope", "planet", "--requests-per-minute", "-1")
     assert (wrong.code, wrong.out) == (2, "")
