@@ -37,6 +37,9 @@ class Bank:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.limits: dict[int, int] = {}
+        """Position -> the limit since then; the newest that a caller has seen is in force."""
+        self._position = 0
         self.leases: dict[int, int] = {}
         self.used: dict[int, int] = {}
         self.log: defaultdict[int, int] = defaultdict(int)
@@ -57,6 +60,8 @@ class Bank:
         self._serials[process] = serial
         answers = []
         for ask in asks:
+            if self._position < ask.position in self.limits:
+                self._position, self.limit = ask.position, self.limits[ask.position]
             room = self.limit - (self.granted - self.leases.get(process, 0) + ask.holds)
             if ask.need + ask.extra <= 0 or room < max(ask.least, 1):
                 given = 0

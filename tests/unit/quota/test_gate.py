@@ -396,7 +396,7 @@ async def test_what_was_granted_to_an_instance_that_is_fenced_by_now_lets_no_req
         give(*args)
         quotas.keeper.rebind("2")  # in the same turn of the loop, before the request goes on
 
-    quotas.keeper._serve = served_as_the_instance_changes  # type: ignore[method-assign]
+    quotas.keeper._serve = served_as_the_instance_changes  # type: ignore[method-assign, assignment]
     quotas.open.set()
     refusal = (await reply.wait()).refusal
     assert refusal is not None

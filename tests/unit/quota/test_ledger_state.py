@@ -35,6 +35,7 @@ class Process:
     """A gateway: its ledger, the requests it has let in, and the call under way, if there is one."""
 
     ledger: Ledger
+    quota: Quota
     serial: int = 0
     holds: list[tuple[Hold, Amounts]] = field(default_factory=list)
     used: int = 0
@@ -53,8 +54,9 @@ class Gateways(RuleBasedStateMachine):
     @initialize(limit=st.integers(0, 500))
     def begin(self, limit: int) -> None:
         self.now = 0.0
-        self.quota = Quota(limit, True, 1)
+        self.quotas = [Quota(limit, True, 1)]
         self.bank = Bank(limit)
+        self.bank.limits[1] = limit
         self.processes: dict[int, Process] = {}
         self.late: list[tuple[int, int, list[Ask]]] = []
         self.born = 0
@@ -63,7 +65,8 @@ class Gateways(RuleBasedStateMachine):
 
     def start(self) -> None:
         self.born += 1
-        self.processes[self.born] = Process(Ledger(lambda tenant, agent, model: [(TOKENS, self.quota)]))
+        made = Process(Ledger(lambda tenant, agent, model: [(TOKENS, made.quota)]), self.quotas[-1])
+        self.processes[self.born] = made
 
     def process(self, number: int) -> Process:
         return list(self.processes.values())[number % len(self.processes)]
@@ -76,6 +79,8 @@ class Gateways(RuleBasedStateMachine):
         process, need = self.process(number), (tokens, 1, 0)
         account = self.account(process, agent)
         hold = process.ledger.take(account, need, self.now)
+        if hold is not None and process.quota is self.quotas[-1] and not self.held_for_dead(process):
+            assert self.spent + tokens <= process.quota.limit, "let in above a limit that it has heard of"
         if hold is None and not self.reserving:  # the negative control: let in what the limit seems to leave
             hold = Hold(process.ledger, account, need) if self.bank.granted + tokens <= self.bank.limit else None
         if hold is not None:
@@ -99,6 +104,16 @@ class Gateways(RuleBasedStateMachine):
             self.bank.log[me] += used
             process.used += used
             process.ledger.settle(hold.account, need, (used, 1, 0))
+
+    def held_for_dead(self, process: Process) -> bool:
+        return any(p is process for n, p in self.processes.items() if n in self.bank.closed)
+
+    @property
+    def spent(self) -> int:
+        """What is used, or may still be by what was let in."""
+        living = (p.used + p.reserved for n, p in self.processes.items() if n not in self.bank.closed)
+        dead = sum(self.bank.log[n] for n in self.bank.log if n in self.bank.closed or n not in self.processes)
+        return sum(living) + dead
 
     @rule(number=st.integers(0, 9))
     def tick(self, number: int) -> None:
@@ -177,11 +192,50 @@ class Gateways(RuleBasedStateMachine):
                     assert (lease.used, lease.reserved) == (process.used, process.reserved)
 
 
+class Changing(Gateways):
+    """The limit becomes more or less than what is used and reserved, and each process hears of it in its own time. What was let in before
+    is finished.
+    """
+
+    def the_log_has_no_more_than_the_limit(self) -> None:
+        """Not of a limit that was lowered: `ask_for` says of each request whether it was let in above a limit that was known."""
+
+    def no_more_is_granted_than_the_limit(self) -> None:
+        """Nor this."""
+
+    @rule(number=st.integers(0, 2), tokens=st.integers(1, 60), share=st.none() | st.integers(0, 100))
+    def let_in(self, number: int, tokens: int, share: int | None) -> None:
+        """In one step, so that something is in flight more often than not; and ended, with a share."""
+        if share is not None:
+            self.end(number, share)
+        self.call_ends(number, "answered")
+        self.ask_for(number, 0, tokens)
+        self.call_ends(number, "answered")
+        self.ask_for(number, 0, tokens)
+
+    @rule(number=st.integers(0, 9), percent=st.integers(0, 150))
+    def another_limit(self, number: int, percent: int) -> None:
+        limit = self.spent * percent // 100
+        self.quotas.append(Quota(limit, True, len(self.quotas) + 1))
+        self.bank.limits[len(self.quotas)] = limit
+        self.hear(number)
+
+    @rule(number=st.integers(0, 9))
+    def hear(self, number: int) -> None:
+        process = self.process(number)
+        process.quota = self.quotas[-1]
+        process.ledger.changed("t", {TOKENS: process.quota})
+
+
 QUICK = settings(max_examples=80, stateful_step_count=50, deadline=None)
 
 
 def test_many_processes_never_use_more_than_the_limit() -> None:
     run_state_machine_as_test(Gateways, settings=QUICK)
+
+
+def test_no_process_lets_anything_in_above_a_limit_that_it_has_heard_of() -> None:
+    run_state_machine_as_test(Changing, settings=QUICK)
 
 
 class Unreserving(Gateways):
