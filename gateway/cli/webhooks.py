@@ -206,8 +206,11 @@ def _one_or_all(event: str | None, all_: bool) -> None:
 
 
 def _listed(found: list[DeliveryDocument], json: bool) -> None:
+    import msgspec
+
+    rows = [{"id": f"{d.webhook}/{d.event}", **msgspec.structs.asdict(d)} for d in found]
     show(
-        found, json, ["webhook", "event", "type", "state", "tries", "created", "next", "status", "reason"],
+        rows, json, ["webhook", "event", "type", "state", "tries", "created", "next", "status", "reason"],
         [[d.webhook, d.event, d.type, d.state, d.tries, d.created_at, d.next_at, d.status, d.reason] for d in found],
     )  # fmt: skip
 
