@@ -22,7 +22,7 @@ from projections.projection import Ousted, Projection, Refused
 from projections.rebuild import Rebuild
 from projections.source import Connection
 from tests.support.databases import with_user
-from tests.support.histories import ITEMS, START, recorded
+from tests.support.histories import REQUEST_ITEMS, START, recorded
 from tests.support.projecting import Recorded
 from tests.support.projecting import write_log as write
 from tests.support.views import DEEP, LEASE, empty, heal, make_poison, plain, poison, rows_of, tasting
@@ -100,7 +100,7 @@ class ViewMachine(RuleBasedStateMachine):
     def head(self) -> int:
         return len(self.history)
 
-    @rule(items=st.lists(ITEMS, min_size=1, max_size=6), bad=st.sets(st.integers(0, 5), max_size=2))
+    @rule(items=st.lists(REQUEST_ITEMS, min_size=1, max_size=6), bad=st.sets(st.integers(0, 5), max_size=2))
     def append(self, items: list[tuple[float, str, EventData]], bad: set[int]) -> None:
         since: datetime = self.history[-1].at if self.history else START
         events = recorded(items, since)

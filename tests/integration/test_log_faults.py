@@ -38,7 +38,7 @@ from tests.support.projecting import (
 )
 from tests.support.proxy import CuttingProxy
 from tests.support.transactions import waiting_for_the_lock
-from tests.support.views import running
+from tests.support.views import DEEP, running
 from tests.support.waiting import until
 
 HISTORY = some_history(600)
@@ -136,7 +136,7 @@ async def test_a_fold_cut_between_the_view_and_the_cursor_leaves_neither_and_is_
         END $$;
         CREATE TRIGGER wait_here BEFORE UPDATE ON projections.cursors FOR EACH ROW EXECUTE FUNCTION public.wait_here();
     """)
-    async with running(proxy.postgres_dsn(app_dsn), batch=50, lease_seconds=2.0) as runner:
+    async with running(proxy.postgres_dsn(app_dsn), *DEEP, batch=50, lease_seconds=2.0) as runner:
         async with owner.transaction():
             await owner.execute("SELECT emberlog.lock_log()")
             await waiting_for_the_lock(owner, 2)  # both views are written, both cursors about to move
@@ -165,7 +165,7 @@ async def test_folds_cut_again_and_again_at_any_byte_equal_a_clean_fold(
         while cutting and proxy.cuts < 10:  # after each the worker rests, the longer the less it has got done since
             await cut_once()
 
-    async with running(proxy.postgres_dsn(app_dsn), batch=7, lease_seconds=1.0) as runner:
+    async with running(proxy.postgres_dsn(app_dsn), *DEEP, batch=7, lease_seconds=1.0) as runner:
         cutter = asyncio.create_task(cut_on())
         try:
             for name in VIEWS:
@@ -231,10 +231,10 @@ async def test_a_runner_on_a_silent_line_is_replaced_and_harms_nothing_when_the_
     owner: Connection, app_dsn: str, proxy: CuttingProxy
 ) -> None:
     head = await write_log(owner, HISTORY)
-    async with running(proxy.postgres_dsn(app_dsn), batch=5, lease_seconds=0.5) as silent:
+    async with running(proxy.postgres_dsn(app_dsn), *DEEP, batch=5, lease_seconds=0.5) as silent:
         await silent.wait_for("usage", 20, 20)
         proxy.pause()
-        async with running(app_dsn, batch=50, lease_seconds=0.5) as other:
+        async with running(app_dsn, *DEEP, batch=50, lease_seconds=0.5) as other:
             for name in VIEWS:
                 await other.wait_for(name, head, 90)
             await assert_equals_plain_folds(owner, HISTORY)
@@ -304,7 +304,7 @@ async def test_a_server_ended_under_load_comes_back_and_writers_readers_and_view
             os.kill(pid, number)
             await until(lambda: services.postgres_pid not in (None, pid), what="a new server", timeout=60)
 
-        async with running(services.app_dsn, batch=100) as runner:
+        async with running(services.app_dsn, *DEEP, batch=100) as runner:
             following = asyncio.create_task(follow())
             for third in range(3):
                 for n, data in enumerate(facts[third * 1000 : third * 1000 + 1000]):

@@ -47,12 +47,12 @@ def _threaded(data: EventData) -> EventData:
 
 STEPS = st.sampled_from([0.0, 0.000001, 1.0, 59.0, 3600.0, 86400.0, 29 * 86400.0, 31 * 86400.0])
 """Seconds from one event to the next."""
-ITEMS = st.tuples(
-    STEPS,
-    st.sampled_from(["t", "T"]),
-    EVENT_DATA | st.builds(_threaded, EVENT_DATA) | ALERT_DATA | MODEL_DATA | TENANT_DATA,
-)
-"""An event by the step to it, its tenant and its data."""
+_TENANTS = st.sampled_from(["t", "T"])
+REQUEST_DATA = EVENT_DATA | st.builds(_threaded, EVENT_DATA)
+REQUEST_ITEMS = st.tuples(STEPS, _TENANTS, REQUEST_DATA)
+"""An event of a request by the step to it, its tenant and its data."""
+ITEMS = st.tuples(STEPS, _TENANTS, REQUEST_DATA | ALERT_DATA | MODEL_DATA | TENANT_DATA)
+"""The same of any kind that a view reads."""
 
 
 def recorded(items: list[tuple[float, str, EventData]], since: datetime = START) -> list[Recorded]:
