@@ -8,15 +8,27 @@ WITH held AS (
     WHERE w.counted AND (length(w.period) = 10 AND w.period >= to_char($1::date, 'YYYY-MM-DD')
         OR length(w.period) = 7 AND w.period >= to_char($1::date, 'YYYY-MM'))
 ), known AS (
-    SELECT DISTINCT h.tenant, h.scope, h.subject, h.unit, h.period, h.limit_position FROM held h
+    SELECT DISTINCT h.tenant, h.scope, h.subject, h.unit, h.period, h.limit_position,
+           to_date(rpad(h.period, 10, '-01'), 'YYYY-MM-DD') AS first,
+           (to_date(rpad(h.period, 10, '-01'), 'YYYY-MM-DD')
+            + CASE length(h.period) WHEN 10 THEN interval '1 day' ELSE interval '1 month' END)::date AS after
+    FROM held h
+), matched AS (  -- one scope at a time, so that each is joined by what is equal: there may be ten thousand budgets of agents
+    SELECT k.*, u.instance, u.used_tokens, u.used_requests, u.used_nano_usd
+    FROM known k JOIN projections.quota u ON u.tenant = k.tenant AND u.agent = k.subject AND u.day >= k.first AND u.day < k.after
+    WHERE k.scope NOT IN ('tenant', 'model') AND u.day >= date_trunc('month', $1::date)
+    UNION ALL
+    SELECT k.*, u.instance, u.used_tokens, u.used_requests, u.used_nano_usd
+    FROM known k JOIN projections.quota u ON u.tenant = k.tenant AND u.model = k.subject AND u.day >= k.first AND u.day < k.after
+    WHERE k.scope = 'model' AND u.day >= date_trunc('month', $1::date)
+    UNION ALL
+    SELECT k.*, u.instance, u.used_tokens, u.used_requests, u.used_nano_usd
+    FROM known k JOIN projections.quota u ON u.tenant = k.tenant AND u.day >= k.first AND u.day < k.after
+    WHERE k.scope = 'tenant' AND u.day >= date_trunc('month', $1::date)
 ), spent AS (
-    SELECT k.tenant, k.scope, k.subject, k.unit, k.period, k.limit_position, u.instance,
-           sum(CASE k.unit WHEN 'tokens' THEN u.used_tokens WHEN 'requests' THEN u.used_requests ELSE u.used_nano_usd END) AS used
-    FROM known k
-    JOIN projections.quota u ON u.tenant = k.tenant
-        AND k.period IN (to_char(u.day, 'YYYY-MM-DD'), to_char(u.day, 'YYYY-MM'))
-        AND k.subject = CASE k.scope WHEN 'tenant' THEN '' WHEN 'model' THEN u.model ELSE u.agent END
-    WHERE u.day >= date_trunc('month', $1::date)
+    SELECT m.tenant, m.scope, m.subject, m.unit, m.period, m.limit_position, m.instance,
+           sum(CASE m.unit WHEN 'tokens' THEN m.used_tokens WHEN 'requests' THEN m.used_requests ELSE m.used_nano_usd END) AS used
+    FROM matched m
     GROUP BY 1, 2, 3, 4, 5, 6, 7
 ), attempts AS (
     SELECT r.tenant, r.agent, r.model, r.instance,

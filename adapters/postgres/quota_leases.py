@@ -15,8 +15,8 @@ from adapters.postgres.statements import statement
 from domain.ports.event_log import InstanceFenced, LogUnavailable
 from domain.quota_lease import Answer, Ask
 
-_LEASE, _UNCLOSED, _DRIFT, _RECOUNT, _PRUNE, _WINDOWS = (
-    statement(f"quota_{name}") for name in ("lease", "unclosed", "drift", "recount", "prune", "windows")
+_LEASE, _UNCLOSED, _DRIFT, _RECOUNT, _COUNT, _PRUNE, _WINDOWS = (
+    statement(f"quota_{name}") for name in ("lease", "unclosed", "drift", "recount", "count", "prune", "windows")
 )
 _CLOSED_AT_ONCE = 100
 
@@ -115,6 +115,11 @@ async def recount(pool: Pool, since: date) -> int:
     """Count what gateways of a release before quotas used from that day on; returns how many windows. Raises `LogUnavailable`."""
     [row] = await _fetch(pool, _RECOUNT, since)
     return int(row[0])
+
+
+async def count_window(pool: Pool, found: Drift) -> None:
+    """Count into a window's leases what the log says was used of it beyond them. Raises `LogUnavailable`."""
+    await _fetch(pool, _COUNT, found.tenant, found.scope, found.subject, found.unit, found.period)
 
 
 async def prune(pool: Pool, before: date) -> int:

@@ -78,7 +78,10 @@ class Upkeep:
         return sum(done)
 
     async def check_drift(self, again_seconds: float = _AGAIN_SECONDS) -> int:
-        """Compare the leases of the quotas in force with the log, twice where they disagree. Raises `LogUnavailable`."""
+        """Compare the leases of the quotas in force with the log, twice where they disagree; what they have too little is counted.
+
+        Raises `LogUnavailable`.
+        """
         today = date.fromisoformat(utc_day(time.time_ns() // 1000))
         since = today - timedelta(days=1)  # no zone is a day behind
         await quota_leases.recount(self._pool, today.replace(day=1))
@@ -92,6 +95,9 @@ class Upkeep:
                 "quota_drift", tenant=found.tenant, scope=found.scope, unit=found.unit, period=found.period,
                 instance=found.instance, off=found.off,
             )  # fmt: skip
+            await quota_leases.count_window(
+                self._pool, found
+            )  # whatever the reason: no more is granted than the log leaves
         self.drift = sum(found.off for found in first)
         return self.drift
 

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from adapters.postgres import quota_leases
@@ -317,6 +318,29 @@ async def test_drift_is_found_and_named_by_how_much(process: Process, log: Postg
     await owner.execute("UPDATE quota.leases SET granted = 41")
     [found] = await quota_leases.drift(process.pool, date(2026, 11, 20))
     assert found.off == 1
+
+
+@pytest.mark.parametrize("scope", ["tenant", "model", "agent", "agent_own"])
+async def test_what_one_that_died_used_unseen_is_counted_when_leases_and_log_are_compared(
+    process: Process, log: PostgresEventLog, owner: Connection, scope: str
+) -> None:
+    event = generated("1", agent="a", model="m", billed_tokens=40, instance="", day=DAY)
+    subject = {"tenant": "", "model": "m"}.get(scope, "a")
+    for unit, window in (("tokens", "day"), ("requests", "month")):
+        other = QuotaKey("model" if scope == "tenant" else scope, f"{subject}2", unit, window)
+        await process.lease(ask(key=QuotaKey(scope, subject, unit, window)), ask(key=other))
+    dead = await log.register_instance("dead", 600)
+    await log.fence_instance(dead)
+    assert await quota_leases.close_instance(process.pool, str(dead)), "a call that makes a window hid it"
+    head = await write_log(owner, [Recorded(NOW, "t", msgspec.structs.replace(event, instance=str(dead)))])
+    await fold_to(owner, QUOTA, head)
+    found = await quota_leases.drift(process.pool, date(2026, 11, 20))
+    off = {(f.subject, f.unit, f.instance): f.off for f in found}
+    assert off == {(subject, "tokens", str(dead)): 40, (subject, "requests", str(dead)): 1}
+    for one in found:
+        await quota_leases.count_window(process.pool, one)
+    assert await quota_leases.drift(process.pool, date(2026, 11, 20)) == []
+    assert sorted(await state(owner)) == [(1000, 0, 0), (1000, 0, 0), (1000, 1, 1), (1000, 40, 40)]
 
 
 async def test_gateways_of_a_release_before_quotas_are_counted_again_and_again(
