@@ -139,6 +139,7 @@ ROUTES = (
             answer=AlertDocument,
             scopes=("admin",),
             tenanted=False,
+            versioned=verb != "resolve",
             query=(_TENANT,),
         )
         for verb, handler, body, summary in (
@@ -166,6 +167,7 @@ ROUTES = (
         handler=retry,
         answer=Retried,
         tenanted=False,
+        versioned=False,
         query=(Parameter("tenant", "Only this tenant's; absent: those of all that failed."),),
     ),
 )

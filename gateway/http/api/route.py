@@ -50,7 +50,8 @@ class ApiRoute(msgspec.Struct, frozen=True, kw_only=True):
     `scopes`: a tenant's key needs one of them; none: the route is the operators' alone. Installation keys need `operator` everywhere.
     `tenanted`: it is about one tenant, the key's own; an operator names one by the parameter `tenant`. `body` None: there is none.
     `view`: the view of the database that it reads, which `after_position` waits for besides the control plane.
-    `statuses` are the good ones, the first by default. `paged` lists take `page` and `limit`. Writes take `expected_version`.
+    `statuses` are the good ones, the first by default. `paged` lists take `page` and `limit`. Writes take `expected_version` unless they
+    are not `versioned`: they change no stream of decisions, and what is asked twice is done once.
     """
 
     method: str
@@ -67,6 +68,7 @@ class ApiRoute(msgspec.Struct, frozen=True, kw_only=True):
     query: tuple[Parameter, ...] = ()
     errors: tuple[int, ...] = ()
     paged: bool = False
+    versioned: bool = True
     view: str | None = None
     aliases: tuple[str, ...] = ()
 
@@ -89,7 +91,7 @@ class ApiRoute(msgspec.Struct, frozen=True, kw_only=True):
                     {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": DEFAULT_PAGE},
                 ),
             ]
-        if self.writes:
+        if self.writes and self.versioned:
             found.append(
                 Parameter(
                     "expected_version",
@@ -97,7 +99,7 @@ class ApiRoute(msgspec.Struct, frozen=True, kw_only=True):
                     {"type": "integer", "minimum": 0},
                 )
             )
-        else:
+        elif not self.writes:
             found.append(
                 Parameter(
                     "after_position",

@@ -34,5 +34,6 @@ ROUTES = (
         answer=ChosenModel,
         scopes=("agent", "admin"),
         errors=(402, 504),
+        versioned=False,
     ),
 )

@@ -262,6 +262,7 @@ ROUTES = (
             answer=Moved,
             scopes=("admin",),
             tenanted=False,
+            versioned=False,
             query=(_TENANT,),
         )
         for verb, handler, summary in (

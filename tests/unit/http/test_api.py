@@ -7,6 +7,7 @@ import pytest
 
 from domain.events import TenantConfigured
 from gateway.decisions import decision_event
+from gateway.http.api.table import ROUTES
 from tests.support.api import ApiSite
 from tests.unit.wire.fake_service import ADMIN_KEY, BILLING_KEY, INSTALLATION_KEY, KEY, OPERATOR_KEY
 
@@ -105,3 +106,13 @@ async def test_the_tier_is_for_operators_to_set(site: ApiSite) -> None:
 
 async def test_a_misspelt_parameter_is_refused(site: ApiSite) -> None:
     assert (await site.ask("GET", SETTINGS, ADMIN_KEY, tenat="acme")).status_code == 400
+
+
+async def test_what_changes_no_stream_of_decisions_takes_no_version_to_expect(site: ApiSite) -> None:
+    unversioned = {route.name for route in ROUTES if route.writes and not route.versioned}
+    assert unversioned == {
+        "selectModel", "resolveAlert", "retryAlertFailures", "requeueWebhookDeadLetters", "discardWebhookDeadLetters",
+    }  # fmt: skip
+    answer = await site.ask("POST", "/api/v1/embedding-models/select", ADMIN_KEY, {}, expected_version=1)
+    assert answer.status_code == 400
+    assert "expected_version" in answer.json()["error"]["message"]
