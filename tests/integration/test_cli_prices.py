@@ -47,7 +47,7 @@ async def test_prices_are_listed_set_shown_and_ended(cli: Cli) -> None:
     made_up = await cli.json("prices", "set", MODEL, "--provider", "openai", "--unknown", "--from", "2999-01-01")
     assert (made_up["id"], made_up["unit_pico_usd"]) == (f"openai/{MODEL}/2999-01-01T00:00:00Z", None)
     told = await cli.run("prices", "list", "--model", MODEL)
-    assert (told.code, told.out.count("\n")) == (0, 4)
+    assert (told.code, told.out.count("\n")) == (0, 5)
 
 
 REFUSED: list[tuple[list[str], int, str]] = [
