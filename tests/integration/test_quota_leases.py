@@ -291,6 +291,30 @@ async def test_a_quota_that_was_removed_and_set_again_is_granted_once_what_was_u
     assert await state(owner) == [(90, 90, 40)]
 
 
+async def test_one_that_held_thousands_of_leases_is_closed_within_the_time_that_a_call_has(
+    process: Process, log: PostgresEventLog, owner: Connection, app_dsn: str
+) -> None:
+    agents, place = 4000, "'t', 'agent_own', 'agent-' || n, 'nano_usd', '2026-11'"
+    await owner.execute(
+        "INSERT INTO projections.quota SELECT 't', date '2026-11-01' + d, 'agent-' || a, 'm', $1, 5, 1, 10, 0 "
+        "FROM generate_series(0, 2) d, generate_series(1, $2::int) a", process.instance, agents,
+    )  # fmt: skip
+    await owner.execute(
+        "INSERT INTO quota.windows (tenant, scope, subject, unit, period, limit_value, hard, limit_position, counted, granted, used) "
+        f"SELECT {place}, 1000, true, 1, true, 90, 20 FROM generate_series(1, $1::int) n", agents,
+    )  # fmt: skip
+    await owner.execute(
+        f"INSERT INTO quota.leases SELECT {place}, $2, 90, 20 FROM generate_series(1, $1::int) n", agents, process.instance
+    )  # fmt: skip
+    await log.fence_instance(UUID(process.instance))
+    limited = await open_pool(app_dsn, "quota", max_size=1, statement_timeout=5.0)
+    try:
+        assert await quota_leases.close_instance(limited, process.instance)
+    finally:
+        limited.terminate()
+    assert await state(owner) == [(1000, 30, 30)] * agents
+
+
 async def test_an_instance_that_holds_leases_is_not_forgotten(
     process: Process, log: PostgresEventLog, owner: Connection
 ) -> None:
