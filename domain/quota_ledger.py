@@ -173,7 +173,7 @@ class Ledger:
         """
         leases = account.leases
         for lease in leases:
-            if lease.hard and lease.left < need[lease.unit]:
+            if lease.hard and lease.left < need[lease.unit] > 0:
                 return None
         for lease in leases:
             amount = need[lease.unit]
@@ -212,7 +212,7 @@ class Ledger:
 
     def lacking(self, account: Account, need: Amounts) -> Lease | None:
         """The first lease that has too little left for a request."""
-        return next((lease for lease in account.leases if lease.hard and lease.left < need[lease.unit]), None)
+        return next((lease for lease in account.leases if lease.hard and lease.left < need[lease.unit] > 0), None)
 
     # -- what the database is asked -------------------------------------------------------------------------------------
 
@@ -226,7 +226,7 @@ class Ledger:
         short: dict[Lease, list[int]] = {}
         for account, need in waiting:
             for lease in account.leases:
-                if lease.hard and lease.left < need[lease.unit]:
+                if lease.hard and lease.left < need[lease.unit] > 0:
                     short.setdefault(lease, []).append(need[lease.unit])
         most = MAX_ASKS if not give_back else len(self._active) + len(short)
         asks = [lease.ask(needs) for lease, needs in list(short.items())[:most]]

@@ -47,7 +47,7 @@ class LeasedQuotas:
         return self._gate.over_soft_budget(tenant)
 
     def _lacks(self, lease: Lease, need: int) -> bool:
-        if lease.left >= need:
+        if lease.left >= need or not need:
             return False
         now = self._clock()
         fresh = now - lease.reported_at < FRESH_SECONDS

@@ -23,6 +23,7 @@ from domain.quota_lease import Answer, Ask
 from gateway.quota import keeper
 from gateway.quota.gate import QuotaGate
 from gateway.quota.keeper import Keeper
+from gateway.quota.live import LeasedQuotas
 from tests.support.quotas import Bank
 from tests.unit.service.conftest import Rig, make_rig
 
@@ -429,3 +430,23 @@ async def test_who_waited_for_a_request_whose_outcome_found_no_room_reserves_wha
     [outcome] = await rig.events("embedding.generated")
     assert isinstance(outcome, EmbeddingGenerated)
     assert outcome.instance == rig.service.instance, "else nobody counts it for a gateway that died"
+
+
+async def test_what_is_free_is_let_in_though_a_budget_is_used_up_and_overdrawn(quotas: Quotas) -> None:
+    prices = PriceBook()
+    prices.apply(PriceSet(price="free", model="m", provider="p", effective_from=0, unit_pico_usd=0))
+    rig = await make_rig(gates=[quotas.gate], prices=prices)
+    try:
+        quotas.bank.leases[2] = quotas.bank.used[2] = 50
+        quotas.set(10, "nano_usd")
+        assert (await rig.ask("one", id="first")).refusal is None
+        await quotas.keeper.once()
+        [lease] = quotas.keeper.ledger.leases()
+        assert lease.left == -40, "others have used 50 of 10"
+        assert (await rig.ask("one two", id="second")).refusal is None
+        live = LeasedQuotas(quotas.plane, quotas.keeper, quotas.gate)
+        assert live.refusal("acme", "a1", "m", 5, 0) is None
+        assert live.refusal("acme", "a1", "m", 5, 1) is not None
+    finally:
+        await rig.service.close()
+        await rig.appender.close()

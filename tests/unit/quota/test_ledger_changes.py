@@ -77,6 +77,16 @@ def test_a_soft_quota_that_turns_hard_lets_nothing_in_for_what_requests_in_fligh
     assert office.take(40, 1.0) is not None
 
 
+def test_a_request_that_needs_nothing_of_a_quota_passes_however_far_it_is_over_its_limit() -> None:
+    office = Office()
+    assert office.take(500) is not None
+    office.set(TOKENS, 100)
+    assert office.take(0) is not None, "nor is the database asked"
+    office.settle()
+    assert office.take(0) is not None
+    assert office.ledger.lacking(office.account(), (0, 1, 0)) is None
+
+
 def test_being_over_the_limit_is_told_once_and_then_no_more() -> None:
     office = Office()
     office.set(TOKENS, 1000)
