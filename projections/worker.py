@@ -23,8 +23,6 @@ from projections.source import Connection, Read
 
 _log = structlog.get_logger("emberlog.projections")
 
-REST_SECONDS = 0.1
-"""Between two folds of a view that is up to date: under load a hundred small folds a second cost more than ten larger ones."""
 POLL_SECONDS = 0.25
 BATCH = 20_000
 PRUNE_SECONDS = 600.0
@@ -238,7 +236,7 @@ class Worker:
         with suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await self._wake.wait()
-        if not self._stopping and (rest := self._folded_at + REST_SECONDS - time.monotonic()) > 0:
+        if not self._stopping and (rest := self._folded_at + self.projection.rest - time.monotonic()) > 0:
             await asyncio.sleep(rest)
         self._wake.clear()
 

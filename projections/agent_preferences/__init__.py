@@ -12,4 +12,5 @@ AGENT_PREFERENCES = Projection(
     delta=statement("projections.agent_preferences", "delta"),
     merge=statement("projections.agent_preferences", "merge"),
     halts=False,
+    rest=0.5,
 )

@@ -12,4 +12,5 @@ ALERTS = Projection(
     delta=statement("projections.alerts", "delta"),
     merge=statement("projections.alerts", "merge"),
     halts=False,
+    rest=0.5,
 )

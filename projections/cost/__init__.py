@@ -11,4 +11,5 @@ COST = Projection(
     table=statement("projections.cost", "table"),
     delta=statement("projections.cost", "delta"),
     merge=statement("projections.cost", "merge"),
+    rest=0.5,
 )

@@ -12,4 +12,5 @@ MODEL_CATALOG = Projection(
     delta=statement("projections.model_catalog", "delta"),
     merge=statement("projections.model_catalog", "merge"),
     halts=False,
+    rest=0.5,
 )

@@ -14,4 +14,5 @@ REQUESTS = Projection(
     # By the log's time and not the clock's, so that a rebuilt view equals the live one.
     kept="coalesce(outcome_at, requested_at) >= {time} - interval '30 days'",
     halts=False,
+    rest=0.25,
 )

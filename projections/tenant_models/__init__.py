@@ -12,4 +12,5 @@ TENANT_MODELS = Projection(
     delta=statement("projections.tenant_models", "delta"),
     merge=statement("projections.tenant_models", "merge"),
     halts=False,
+    rest=0.5,
 )

@@ -13,4 +13,5 @@ THREADS = Projection(
     merge=statement("projections.threads", "merge"),
     kept="recorded_at >= {time} - interval '30 days'",
     halts=False,
+    rest=0.5,
 )
