@@ -256,6 +256,7 @@ async def test_nothing_that_runs_with_the_owners_rights_reads_the_applications_v
 ) -> None:
     await log.fence_instance(instance)
     await owner.execute("INSERT INTO projections.cursors (name, position) VALUES ('requests', 5)")
+    await owner.execute("INSERT INTO quota.instances VALUES ($1, 0, true)", str(instance))
     with pytest.raises(asyncpg.RaiseError, match="read as emberlog_app"):
         await sweep_instances(log.pool, timedelta(0))
     assert await owner.fetchval("SELECT emberlog.archive_refusal(1, 10)") == "they are no partition"

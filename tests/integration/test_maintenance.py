@@ -531,6 +531,9 @@ async def test_the_sweep_forgets_instances_fenced_long_ago_but_those_that_an_ope
         str(named),
     )
     await owner.execute("UPDATE emberlog.instances SET fenced_head = 6 WHERE id = $1", unread)
+    await owner.execute(
+        "INSERT INTO quota.instances SELECT i::text, 0, true FROM unnest($1::uuid[]) i", [old, young, named, unread]
+    )
     assert await _run("sweep", one) == {"instances": 1, "generations": 0, "quota_windows": 0}
     left = await owner.fetchval(known)
     assert old not in left

@@ -322,6 +322,11 @@ async def test_an_instance_that_holds_leases_is_not_forgotten(
     await process.lease(ask(need=100))
     await log.fence_instance(UUID(process.instance))
     assert await sweep_instances(log.pool, timedelta(0)) == 0
+    never = await another(log, process.pool)  # it held none, and may have used what another's quota counts
+    await log.fence_instance(UUID(never.instance))
+    assert await sweep_instances(log.pool, timedelta(0)) == 0
+    assert await quota_leases.close_instance(process.pool, never.instance)
+    assert await sweep_instances(log.pool, timedelta(0)) == 1
     assert await quota_leases.close_instance(process.pool, process.instance)
     assert await sweep_instances(log.pool, timedelta(0)) == 1
 
