@@ -86,6 +86,8 @@ async def test_a_models_metrics_are_its_tenants_own_or_those_of_all_and_come_wit
     assert (every["usage"]["requests"], every["usage"]["unpriced"], every["usage"]["nano_usd"]) == (2, 1, 100)
     before = (await site.get("/api/v1/models/tiny/metrics", OPERATOR_KEY, to=AT.isoformat(), from_="2020-01-01")).json()
     assert before["error"]["details"]["field"] == "from"
+    turned = (await site.get("/api/v1/models/tiny/metrics", OPERATOR_KEY, to="2020-01-01", from_="2020-01-02")).json()
+    assert turned["error"]["details"]["field"] == "to"
     assert (await site.get("/api/v1/models/none/metrics", OPERATOR_KEY)).status_code == 404
     assert (await site.get("/api/v1/models/tiny/metrics", ADMIN_KEY, tenant="other")).status_code == 403
 

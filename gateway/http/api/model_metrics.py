@@ -68,6 +68,8 @@ def _span(call: Call) -> tuple[datetime, datetime]:
     now = datetime.now(UTC)
     until = call.query.time("to") or now
     since = call.query.time("from") or until - _DEFAULT
+    if until < since:
+        raise invalid_request("`to` must not be earlier than `from`", "to")
     since, until = since.replace(second=0, microsecond=0), until.replace(second=0, microsecond=0)
     if until <= since:
         until = since + timedelta(minutes=1)

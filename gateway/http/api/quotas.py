@@ -8,7 +8,8 @@ from typing import Literal
 
 import msgspec
 
-from domain.quotas import QuotaKey, decide_remove_quota, decide_set_quota
+from domain.errors import invalid_request
+from domain.quotas import UNITS, QuotaKey, decide_remove_quota, decide_set_quota
 from gateway.http.api.route import ApiRoute, Call, Nothing, Pagination, Parameter
 from gateway.quota.live import StandingQuotas
 from projections.quota.query import QuotaStanding, read_quotas
@@ -123,6 +124,8 @@ async def change(call: Call) -> QuotaSpec:
 async def remove(call: Call) -> None:
     """Remove one."""
     text = call.query.text
+    if text("unit") is None:
+        raise invalid_request(f"`unit` is missing: say what the quota counts, one of {', '.join(UNITS)}", "unit")
     await call.decide(
         f"tenant/{call.tenant}",
         lambda plane: decide_remove_quota(
