@@ -145,7 +145,7 @@ async def test_under_load_a_rebuild_takes_the_views_place_and_no_reader_notices(
             done.set()
             found = await asyncio.gather(*tasks, return_exceptions=True)
         assert found == [None, None, None]
-    assert len(set(seen)) > 3
+    assert len(set(seen)) > 2
     assert seen[0][1] > 0
     assert await rows_of(app, projection) == plain(projection, history[:written])
 

@@ -44,8 +44,9 @@ PLAIN: dict[str, Callable[[Sequence[Recorded], Collection[int]], list[Row]]] = {
 
 @asynccontextmanager
 async def running(dsn: str, *projections: Projection, **how: Any) -> AsyncIterator[Runner]:
-    """A runner at work, of these projections or of all."""
-    runner = Runner(dsn, projections or ALL, **{"poll_seconds": 0.02} | how)
+    """A runner at work, of these projections or of all, none of which rests long."""
+    brisk = [msgspec.structs.replace(p, rest=min(p.rest, 0.05)) for p in projections or ALL]
+    runner = Runner(dsn, brisk, **{"poll_seconds": 0.02} | how)
     await runner.start()
     try:
         yield runner
