@@ -42,6 +42,9 @@ TENANT_KINDS = (*QUOTA_KINDS, MODEL_DEPRECATED)
 TRIES = 5
 RETRY = timedelta(seconds=10)
 _AT_ONCE = 200
+_VIEW_SECONDS = 5.0
+"""How long the view is waited for to show what was told here. It parks what it cannot fold, so that it gets there."""
+_PLACE = "SELECT position FROM projections.cursors WHERE name = 'alerts' AND state = 'live'"
 
 Append = Callable[[Sequence[NewEvent]], Awaitable[list[Appended]]]
 
@@ -59,6 +62,7 @@ class Evaluator:
         self._plane = plane
         self._append = append
         self._days = Days()
+        self._told = 0
 
     async def evaluate_now(self, tenant: str) -> int:
         """Bring a tenant's alerts up to date with its quotas and the quota view; returns the position to wait for, 0 where nothing changed.
@@ -130,6 +134,7 @@ class Evaluator:
 
     async def _known(self, tenants: list[str], alerts: list[str]) -> dict[str, list[Alert]]:
         """Those that are open, and those that these conditions would raise again."""
+        await self._view_shows()
         rows = await read_alerts(self._pool, tenants=tenants, kinds=TENANT_KINDS, still_open=True)
         rows += await read_alerts(self._pool, tenants=tenants, alerts=alerts, still_open=False)
         found: dict[str, list[Alert]] = {}
@@ -140,8 +145,18 @@ class Evaluator:
     async def settle(self, conditions: Sequence[Condition], about: Iterable[str] = ()) -> int:
         """Raise and resolve alerts by name: those of `conditions`, and those in `about` that hold no longer."""
         wanted = {*about, *(condition.alert for condition in conditions)}
+        if wanted:
+            await self._view_shows()
         known = await read_alerts(self._pool, alerts=wanted) if wanted else []
         return (await self.tell(changes(conditions, known, self.clock())))[0]
+
+    async def _view_shows(self) -> None:
+        """Wait for the view to hold what was told here: an alert that it does not show yet could not be resolved, and nobody would ask again."""
+        give_up = time.monotonic() + _VIEW_SECONDS
+        while time.monotonic() < give_up:
+            if int(await self._pool.fetchval(_PLACE) or 0) >= self._told:
+                return
+            await asyncio.sleep(0.02)
 
     async def tell(self, found: Sequence[Change]) -> tuple[int, dict[str, str]]:
         """Append the changes: the last position, and which tenants' the log refuses, and why. What is new goes to this process's log."""
@@ -154,6 +169,7 @@ class Evaluator:
             if appended.status is AppendStatus.APPENDED:
                 self.changed.set()
                 _say(change)
+        self._told = max(self._told, reached)
         return reached, refused
 
     async def _failed(self, tenant: str, error: str) -> int:

@@ -12,5 +12,4 @@ ALERTS = Projection(
     delta=statement("projections.alerts", "delta"),
     merge=statement("projections.alerts", "merge"),
     halts=False,
-    rest=0.5,
 )

@@ -123,4 +123,7 @@ def _audit_bill(name: tuple[str, str], requested: Event, outcome: Event) -> None
     assert billed <= requested.data["reserved_tokens"], f"{name}: more tokens are billed than were reserved"
     assert charged <= requested.data["reserved_nano_usd"], f"{name}: more is charged than was reserved"
     unit = data.get("unit_pico_usd") or 0
-    assert charged == -(-billed * unit // 1000), f"{name}: the charge is not tokens times the price, rounded up once"
+    units = data.get("characters") or billed
+    assert charged == -(-units * unit // 1000), (
+        f"{name}: the charge is not tokens or characters times the price, rounded up once"
+    )

@@ -34,8 +34,12 @@ async def test_a_used_up_quota_is_told_to_the_webhook_and_its_end_too(shared: Ru
         Webhook(webhook["secret"]).verify(message.body, message.headers)
         alert = json.loads(message.body)["data"]
         assert (alert["kind"], alert["used"] >= alert["limit"]) == ("quota_exceeded", True)
-        shown = await request(f"{shared.url}/api/v1/alerts/{alert['alert']}", key=key.token)
-        assert json.loads(shown.body)["state"] == "raised"
+
+        async def raised() -> bool:
+            shown = await request(f"{shared.url}/api/v1/alerts/{alert['alert']}", key=key.token)
+            return bool(json.loads(shown.body).get("state") == "raised")
+
+        await until(raised, what="the view shows the alert")
         await site.ask(*QUOTA, "--limit", "1000")
         message = (await made.has(2))[1]
         data = json.loads(message.body)["data"]
