@@ -151,10 +151,13 @@ class PostgresService(Service):
         """Make it beside the final name, then one rename: an interrupted start leaves no half cluster behind."""
         fresh = self._fresh_folder()
         command = as_child(self._layout.account, signal.SIGTERM, self._initdb(fresh))
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, cwd="/", env=CLEAN_ENVIRONMENT
+        starting = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
+                *command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, cwd="/", env=CLEAN_ENVIRONMENT
+            )
         )
         try:
+            process = await asyncio.shield(starting)  # it may be at work before we are told that it has started
             said, _ = await process.communicate()
             if process.returncode != 0:
                 raise ServiceFailed(
@@ -162,9 +165,10 @@ class PostgresService(Service):
                 )
             self._take(fresh)
         except BaseException:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(OSError):  # it could not be started, or has ended
+                process = await starting
                 process.terminate()
-            await process.wait()
+                await process.wait()
             await self._remove(fresh)
             raise
 

@@ -5,6 +5,7 @@ import contextlib
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -206,6 +207,27 @@ async def test_a_start_cancelled_while_it_makes_the_cluster_leaves_nothing(data_
     assert servers_of(data_dir) == []
     assert list(data_dir.glob("postgres*")) == []
     assert running(data_dir) is None
+
+
+async def test_a_start_cancelled_before_it_is_told_that_the_cluster_is_being_made_leaves_nothing(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, told = asyncio.create_subprocess_exec, asyncio.Event()
+
+    async def late(*command: Any, **how: Any) -> asyncio.subprocess.Process:
+        process = await start(*command, **how)
+        await told.wait()
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", late)
+    starting = asyncio.create_task(EmbeddedServices.start(data_dir, valkey=False))
+    await until(lambda: list(data_dir.glob("postgres.new-*/*")), what="initdb has begun")
+    starting.cancel()
+    asyncio.get_running_loop().call_later(0.05, told.set)
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert servers_of(data_dir) == []
+    assert list(data_dir.glob("postgres*")) == []
 
 
 async def test_a_start_cancelled_while_the_servers_start_leaves_nothing(used_data_dir: Path) -> None:
