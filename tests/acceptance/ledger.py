@@ -125,5 +125,5 @@ def _audit_bill(name: tuple[str, str], requested: Event, outcome: Event) -> None
     unit = data.get("unit_pico_usd") or 0
     units = data.get("characters") or billed
     assert charged == -(-units * unit // 1000), (
-        f"{name}: the charge is not tokens or characters times the price, rounded up once"
+        f"{name}: the charge is not tokens times the price (characters, where it is theirs), rounded up once"
     )

@@ -24,7 +24,7 @@ async def test_a_key_works_at_once_and_stops_at_once_when_it_is_revoked(shared: 
     assert await _status(shared, key.token) == 200
     listed = {k["id"]: k for k in await shared.site.ask("keys", "list")}
     assert key.id in listed
-    assert key.token.rpartition("_")[2] not in str(listed), "a key's secret is shown again"
+    assert key.token.split("_", 2)[2] not in str(listed), "a key's secret is shown again"
     async with session(shared.url, key.token) as peer:
         assert (await peer.embed("before", "text"))["type"] == "embedding.result"
         await shared.site.ask("keys", "revoke", key.id)

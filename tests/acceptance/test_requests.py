@@ -111,7 +111,7 @@ async def test_no_text_key_or_metadata_reaches_the_database_or_the_logs(shared: 
         assert (await peer.embed("secrecy-refused", ["refused-quartz"]))["code"] == "provider_error"
         assert rows_of(await peer.embed("secrecy-after", ["after"])).shape == (1, DIMENSIONS)
     await shared.site.ask("usage", "--grain", "minute")
-    secret = shared.key.rpartition("_")[2]
+    secret = shared.key.split("_", 2)[2]
     held = await shared.site.files_with("agent-onyx", "zanzibar-quartz", "refused-quartz", "metadata-quartz", secret)
     assert held["agent-onyx"], "the search finds not even what the log does hold"
     del held["agent-onyx"]

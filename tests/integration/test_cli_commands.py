@@ -81,7 +81,7 @@ async def test_a_tenant_and_its_key_are_made_listed_and_revoked(cli: Cli) -> Non
 
 async def test_no_list_and_no_event_shows_a_keys_secret(cli: Cli) -> None:
     created = await cli.json("keys", "create", "--scopes", "operator,billing")
-    secret = created["key"].rpartition("_")[2][-20:]
+    secret = created["key"].split("_", 2)[2][-20:]
     for words in (["keys", "list"], ["keys", "list", "--json"], ["events", "tail"], ["events", "tail", "--json"]):
         outcome = await cli.run(*words)
         assert outcome.code == 0
