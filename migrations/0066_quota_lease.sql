@@ -3,6 +3,9 @@
 -- remain, so that leases shrink towards the limit; where the need is more than remains, what remains, if that is at least `least`; else
 -- nothing. What the instance holds is never taken from it: it has used or promised it.
 --
+-- Where a quota was removed and set again in the same window, all was used unasked meanwhile: it is counted anew, once the view has come as
+-- far as `p_since`, where the quota was set that none was before.
+--
 -- A call of a fenced instance fails with EL001: it may have given up requests whose outcomes are in the log all the same, and no longer
 -- knows what it holds. One that comes behind a later one of the same instance (its sender has given it up) fails
 -- with EL004: what it says is no longer so. Windows are locked in the order of their keys.
@@ -17,6 +20,7 @@ CREATE FUNCTION quota.lease(
     p_limits bigint[],
     p_hard boolean[],
     p_positions bigint[],
+    p_since bigint[],
     p_holds bigint[],
     p_used bigint[],
     p_needs bigint[],
@@ -34,7 +38,7 @@ DECLARE
     v_granted bigint;
     v_used bigint;
     v_room bigint;
-    v_newer boolean;
+    v_changed boolean;
 BEGIN
     IF NOT EXISTS (SELECT FROM emberlog.instances i WHERE i.id = p_instance::uuid AND i.fenced_at IS NULL)
         OR EXISTS (SELECT FROM quota.instances i WHERE i.id = p_instance AND i.closed) THEN
@@ -48,9 +52,9 @@ BEGIN
     END IF;
     FOR v_ask IN
         SELECT a.*
-        FROM unnest(p_tenants, p_scopes, p_subjects, p_units, p_periods, p_limits, p_hard, p_positions, p_holds, p_used, p_needs,
+        FROM unnest(p_tenants, p_scopes, p_subjects, p_units, p_periods, p_limits, p_hard, p_positions, p_since, p_holds, p_used, p_needs,
                     p_least, p_extra) WITH ORDINALITY
-            a (tenant, scope, subject, unit, period, limit_value, hard, position, holds, used, need, least, extra, item)
+            a (tenant, scope, subject, unit, period, limit_value, hard, position, since, holds, used, need, least, extra, item)
         ORDER BY a.tenant, a.scope, a.subject, a.unit, a.period
     LOOP
         INSERT INTO quota.windows (tenant, scope, subject, unit, period, limit_value, hard, limit_position)
@@ -60,20 +64,18 @@ BEGIN
         WHERE (w.tenant, w.scope, w.subject, w.unit, w.period)
             = (v_ask.tenant, v_ask.scope, v_ask.subject, v_ask.unit, v_ask.period)
         FOR UPDATE;
-        v_newer := v_ask.position > v_window.limit_position;
-        IF v_newer THEN
+        v_changed := v_ask.position > v_window.limit_position;
+        IF v_changed THEN
             UPDATE quota.windows w
-            SET limit_value = v_ask.limit_value, hard = v_ask.hard, limit_position = v_ask.position
+            SET limit_value = v_ask.limit_value, hard = v_ask.hard, limit_position = v_ask.position,
+                counted = w.counted AND v_ask.since <= w.limit_position
             WHERE (w.tenant, w.scope, w.subject, w.unit, w.period)
-                = (v_ask.tenant, v_ask.scope, v_ask.subject, v_ask.unit, v_ask.period);
+                = (v_ask.tenant, v_ask.scope, v_ask.subject, v_ask.unit, v_ask.period)
+            RETURNING * INTO v_window;
         END IF;
-        IF (v_newer OR NOT v_window.counted) AND EXISTS (
-                SELECT FROM projections.cursors c
-                WHERE c.name = 'quota' AND c.state = 'live' AND c.position >= greatest(v_ask.position, v_window.limit_position)) THEN
+        IF NOT v_window.counted AND v_ask.position = v_window.limit_position AND EXISTS (
+                SELECT FROM projections.cursors c WHERE c.name = 'quota' AND c.state = 'live' AND c.position >= v_ask.since) THEN
             PERFORM quota.count_used(v_ask.tenant, v_ask.scope, v_ask.subject, v_ask.unit, v_ask.period);
-            v_newer := true;
-        END IF;
-        IF v_newer THEN
             SELECT * INTO v_window FROM quota.windows w
             WHERE (w.tenant, w.scope, w.subject, w.unit, w.period)
                 = (v_ask.tenant, v_ask.scope, v_ask.subject, v_ask.unit, v_ask.period);

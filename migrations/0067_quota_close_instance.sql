@@ -1,6 +1,9 @@
 -- Closes a fenced instance once the quota view has folded everything it wrote: its leases become what the log says it used, and what it
 -- had left is free again. So is counted what it used of windows that it held no lease of, having died before it heard of the quota.
 -- False where it is too early, or the instance is not fenced. Windows are locked in the order of their keys.
+--
+-- What a fenced instance used changes no more, so it is summed for all of its windows before any is locked: with thousands of them, to read
+-- it for each would take longer than a statement may.
 CREATE FUNCTION quota.close_instance(p_instance text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -8,7 +11,6 @@ SET lock_timeout = '5s'
 AS $$
 DECLARE
     v_window record;
-    v_used bigint;
     v_before record;
 BEGIN
     IF NOT EXISTS (
@@ -24,34 +26,41 @@ BEGIN
         RETURN true;
     END IF;
     FOR v_window IN
-        SELECT l.tenant, l.scope, l.subject, l.unit, l.period FROM quota.leases l WHERE l.instance = p_instance
-        UNION
-        SELECT w.tenant, w.scope, w.subject, w.unit, w.period
-        FROM (SELECT DISTINCT q.tenant, q.agent, q.model, q.day FROM projections.quota q WHERE q.instance = p_instance) u
-        JOIN quota.windows w ON w.tenant = u.tenant
-            AND w.subject = CASE w.scope WHEN 'tenant' THEN '' WHEN 'model' THEN u.model ELSE u.agent END
-            AND w.period IN (to_char(u.day, 'YYYY-MM-DD'), to_char(u.day, 'YYYY-MM'))
+        WITH spent AS (
+            SELECT u.tenant, s.scope, s.subject, a.unit, p.period, sum(a.used)::bigint AS used
+            FROM (
+                SELECT q.tenant, q.agent, q.model, to_char(q.day, 'YYYY-MM-DD') AS day,
+                       q.used_tokens, q.used_requests, q.used_nano_usd
+                FROM projections.quota q WHERE q.instance = p_instance
+            ) u
+            CROSS JOIN LATERAL (VALUES ('tenant', ''), ('model', u.model), ('agent', u.agent), ('agent_own', u.agent)) s (scope, subject)
+            CROSS JOIN LATERAL (
+                VALUES ('tokens', u.used_tokens), ('requests', u.used_requests), ('nano_usd', u.used_nano_usd)
+            ) a (unit, used)
+            CROSS JOIN LATERAL (VALUES (u.day), (left(u.day, 7))) p (period)
+            GROUP BY 1, 2, 3, 4, 5
+        ), found AS (
+            SELECT l.tenant, l.scope, l.subject, l.unit, l.period FROM quota.leases l WHERE l.instance = p_instance
+            UNION
+            SELECT w.tenant, w.scope, w.subject, w.unit, w.period
+            FROM spent s JOIN quota.windows w USING (tenant, scope, subject, unit, period)
+        )
+        SELECT f.tenant, f.scope, f.subject, f.unit, f.period, coalesce(s.used, 0) AS used
+        FROM found f LEFT JOIN spent s USING (tenant, scope, subject, unit, period)
         ORDER BY 1, 2, 3, 4, 5
     LOOP
         PERFORM FROM quota.windows w
         WHERE (w.tenant, w.scope, w.subject, w.unit, w.period)
             = (v_window.tenant, v_window.scope, v_window.subject, v_window.unit, v_window.period)
         FOR UPDATE;
-        SELECT coalesce(sum(CASE v_window.unit WHEN 'tokens' THEN q.used_tokens WHEN 'requests' THEN q.used_requests
-                                               ELSE q.used_nano_usd END), 0)
-        INTO v_used
-        FROM projections.quota q
-        WHERE q.instance = p_instance AND q.tenant = v_window.tenant
-            AND v_window.period IN (to_char(q.day, 'YYYY-MM-DD'), to_char(q.day, 'YYYY-MM'))
-            AND v_window.subject = CASE v_window.scope WHEN 'tenant' THEN '' WHEN 'model' THEN q.model ELSE q.agent END;
         SELECT l.granted, l.used INTO v_before FROM quota.leases l
         WHERE (l.tenant, l.scope, l.subject, l.unit, l.period, l.instance)
             = (v_window.tenant, v_window.scope, v_window.subject, v_window.unit, v_window.period, p_instance);
         INSERT INTO quota.leases (tenant, scope, subject, unit, period, instance, granted, used)
-        VALUES (v_window.tenant, v_window.scope, v_window.subject, v_window.unit, v_window.period, p_instance, v_used, v_used)
+        VALUES (v_window.tenant, v_window.scope, v_window.subject, v_window.unit, v_window.period, p_instance, v_window.used, v_window.used)
         ON CONFLICT (tenant, scope, subject, unit, period, instance) DO UPDATE SET granted = excluded.granted, used = excluded.used;
         UPDATE quota.windows w
-        SET granted = w.granted + v_used - coalesce(v_before.granted, 0), used = w.used + v_used - coalesce(v_before.used, 0)
+        SET granted = w.granted + v_window.used - coalesce(v_before.granted, 0), used = w.used + v_window.used - coalesce(v_before.used, 0)
         WHERE (w.tenant, w.scope, w.subject, w.unit, w.period)
             = (v_window.tenant, v_window.scope, v_window.subject, v_window.unit, v_window.period);
     END LOOP;
