@@ -26,8 +26,8 @@ class PostableAlert(msgspec.Struct, frozen=True, omit_defaults=True):
     labels: dict[str, str]
     annotations: dict[str, str]
     startsAt: str  # noqa: N815 (the API's names)
-    endsAt: str  # noqa: N815
-    generatorURL: str = ""  # noqa: N815
+    endsAt: str  # noqa: N815 (the same)
+    generatorURL: str = ""  # noqa: N815 (the same)
 
 
 def postable(alert: Alert, *, ends_at: float, link: str = "") -> PostableAlert:

@@ -64,10 +64,10 @@ class Demand:
                 async with session(self.urls[place % len(self.urls)], self.key) as peer:
                     while not self.stop:
                         if not await self._ask(peer):
-                            await asyncio.sleep(PAUSE_SECONDS)
+                            await asyncio.sleep(PAUSE_SECONDS)  # a client that was refused asks again a little later
             except GONE:
                 place += 1
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # with every gateway away, connecting fails at once: the others need a turn
 
     async def _ask(self, peer: Peer) -> bool:
         """Whether it was answered."""
