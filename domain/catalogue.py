@@ -5,7 +5,8 @@ What stands in it is told by the log (`domain/model_catalog.py`); this is what i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 
 import msgspec
 
@@ -64,7 +65,11 @@ class Model(msgspec.Struct, frozen=True):
 
 
 class Offering(msgspec.Struct, frozen=True):
-    """A model at a provider: its id there, list price and caps. `takes_tokens`: accepts token arrays of the model's tokeniser."""
+    """A model at a provider: its id there, list price and caps. `takes_tokens`: accepts token arrays of the model's tokeniser.
+
+    `sends_dimensions`: another size than the default is asked of the provider; else vectors are cut here. `config` are settings of
+    the provider's own.
+    """
 
     model: str
     provider: str
@@ -74,10 +79,15 @@ class Offering(msgspec.Struct, frozen=True):
     max_tokens_per_call: int
     takes_tokens: bool = False
     sends_dimensions: bool = False
+    config: Mapping[str, str] = {}
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """A configured place that serves offerings. `models` maps catalogue ids to the provider's own ids. Times in seconds."""
+    """A configured place that serves offerings. `models` maps catalogue ids to the provider's own ids. Times in seconds.
+
+    With a `tenant` it serves that one alone, with a `credential` of the tenant's (the name it is kept under). `weight` 0 stands by: it
+    is used where no other can be. `options` are the provider's own: `region`, `project`, `api_version`, ...
+    """
 
     name: str
     provider: str
@@ -90,6 +100,14 @@ class Endpoint(msgspec.Struct, frozen=True):
     timeout: float = 30.0
     weight: int = 1
     options: dict[str, str] = {}
+    tenant: str | None = None
+    credential: str | None = None
+
+    @property
+    def configuration(self) -> str:
+        """A digest (32 hex digits) of what decides about its vectors and whose they are: another place or key is another endpoint."""
+        told = (self.provider, sorted(self.models.items()), self.base_url, sorted(self.options.items()), self.tenant)
+        return blake2b(repr(told).encode(), digest_size=16).hexdigest()
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -127,13 +145,17 @@ class Catalogue:
         self.endpoints = {e.name: e for e in endpoints}
         self.unserved: list[Unserved] = []
         self._candidates: dict[str, list[Candidate]] = {}
+        self._owned: dict[str, list[Candidate]] = {}
         for endpoint in self.endpoints.values():
             for model_id, provider_model in endpoint.models.items():
                 candidate = self._candidate(endpoint, model_id, provider_model)
                 if candidate is not None:
-                    self._candidates.setdefault(model_id, []).append(candidate)
-        for found in self._candidates.values():
+                    of = self._candidates if endpoint.tenant is None else self._owned
+                    of.setdefault(model_id, []).append(candidate)
+        for found in (*self._candidates.values(), *self._owned.values()):
             found.sort(key=lambda c: (-c.endpoint.weight, _unit_price(c), c.endpoint.name))
+        self.owners = {c.endpoint.tenant for found in self._owned.values() for c in found}
+        """The tenants that have endpoints of their own."""
         self._served = [m for m in map(self.models.__getitem__, sorted(self._candidates)) if usable(m, admin=False)]
 
     def _candidate(self, endpoint: Endpoint, model_id: str, provider_model: str) -> Candidate | None:
@@ -166,9 +188,15 @@ class Catalogue:
         """The model of this id or alias."""
         return self.models.get(name) or self.models.get(self.aliases.get(name, ""))
 
-    def candidates(self, model_id: str) -> list[Candidate]:
-        """The endpoints that serve a model, best first: heavier weight, cheaper, then by name. Empty when none is configured."""
-        return self._candidates.get(model_id, [])
+    def candidates(self, model_id: str, tenant: str | None = None) -> list[Candidate]:
+        """The endpoints that serve a model, best first: the tenant's own, then heavier weight, cheaper, then by name. Empty when there is none.
+
+        Those of other tenants are never among them.
+        """
+        shared = self._candidates.get(model_id, [])
+        if tenant is None or tenant not in self.owners:
+            return shared
+        return [c for c in self._owned.get(model_id, ()) if c.endpoint.tenant == tenant] + shared
 
     def served(self) -> list[Model]:
         """The models that everybody may use and some configured endpoint serves, by id."""

@@ -156,4 +156,5 @@ def _offering(model: str, spec: OfferingSpec, price: Price) -> Offering:
         max_tokens_per_call=spec.max_tokens_per_call,
         takes_tokens=spec.takes_tokens,
         sends_dimensions=spec.sends_dimensions,
+        config=spec.config,
     )

@@ -6,6 +6,7 @@ somebody wants into events, or refuse it.
 
 from __future__ import annotations
 
+from domain.endpoints import Endpoints
 from domain.events import EventData
 from domain.live_settings import LiveSettings
 from domain.model_catalog import ModelCatalog
@@ -25,6 +26,7 @@ class ControlPlane:
         self.versions: dict[str, int] = {}
         self.directory = Directory()
         self.models = ModelCatalog()
+        self.endpoints = Endpoints()
         self.prices = PriceBook()
         self.tenants = TenantConfigs()
         self.quotas = Quotas()
@@ -36,6 +38,7 @@ class ControlPlane:
         """Fold an event of the log (in order). `version` is its number on its stream, `at` when it was recorded (microseconds, epoch)."""
         self.directory.apply(position, tenant, data, version, at)
         self.models.apply(data)
+        self.endpoints.apply(tenant, data)
         self.prices.apply(data)
         self.tenants.apply(tenant, data)
         self.quotas.apply(tenant, data, position)

@@ -107,6 +107,23 @@ class OpenAIProvider:
     async def warm_up(self) -> None:
         """Nothing to get ready: the first call connects."""
 
+    async def check(self, timeout: float) -> None:
+        """List the models: what every server of this API answers without a charge."""
+        if self._closed:
+            raise ProviderError(ProviderFault.CONNECTION, "this provider was closed")
+        error: ProviderError | None = None
+        try:
+            async with asyncio.timeout(timeout):
+                await self._client.get("/models", cast_to=httpx2.Response, options={"headers": self._headers})
+        except TimeoutError:
+            error = ProviderError(ProviderFault.TIMEOUT, f"no answer within {timeout:g} s")
+        except openai.APIStatusError as caught:
+            error = status_error(caught)
+        except (openai.OpenAIError, aiohttp.ClientError, httpx2.HTTPError, OSError) as caught:
+            error = connection_error(caught)
+        if error is not None and error.status not in (404, 405):  # a server without that list is there all the same
+            raise error
+
     async def close(self) -> None:
         """Close every connection; calls in flight fail. Idempotent."""
         if not self._closed:

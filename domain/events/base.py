@@ -18,6 +18,7 @@ PRICES_STREAM = "prices"
 REQUEST_STREAMS = ("request/{tenant}/{request_id}",)
 TENANT_STREAMS = ("tenant/{tenant}",)
 MODEL_STREAMS = ("model/{model}",)
+ENDPOINT_STREAMS = ("endpoint/{endpoint}",)
 
 
 class EventData(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -39,12 +39,17 @@ class EmbeddingRequested(EventData, frozen=True, gc=False, omit_defaults=True):
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """One try at an endpoint that did not succeed: why, the HTTP status if there was one, and how long it took."""
+    """One try at an endpoint that did not succeed: why, the HTTP status if there was one, and how long it took.
+
+    `provider_nano_usd` is what the provider may charge us for this request's texts of it: it was a call that ended with an answer of no
+    use, or without one in time. None where the price is unknown.
+    """
 
     endpoint: str
     reason: str
     ms: int
     status: int | None = None
+    provider_nano_usd: int | None = 0
 
 
 class Failover(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -5,7 +5,7 @@ Retries, batching, bisecting, deadlines and billing are the dispatcher's; an ada
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,7 +25,8 @@ class EmbedCall(msgspec.Struct, frozen=True, gc=False):
     """One provider call. `texts` are all strings or all token lists, at least one, within the offering's caps.
 
     `model` is the provider's own id. `dimensions` is None where the model's default is meant (or the model has one size only).
-    `timeout` is in seconds, for the whole call.
+    `timeout` is in seconds, for the whole call. `input_type` is the contract's (`query`, `document`, `classification`, `clustering`), to be
+    mapped to the provider's. `config` are the offering's settings of the provider's own.
     """
 
     texts: Sequence[Text]
@@ -33,10 +34,12 @@ class EmbedCall(msgspec.Struct, frozen=True, gc=False):
     timeout: float
     dimensions: int | None = None
     input_type: str | None = None
+    config: Mapping[str, str] = {}
 
 
 class EmbedAnswer(msgspec.Struct, frozen=True, gc=False):
-    """`vectors`: float32, C order, shape (number of texts, dimensions), finite, in the order of the texts.
+    """`vectors`: float32, C order, shape (number of texts, dimensions), finite, in the order of the texts, as the provider gave them: cutting
+    them to another size and bringing them to length 1 is the dispatcher's.
 
     `tokens` is the provider's count for the whole call, None where it gives none; `text_tokens` per text where it gives that.
     """
@@ -66,11 +69,20 @@ class ProviderFault(StrEnum):
     """The call as a whole is over a limit (items, tokens, bytes): send fewer texts."""
     BAD_ANSWER = "bad_answer"
     """Not what was asked for: wrong count, wrong dimensions, NaN, truncated or foreign body."""
+    CIRCUIT_OPEN = "circuit_open"
+    """Ours, not a provider's: nothing was sent, because the endpoint's circuit is open or it is unhealthy."""
+    DRIFTED = "drifted"
+    """Ours: nothing was sent, because the endpoint's vectors are not those of the space."""
 
     @property
     def retryable(self) -> bool:
-        """Whether the same call may succeed later or elsewhere."""
+        """Whether the same call may succeed later in the same place."""
         return self in _RETRYABLE
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the same call may succeed at another endpoint."""
+        return self in _ELSEWHERE
 
 
 _RETRYABLE = frozenset(
@@ -82,6 +94,8 @@ _RETRYABLE = frozenset(
         ProviderFault.BAD_ANSWER,
     }
 )
+
+_ELSEWHERE = _RETRYABLE | {ProviderFault.AUTHENTICATION, ProviderFault.CIRCUIT_OPEN, ProviderFault.DRIFTED}
 
 
 class ProviderError(Exception):
@@ -113,6 +127,12 @@ class Provider(Protocol):
 
     async def warm_up(self) -> None:
         """Get ready ahead of the first call, where that takes time. Raises `ProviderError`."""
+        ...
+
+    async def check(self, timeout: float) -> None:
+        """A sign of life that costs nothing, within `timeout` seconds: the provider can be reached and takes our credential, as far as can be
+        told without embedding. Raises `ProviderError` and nothing else.
+        """
         ...
 
     async def close(self) -> None:

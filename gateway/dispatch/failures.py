@@ -77,8 +77,8 @@ def pause(tries: int, limits: DispatchLimits, rng: Random) -> float:
 
 
 def as_details(attempts: Sequence[Attempt]) -> list[dict[str, Any]]:
-    """Attempts as `details.attempts` shows them."""
-    return [msgspec.to_builtins(a) for a in attempts]
+    """Attempts as `details.attempts` shows them: what they may cost us is no business of the sender."""
+    return [{k: v for k, v in msgspec.to_builtins(a).items() if k != "provider_nano_usd"} for a in attempts]
 
 
 def too_long(candidate: Candidate, index: int) -> GatewayError:

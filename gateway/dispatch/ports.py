@@ -8,9 +8,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from domain.catalogue import Candidate
 from domain.errors import GatewayError
 from domain.events import Attempt
-from domain.ports.provider import Text
+from domain.ports.provider import ProviderError, ProviderFault, Text
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
@@ -36,18 +37,39 @@ class CallReport(msgspec.Struct, frozen=True, gc=False):
 class Waiter(Protocol):
     """A request whose texts are in the dispatcher. All methods are called on the loop and must not block or raise.
 
-    For each item exactly one of `fill` and `fail` is called, unless the waiter is withdrawn first. `fail` ends the whole request: the
-    dispatcher calls nothing on the waiter after it. `charge` is called for an item when its text goes into a provider call for the
-    first time and this waiter pays for it (the first asker of a shared text); never for followers.
+    For each item exactly one of `fill`, `hand_over` and `fail` is called, unless the waiter is withdrawn first. `fail` ends the whole
+    request: the dispatcher calls nothing on the waiter after it. What was handed over is out of the dispatcher: the waiter may submit it
+    again in another lane, from within `hand_over` too, while others of its texts are still here. `charge` is called for an item when its
+    text goes into a provider call and this waiter pays for it (the first asker of a shared text); never for followers.
     """
 
     tenant: str
     agent: str
     deadline: float
     """Loop time in seconds; texts not sent by then are dropped by whoever withdraws the waiter."""
+    tries: int
+    """Failed calls that its texts have been in elsewhere: they count against the most that are made."""
 
     def charge(self, index: int, tokens: int) -> None:
-        """The text at `index` is being sent and this request pays `tokens` for it; negative: the provider refused the call and charges nothing for it, so what was charged is taken back."""
+        """The text at `index` is being sent and this request pays `tokens` for it; negative: the call failed, so what was charged is taken back."""
+        ...
+
+    def wasted(self, index: int, tokens: int, candidate: Candidate) -> None:
+        """A call with the text at `index`, for which this request would have paid, failed, and the provider may charge us for it all the
+        same: it answered with nothing of use, or not in time.
+        """
+        ...
+
+    def counted(self, index: int, tokens: int) -> None:
+        """The provider's count of the text at `index`, where we have no tokeniser. Called before its `fill`, for every asker; whoever pays has been charged by it."""
+        ...
+
+    def elsewhere(self, fault: ProviderFault) -> bool:
+        """Whether another endpoint would take its texts now, so that they need not be tried here again."""
+        ...
+
+    def hand_over(self, indexes: list[int], error: ProviderError, attempts: tuple[Attempt, ...]) -> None:
+        """These texts failed here, and `elsewhere` has said that another endpoint takes them."""
         ...
 
     def fill(self, index: int, row: NDArray[np.float32]) -> None:
@@ -58,6 +80,6 @@ class Waiter(Protocol):
         """A call has filled one or more rows of this request (all its rows of that call are in)."""
         ...
 
-    def fail(self, error: GatewayError, attempts: tuple[Attempt, ...]) -> None:
-        """The request fails whole."""
+    def fail(self, error: GatewayError, attempts: tuple[Attempt, ...], fault: ProviderFault | None = None) -> None:
+        """The request fails whole here. `fault` is what the endpoint did, where another model might still answer."""
         ...

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from domain.catalogue import Candidate
 from domain.errors import GatewayError
 from domain.events import Attempt, EventData
-from domain.ports.provider import Text
+from domain.ports.provider import ProviderError, ProviderFault, Text
 from domain.prices import UNKNOWN
 from domain.selection import Question, Selection
 from gateway.dispatch.lane import Lane
@@ -168,6 +168,7 @@ class Pending:
         "total_characters",
         "total_tokens",
         "trace",
+        "tries",
         "truncated",
         "unsent",
     )
@@ -209,6 +210,7 @@ class Pending:
         self.state = State.COUNTING
         self.listeners: list[Listener] = []
         self.attempt = 1
+        self.tries = 0
         self.given_up: GatewayError | None = None
         self.hold: Hold | None = None
         self.day: str | None = None
@@ -278,6 +280,19 @@ class Pending:
         if self.characters is not None:
             self.billed_characters += self.characters[index] if tokens >= 0 else -self.characters[index]
 
+    def wasted(self, index: int, tokens: int, candidate: Candidate) -> None:
+        """See `Waiter.wasted`."""
+
+    def counted(self, index: int, tokens: int) -> None:
+        """See `Waiter.counted`."""
+
+    def elsewhere(self, fault: ProviderFault) -> bool:
+        """See `Waiter.elsewhere`."""
+        return False
+
+    def hand_over(self, indexes: list[int], error: ProviderError, attempts: tuple[Attempt, ...]) -> None:
+        """See `Waiter.hand_over`."""
+
     def flush(self, report: CallReport) -> None:
         """See `Waiter.flush`."""
         if self.calls == 0:
@@ -296,7 +311,7 @@ class Pending:
         if self.missing == 0:
             self.steps.completed(self)
 
-    def fail(self, error: GatewayError, attempts: tuple[Attempt, ...]) -> None:
+    def fail(self, error: GatewayError, attempts: tuple[Attempt, ...], fault: ProviderFault | None = None) -> None:
         """See `Waiter.fail`."""
         self.attempts += attempts
         self.steps.failed(self, error)

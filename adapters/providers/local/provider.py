@@ -65,6 +65,14 @@ class LocalProvider(Provider):
         finally:
             given_up.set()
 
+    async def check(self, timeout: float) -> None:
+        """The model is loaded, or can be."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self.warm_up()
+        except TimeoutError:
+            raise ProviderError(ProviderFault.TIMEOUT, f"the model was not loaded within {timeout:g} s") from None
+
     async def close(self) -> None:
         """Let the run in progress end, answer what waits with an error, free the model. Idempotent."""
         self._closed.set()

@@ -1,0 +1,138 @@
+"""Endpoints as the log tells of them: what is deployed, how circuits stand, which endpoint serves vectors of which space, credentials."""
+
+from __future__ import annotations
+
+import msgspec
+
+from domain.catalogue import Endpoint
+from domain.events import (
+    BreakerChanged,
+    CredentialRemoved,
+    CredentialSet,
+    DeploymentChanged,
+    EndpointAttested,
+    EndpointSpec,
+    EventData,
+    TenantShredded,
+)
+
+PREPARING, ALLOCATING, LOADING, READY, FAILED, DRAINING, STOPPED = (
+    "preparing",
+    "allocating",
+    "loading",
+    "ready",
+    "failed",
+    "draining",
+    "stopped",
+)
+
+
+def endpoint_stream(endpoint: str) -> str:
+    """The stream of an endpoint's events."""
+    return f"endpoint/{endpoint}"
+
+
+class Deployment(msgspec.Struct, frozen=True):
+    """The latest deployment of an endpoint: how far it is, and what it is of. Times are microseconds since the epoch."""
+
+    endpoint: str
+    id: str
+    model: str
+    state: str
+    started_at: int
+    changed_at: int
+    spec: EndpointSpec
+    owner: str | None = None
+    stage: str | None = None
+    code: str | None = None
+    reason: str | None = None
+    instance: str | None = None
+
+    def served(self) -> Endpoint:
+        """The endpoint as requests see it."""
+        spec = self.spec
+        return Endpoint(
+            name=self.endpoint,
+            provider=spec.provider,
+            models=spec.models,
+            base_url=spec.base_url,
+            api_key_env=spec.api_key_env,
+            max_inputs=spec.max_inputs,
+            max_tokens_per_call=spec.max_tokens_per_call,
+            max_concurrency=spec.max_concurrency,
+            timeout=spec.timeout_ms / 1000,
+            weight=spec.weight,
+            options=spec.options,
+            tenant=self.owner,
+            credential=spec.credential,
+        )
+
+
+class Endpoints:
+    """Folded from events. `version` grows when the pool of deployed endpoints that serve changes; breakers and attestations do not bear on it.
+
+    `deployments` has the latest of each endpoint, `ready` the endpoints that serve by it, `breakers` the last word of any process
+    on a circuit, `attested` the last attestation of (endpoint, space), `credentials` those of (tenant, name).
+    """
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.deployments: dict[str, Deployment] = {}
+        self.ready: dict[str, Endpoint] = {}
+        self.breakers: dict[str, BreakerChanged] = {}
+        self.attested: dict[tuple[str, str], EndpointAttested] = {}
+        self.credentials: dict[tuple[str, str], CredentialSet] = {}
+
+    def apply(self, tenant: str, data: EventData) -> None:
+        """Fold one event."""
+        match data:
+            case DeploymentChanged():
+                self._deployed(data)
+            case BreakerChanged():
+                self.breakers[data.endpoint] = data
+            case EndpointAttested():
+                self.attested[data.endpoint, data.space] = data
+            case CredentialSet():
+                self.credentials[tenant, data.credential] = data
+                self.version += 1
+            case CredentialRemoved():
+                self.credentials.pop((tenant, data.credential), None)
+                self.version += 1
+            case TenantShredded():
+                self._forget(data.tenant)
+            case _:
+                pass
+
+    def _deployed(self, data: DeploymentChanged) -> None:
+        known = self.deployments.get(data.endpoint)
+        same = known if known is not None and known.id == data.deployment else None
+        spec = data.spec or (same.spec if same is not None else None)
+        if spec is None:
+            return  # of a deployment whose beginning is not in this log
+        found = Deployment(
+            endpoint=data.endpoint,
+            id=data.deployment,
+            model=data.model,
+            state=data.state,
+            started_at=same.started_at if same is not None else data.at,
+            changed_at=data.at,
+            spec=spec,
+            owner=data.owner if same is None else same.owner,
+            stage=data.stage,
+            code=data.code,
+            reason=data.reason,
+            instance=data.instance or (same.instance if same is not None else None),
+        )
+        self.deployments[data.endpoint] = found
+        if found.state == READY:
+            self.ready[data.endpoint] = found.served()
+            self.version += 1
+        elif self.ready.pop(data.endpoint, None) is not None:
+            self.version += 1
+
+    def _forget(self, tenant: str) -> None:
+        for key in [key for key in self.credentials if key[0] == tenant]:
+            del self.credentials[key]
+        for name in [name for name, endpoint in self.ready.items() if endpoint.tenant == tenant]:
+            del self.ready[name]
+        self.version += 1
