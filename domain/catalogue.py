@@ -198,6 +198,10 @@ class Catalogue:
             return shared
         return [c for c in self._owned.get(model_id, ()) if c.endpoint.tenant == tenant] + shared
 
+    def all_candidates(self, model_id: str) -> list[Candidate]:
+        """The endpoints that serve a model, those of tenants included."""
+        return self._candidates.get(model_id, []) + self._owned.get(model_id, [])
+
     def served(self) -> list[Model]:
         """The models that everybody may use and some configured endpoint serves, by id."""
         return self._served.copy()

@@ -72,7 +72,8 @@ class Endpoints:
     """Folded from events. `version` grows when the pool of deployed endpoints that serve changes; breakers and attestations do not bear on it.
 
     `deployments` has the latest of each endpoint, `ready` the endpoints that serve by it, `breakers` the last word of any process
-    on a circuit, `attested` the last attestation of (endpoint, space), `credentials` those of (tenant, name).
+    on a circuit, `attested` the last attestation of (endpoint, space), `epochs` how often the references of (space, owner) have been
+    renewed, `credentials` those of (tenant, name).
     """
 
     def __init__(self) -> None:
@@ -81,6 +82,7 @@ class Endpoints:
         self.ready: dict[str, Endpoint] = {}
         self.breakers: dict[str, BreakerChanged] = {}
         self.attested: dict[tuple[str, str], EndpointAttested] = {}
+        self.epochs: dict[tuple[str, str | None], int] = {}
         self.credentials: dict[tuple[str, str], CredentialSet] = {}
 
     def apply(self, tenant: str, data: EventData) -> None:
@@ -92,6 +94,9 @@ class Endpoints:
                 self.breakers[data.endpoint] = data
             case EndpointAttested():
                 self.attested[data.endpoint, data.space] = data
+                if data.passed:
+                    of = data.space, data.owner
+                    self.epochs[of] = max(data.epoch, self.epochs.get(of, 0))
             case CredentialSet():
                 self.credentials[tenant, data.credential] = data
                 self.version += 1

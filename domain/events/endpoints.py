@@ -78,7 +78,8 @@ class EndpointAttested(EventData, frozen=True, gc=False, omit_defaults=True):
 
     `configuration` (hex) is a digest of what the endpoint was configured as: with another it is unattested. `cosine_min` is the lowest
     cosine of a probe with its reference, in millionths; None where they were not compared. `passed` false quarantines the endpoint for
-    the space until it passes; `references` (hex) is the digest of the references.
+    the space until it passes; `references` (hex) is the digest of the references. They are the installation's, or of the tenant `owner`
+    for an endpoint of its own in a space that has no others; `epoch` is how often they had been renewed on purpose by then.
     """
 
     TYPE = "endpoint.attested"
@@ -96,6 +97,8 @@ class EndpointAttested(EventData, frozen=True, gc=False, omit_defaults=True):
     latency_ms: int | None = None
     problems: list[str] = []
     actor: str | None = None
+    epoch: int = 0
+    owner: str | None = None
 
 
 class EndpointHealthChanged(EventData, frozen=True, gc=False, omit_defaults=True):

@@ -73,6 +73,8 @@ class ProviderFault(StrEnum):
     """Ours, not a provider's: nothing was sent, because the endpoint's circuit is open or it is unhealthy."""
     DRIFTED = "drifted"
     """Ours: nothing was sent, because the endpoint's vectors are not those of the space."""
+    UNATTESTED = "unattested"
+    """Ours: nothing was sent, because our probes could not be sent (their budget is used up) or were refused."""
 
     @property
     def retryable(self) -> bool:
@@ -95,7 +97,12 @@ _RETRYABLE = frozenset(
     }
 )
 
-_ELSEWHERE = _RETRYABLE | {ProviderFault.AUTHENTICATION, ProviderFault.CIRCUIT_OPEN, ProviderFault.DRIFTED}
+_ELSEWHERE = _RETRYABLE | {
+    ProviderFault.AUTHENTICATION,
+    ProviderFault.CIRCUIT_OPEN,
+    ProviderFault.DRIFTED,
+    ProviderFault.UNATTESTED,
+}
 
 
 class ProviderError(Exception):
