@@ -1,39 +1,83 @@
-"""From an endpoint's provider name to the adapter that serves it. Each SDK is imported when the first endpoint needs it."""
+"""From an endpoint's provider name to the adapter that serves it. Each SDK is imported when the first endpoint needs it.
+
+A provider of ours is a row of `PROVIDERS`; an installed package adds one through an entry point (docs/providers.md).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Literal
+
+import msgspec
 
 from domain.catalogue import Endpoint
 from domain.ports.provider import Provider
 
 ENTRY_POINTS = "emberlog.providers"
-"""The entry point group in which an installed package offers providers: callables with the signature of `open_provider`."""
+"""The entry point group in which an installed package offers providers: each an `Opener` under the provider's name."""
 
-Opener = Callable[[Endpoint, Mapping[str, str], Path], Provider]
+Opener = Callable[[Endpoint, Mapping[str, str], Path, str | None], Provider]
+"""Opens an endpoint: the endpoint, the environment, where local models are kept, and the credential (None: there is none).
+
+Raises `ValueError` for an endpoint that cannot be opened as it is configured, saying what is wrong and what was expected.
+"""
+
+Key = Literal["needed", "at_own_address", "chain", "none"]
+"""Whether a provider is called with a key: always; at its own address only (a compatible server of one's own may take none);
+never by itself, since the SDK finds the installation's credentials in its own way (`chain`), or not at all.
+"""
+
+
+class ProviderFacts(msgspec.Struct, frozen=True):
+    """What is known of a provider before its adapter is loaded.
+
+    `base_url` is its own address, None where each account has its own or the SDK knows; `api_key_env` the variable that holds the key
+    where the endpoint names none; `options` what an endpoint may set beside; `extra` the extra of this package that installs the SDK.
+    """
+
+    open: Opener
+    key: Key = "needed"
+    base_url: str | None = None
+    api_key_env: str | None = None
+    options: frozenset[str] = frozenset()
+    extra: str | None = None
 
 
 class EndpointError(ValueError):
     """An endpoint cannot be opened as configured: the message names the endpoint, what is missing and what to do."""
 
 
-def open_provider(endpoint: Endpoint, environ: Mapping[str, str], store: Path) -> Provider:
-    """The provider of an endpoint. `environ` holds the API keys that `api_key_env` names; `store` is where local models are kept.
+def open_provider(endpoint: Endpoint, environ: Mapping[str, str], store: Path, secret: str | None = None) -> Provider:
+    """The provider of an endpoint. `secret` is its credential; without one, that is what the variable `api_key_env` of `environ` holds.
+    `store` is where local models are kept. A tenant's endpoint is opened with the tenant's own credential or none: nothing of
+    the installation's environment is for it.
 
-    Raises `EndpointError` for an unknown provider, a package that is not installed or a variable that is not set.
+    Raises `EndpointError` for an unknown provider, a package that is not installed, a missing credential or an option that is wrong.
     """
-    opener = _OPENERS.get(endpoint.provider) or _installed(endpoint)
+    facts = PROVIDERS.get(endpoint.provider)
+    opener = facts.open if facts is not None else _installed(endpoint)
+    if endpoint.tenant is not None:
+        environ = {}
+    key = secret if secret is not None else None if endpoint.tenant is not None else api_key(endpoint, environ)
+    if facts is not None:
+        _check(endpoint, facts, key)
     try:
-        return opener(endpoint, environ, store)
+        return opener(endpoint, environ, store, key)
     except ImportError as error:
         if (error.name or "").partition(".")[0] in ("adapters", "domain"):
             raise  # ours: a fault, not a missing extra
+        advice = f"install the extra: pip install 'emberlog[{facts.extra}]'" if facts is not None else "install it"
         raise EndpointError(
             f"endpoint {endpoint.name!r}: provider {endpoint.provider!r} needs a package that is not installed ({error.name}); "
-            f"install the extra: pip install 'emberlog[{endpoint.provider}]'"
+            f"{advice}"
         ) from error
+    except EndpointError:
+        raise
+    except ValueError as error:
+        told = str(error)
+        raise EndpointError(told if told.startswith("endpoint ") else f"endpoint {endpoint.name!r}: {told}") from None
 
 
 def api_key(endpoint: Endpoint, environ: Mapping[str, str]) -> str | None:
@@ -49,28 +93,56 @@ def api_key(endpoint: Endpoint, environ: Mapping[str, str]) -> str | None:
     return key
 
 
-def _open_openai(endpoint: Endpoint, environ: Mapping[str, str], store: Path) -> Provider:
-    key = api_key(endpoint, environ)
-    if key is None and endpoint.base_url is None:
+def _check(endpoint: Endpoint, facts: ProviderFacts, key: str | None) -> None:
+    unknown = sorted(endpoint.options.keys() - facts.options)
+    if unknown:
         raise EndpointError(
-            f"endpoint {endpoint.name!r}: api.openai.com needs a key; set api_key_env to the variable that holds it "
-            '(such as "OPENAI_API_KEY"), or base_url to a server that needs none'
+            f"endpoint {endpoint.name!r}: provider {endpoint.provider!r} has no option {unknown[0]!r}; "
+            f"it takes: {', '.join(sorted(facts.options)) or 'none'}"
         )
+    if key is not None:
+        return
+    if endpoint.tenant is not None and facts.key == "chain":
+        raise EndpointError(
+            f"endpoint {endpoint.name!r}: a tenant's endpoint at {endpoint.provider!r} needs a credential of the tenant's; "
+            "the installation's own are not used for it"
+        )
+    if facts.key == "needed" or (facts.key == "at_own_address" and endpoint.base_url in (None, facts.base_url)):
+        usual = f' (such as "{facts.api_key_env}")' if facts.api_key_env else ""
+        other = ", or base_url to a server that needs none" if facts.key == "at_own_address" else ""
+        raise EndpointError(
+            f"endpoint {endpoint.name!r}: provider {endpoint.provider!r} needs a key; "
+            f"set api_key_env to the variable that holds it{usual}{other}"
+        )
+
+
+# One function a provider, so that its SDK is imported when its first endpoint is opened and not before.
+
+
+def _openai(endpoint: Endpoint, environ: Mapping[str, str], store: Path, key: str | None) -> Provider:
     from adapters.providers.openai import OpenAIProvider
 
-    try:
-        return OpenAIProvider(endpoint, key)
-    except ValueError as error:
-        raise EndpointError(str(error)) from None
+    return OpenAIProvider(endpoint, key)
 
 
-def _open_local(endpoint: Endpoint, environ: Mapping[str, str], store: Path) -> Provider:
+def _local(endpoint: Endpoint, environ: Mapping[str, str], store: Path, key: str | None) -> Provider:
     from adapters.providers.local.provider import LocalProvider
 
     return LocalProvider(store)
 
 
-_OPENERS: dict[str, Opener] = {"openai": _open_openai, "local": _open_local}
+PROVIDERS: dict[str, ProviderFacts] = {
+    "local": ProviderFacts(_local, key="none", extra="local"),
+    "openai": ProviderFacts(
+        _openai,
+        key="at_own_address",
+        base_url="https://api.openai.com/v1",
+        api_key_env="OPENAI_API_KEY",
+        options=frozenset({"organization", "project", "encoding_format"}),
+        extra="openai",
+    ),
+}
+"""The providers of ours, by name."""
 
 
 def _installed(endpoint: Endpoint) -> Opener:
@@ -79,5 +151,5 @@ def _installed(endpoint: Endpoint) -> Opener:
         if entry.name == endpoint.provider:
             opener: Opener = entry.load()
             return opener
-    known = ", ".join(sorted({*_OPENERS, *found.names}))
+    known = ", ".join(sorted({*PROVIDERS, *found.names}))
     raise EndpointError(f"endpoint {endpoint.name!r}: unknown provider {endpoint.provider!r}; known here: {known}")

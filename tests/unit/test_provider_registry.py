@@ -66,15 +66,15 @@ def test_a_missing_package_is_answered_with_the_extra_to_install(monkeypatch: py
 
 
 def test_a_fault_in_our_own_modules_is_not_taken_for_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(endpoint: Endpoint, environ: Mapping[str, str], store: Path) -> Provider:
+    def broken(endpoint: Endpoint, environ: Mapping[str, str], store: Path, key: str | None) -> Provider:
         raise ModuleNotFoundError("No module named 'adapters.gone'", name="adapters.gone")
 
-    monkeypatch.setitem(registry._OPENERS, "openai", broken)
+    monkeypatch.setitem(registry.PROVIDERS, "openai", registry.ProviderFacts(broken, key="none"))
     with pytest.raises(ModuleNotFoundError, match=r"adapters\.gone"):
         open_provider(Endpoint("e", "openai", {}), {}, STORE)
 
 
-def opened_from_elsewhere(endpoint: Endpoint, environ: Mapping[str, str], store: Path) -> Provider:
+def opened_from_elsewhere(endpoint: Endpoint, environ: Mapping[str, str], store: Path, key: str | None) -> Provider:
     return LocalProvider(store)
 
 
