@@ -19,7 +19,6 @@ from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.instances import open_of_fenced
 from adapters.postgres.wakeups import Wakeups
 from adapters.providers.local.files import default_store
-from adapters.providers.registry import open_provider
 from adapters.redis.vector_cache import RedisVectorCache
 from adapters.tokenizers.registry import tokenizer
 from domain.events import (
@@ -34,19 +33,21 @@ from domain.events import (
 from domain.facts import system_fact
 from domain.plane import ControlPlane
 from domain.ports.event_log import Appended, AppendStatus, InstanceFenced, LogUnavailable, NewEvent, StoredEvent
-from domain.ports.provider import Provider, ProviderError
 from domain.ports.tokenizer import Tokenizer
 from gateway.alerts.desk import AlertDesk
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.issuer import open_issuer
 from gateway.catalogue.live import LiveCatalogue
+from gateway.catalogue.own_requests import OwnRequests, own_quotas
 from gateway.catalogue.retirement import end_graces
 from gateway.catalogue.seeding import seed
 from gateway.catalogue.validation import Validator
 from gateway.control import Control
+from gateway.credentials import CredentialSecrets
 from gateway.decisions import keep_tenant_key
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.dispatch.limits import DispatchLimits
+from gateway.endpoints.pool import POOLED, EndpointPool
 from gateway.instance import Lease, Reconciler, describe
 from gateway.limits.gate import RateGate
 from gateway.limits.logins import FailedLogins
@@ -93,6 +94,8 @@ class Engine:
     reads: Reads
     alerts: AlertDesk
     webhooks: WebhookAdmin
+    pool: EndpointPool
+    credentials: CredentialSecrets
     failed_logins: FailedLogins
 
     def __init__(self) -> None:
@@ -104,7 +107,6 @@ class Engine:
         self.metrics = RequestMetrics()
         self.provider_metrics = ProviderMetrics()
         self.gauges = Gauges()
-        self._providers: dict[str, Provider] = {}
         self._tokenizers: dict[str, Tokenizer] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._fenced_instance: UUID | None = None
@@ -171,12 +173,22 @@ class Engine:
         await self._tail.catch_up()
         endpoints = settings.configured_endpoints()
         self._live = LiveCatalogue(self.plane, endpoints)
-        for endpoint in endpoints:
-            provider = open_provider(endpoint, settings.environment(), settings.model_store or default_store())
-            self._providers[endpoint.name] = provider
-            self._stack.push_async_callback(provider.close)
+        self.credentials = CredentialSecrets(self._log.pool, self._master, self._keys.opened)
+        self.pool = EndpointPool(
+            self.plane.endpoints,
+            endpoints,
+            environ=settings.environment(),
+            store=settings.model_store or default_store(),
+            secrets=self.credentials,
+            busy=lambda name: any(
+                g.endpoint == name and (g.queued_texts or g.calls) for g in self._dispatcher.gauges()
+            ),
+            drain_seconds=lambda: self._settings.drain_seconds,
+        )
+        self._stack.push_async_callback(self.pool.close)
+        self.pool.open()
         self._dispatcher = Dispatcher(
-            self._providers,
+            self.pool.provider,
             limits=DispatchLimits(max_queued_texts=settings.max_queued_texts),
             on_call=self.provider_metrics.call_ended,
         )
@@ -223,8 +235,7 @@ class Engine:
             self._service,
             self._live.current,
             self._log.pool,
-            self._keep_own_key,
-            settings.system_budget_nano_usd,
+            self._own_requests(),
         )
         self._wakeups = Wakeups(places.app_dsn)
         self._wakeups.on_wake(self._tail.wake)
@@ -253,7 +264,7 @@ class Engine:
             self._start(work)
         self._start(keep_sealed(self._log.pool))
         self._start(self._tokens.run())
-        self._start(self._warm_up())
+        self._start(self.pool.warm_up())
         self._hold(instance)
         self._apply_settings()
         watch_parts(
@@ -298,19 +309,12 @@ class Engine:
 
     async def _forget_in_database(self, tenant: str) -> None:
         await self._outbound.forget(tenant)
+        await self.credentials.forget(tenant)
 
     def _hold(self, instance: UUID) -> None:
         self._start(
             Lease(self._log, instance, self._settings.instance_lease_seconds, partial(self._fenced, instance)).run()
         )
-
-    async def _warm_up(self) -> None:
-        """Get providers that take time for it ready before the first request; one that cannot says so when it is asked."""
-        for name, provider in self._providers.items():
-            try:
-                await provider.warm_up()
-            except ProviderError as error:
-                _log.warning("provider_not_ready", endpoint=name, reason=error.detail)
 
     def _start(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
@@ -361,6 +365,8 @@ class Engine:
                 self._start(self._purge.keep_trying(data.tenant))
         elif isinstance(data, SettingChanged) and hasattr(self, "_service"):
             asyncio.get_running_loop().call_soon(self._apply_settings)  # once it is folded
+        if isinstance(data, POOLED) and hasattr(self, "pool"):
+            asyncio.get_running_loop().call_soon(self.pool.sync)  # likewise
 
     def _appended(self, appended: Sequence[Appended]) -> None:
         self._wakeups.poke()
@@ -449,6 +455,11 @@ class Engine:
     async def catch_up(self) -> None:
         """Fold every decision that is in the log by now. Raises `LogUnavailable`."""
         await self._tail.catch_up()
+
+    def _own_requests(self) -> OwnRequests:
+        settings = self._settings
+        quotas = own_quotas(settings.system_budget_nano_usd, settings.attestation_tokens_per_month)
+        return OwnRequests(self.control, self._keep_own_key, quotas)
 
     async def _keep_own_key(self) -> None:
         """The key of the tenant that our own requests are of, here and in the database."""

@@ -150,6 +150,9 @@ class Settings(BaseSettings):
     cache_bytes: int = Field(default=128 * 1024 * 1024, ge=0, le=2**50)
     cache_ttl_seconds: int = Field(default=3600, ge=1, le=366 * 24 * 3600)
     system_budget_nano_usd: int = Field(default=1_000_000_000, ge=0, le=10**18)
+    attest_endpoints: bool = True
+    attest_every_hours: int = Field(default=24, ge=1, le=8_784)
+    attestation_tokens_per_month: int = Field(default=5_000_000, ge=0, le=10**18)
     webhook_allow_private: bool = False
     alertmanager_url: SecretStr | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"

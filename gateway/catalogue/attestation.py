@@ -1,7 +1,8 @@
 """Whether vectors are what the catalogue says of their model, and of the space that they claim to be of.
 
-Probe texts are embedded twice, and once in another size where the model has several. Their size, length, finiteness, sameness and
-distinctness are looked at, then they are held against the space's reference vectors, which the first that is found good become.
+Of a model in testing probe texts are embedded twice, and once in another size where it has several. Their size, length, finiteness,
+sameness and distinctness are looked at, then they are held against the space's reference vectors, which the first that is found good
+become. Of an endpoint they are embedded once, where the space has references; and twice where it is the first.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.postgres.space_references import keep_references, references
-from domain.catalogue import Model
+from adapters.postgres.space_references import ReferenceSet, keep_references, latest_epoch, references
+from domain.catalogue import Candidate, Model
+from domain.errors import GatewayError
 from gateway.catalogue.probes import PROBES, probe_id
 
 SAME = 0.999
@@ -27,6 +29,7 @@ MAX_LATENCY_MS = 15_000
 """A call of a few short texts that takes longer is of no use to anybody."""
 
 Rows = NDArray[np.float32]
+_IDS = [probe_id(text) for text in PROBES]
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -55,7 +58,24 @@ class Finding(msgspec.Struct, frozen=True):
     problems: list[str]
 
 
-async def attest(pool: asyncpg.Pool[asyncpg.Record], model: Model, ask: Ask) -> Finding:
+class EndpointFinding(msgspec.Struct, frozen=True):
+    """What was found of an endpoint. `against` are the references that it was held against, or gave; `cosine_min` is in millionths.
+
+    Where something is wrong by itself there is no cosine, and `digest` is None.
+    """
+
+    against: ReferenceSet
+    latency_ms: int
+    cosine_min: int | None
+    digest: str | None
+    problems: list[str]
+
+
+Epoch = Callable[[str, str], int]
+"""The epoch of the references in force, of a space and an owner ('': the installation)."""
+
+
+async def attest(pool: asyncpg.Pool[asyncpg.Record], model: Model, ask: Ask, epoch: Epoch) -> Finding:
     """Ask and look. The references of the space are kept if it has none and nothing is wrong. Raises what `ask` raises."""
     first = await ask(PROBES, None)
     problems = examine(model, model.dimensions, first.rows)
@@ -70,7 +90,10 @@ async def attest(pool: asyncpg.Pool[asyncpg.Record], model: Model, ask: Ask) -> 
             problems += [f"asked for {size} dimensions: {p}" for p in examine(model, size, cut.rows)]
     if latency > MAX_LATENCY_MS:
         problems.append(f"a call of {len(PROBES)} short texts took {latency} ms; expected at most {MAX_LATENCY_MS}")
-    digest = None if problems else await _against_references(pool, first, problems)
+    digest = None
+    if not problems:
+        of = ReferenceSet(first.space, epoch=epoch(first.space, ""))
+        digest = await _become_or_compare(pool, of, first.rows, problems)
     lengths = _lengths(first.rows)
     return Finding(
         endpoint=first.endpoint,
@@ -82,6 +105,62 @@ async def attest(pool: asyncpg.Pool[asyncpg.Record], model: Model, ask: Ask) -> 
         digest=None if problems else digest,
         problems=problems,
     )
+
+
+async def attest_endpoint(
+    pool: asyncpg.Pool[asyncpg.Record],
+    candidate: Candidate,
+    size: int,
+    space: str,
+    ask: Ask,
+    epoch: Epoch,
+    *,
+    renew: bool = False,
+) -> EndpointFinding:
+    """Ask the endpoint for the probes in this size, and hold its vectors against the references of the space. Raises what `ask` raises, and
+    `resource_constraint` for new references from an endpoint that may not give them.
+
+    A space without references takes them from its first endpoint, where a second answer is the same; with `renew` it takes new ones, in
+    an epoch that is in force once the log says so. An endpoint of a tenant never gives those of the installation: it is held against
+    them, and only where the space has none against what the tenant's own endpoints have given.
+    """
+    owner = candidate.endpoint.tenant or ""
+    of = ReferenceSet(space, epoch=epoch(space, ""))
+    known = await references(pool, of, _IDS)
+    shared = bool(owner and known)
+    if shared and renew:
+        raise GatewayError(
+            "resource_constraint",
+            f"the space {space} has the installation's references: a tenant's endpoint gives it no others, and is held against them",
+            details={"field": "endpoint"},
+        )
+    if owner and not shared:
+        of = ReferenceSet(space, owner, epoch(space, owner))
+        known = await references(pool, of, _IDS)
+    if renew:
+        before = of.epoch if known or of.epoch else -1
+        of = ReferenceSet(space, owner, max(before, await latest_epoch(pool, space, owner)) + 1)
+        known = {}
+    first = await ask(PROBES, size)
+    problems = examine(candidate.model, size, first.rows)
+    if problems:
+        return EndpointFinding(of, first.latency_ms, None, None, problems)
+    compared = _compare(of, known, first.rows, problems)
+    if not problems and not shared and len(known) < len(_IDS):  # when probes are new, some are known
+        again = await ask(PROBES, size)
+        if unlike := differing(first.rows, again.rows):
+            problems.append(f"the same text got another vector when it was sent again (probes {unlike})")
+            return EndpointFinding(of, first.latency_ms, None, None, problems)
+        await keep_references(pool, of, _stored(first.rows))
+        compared = _compare(of, await references(pool, of, _IDS), first.rows, problems)
+    return _finding(of, first, compared, problems)
+
+
+def _finding(
+    of: ReferenceSet, answer: Answer, compared: tuple[float, str | None], problems: list[str]
+) -> EndpointFinding:
+    lowest, digest = compared
+    return EndpointFinding(of, answer.latency_ms, round(lowest * 1_000_000), digest, problems)
 
 
 def examine(model: Model, dimensions: int, rows: Rows) -> list[str]:
@@ -125,24 +204,39 @@ def other_size(model: Model) -> int | None:
     return min(others, default=None)
 
 
-async def _against_references(pool: asyncpg.Pool[asyncpg.Record], answer: Answer, problems: list[str]) -> str | None:
-    ids = [probe_id(text) for text in PROBES]
-    mine = {p: row.astype("<f4").tobytes() for p, row in zip(ids, answer.rows, strict=True)}
-    known = await references(pool, answer.space, ids)
-    if len(known) < len(ids):
-        await keep_references(pool, answer.space, mine)
-        known = await references(pool, answer.space, ids)
-    kept = [np.frombuffer(known[p], "<f4") for p in ids]
-    if any(row.shape != answer.rows.shape[1:] for row in kept):
-        unlike = list(range(len(ids)))
-    else:
-        unlike = differing(answer.rows, np.stack(kept))
-    if unlike:
+async def _become_or_compare(
+    pool: asyncpg.Pool[asyncpg.Record], of: ReferenceSet, rows: Rows, problems: list[str]
+) -> str | None:
+    """Let these become the references if there are none, and hold them against what is kept. The digest, None where they are unlike."""
+    await keep_references(pool, of, _stored(rows))
+    return _compare(of, await references(pool, of, _IDS), rows, problems)[1]
+
+
+def _compare(of: ReferenceSet, known: dict[bytes, bytes], rows: Rows, problems: list[str]) -> tuple[float, str | None]:
+    """The lowest cosine with those references that are known (1 where none is), and their digest where none is unlike."""
+    places = [i for i, probe in enumerate(_IDS) if probe in known]
+    kept = [np.frombuffer(known[_IDS[i]], "<f4") for i in places]
+    found = np.array(
+        [_cosine(rows[i], row) if row.shape == rows.shape[1:] else 0.0 for i, row in zip(places, kept, strict=True)]
+    )
+    lowest = float(found.min()) if len(found) else 1.0
+    if unlike := [i for i, cosine in zip(places, found, strict=True) if not cosine >= SAME]:
         problems.append(
-            f"the vectors of probes {unlike} are not those of the space {answer.space}: what answers there is another model or version"
+            f"the vectors of probes {unlike} are not those of the space {of.space} (lowest cosine {lowest:.6f}, expected at least {SAME}): "
+            "what answers there is another model or version"
         )
-        return None
-    return sha256(b"".join(known[p] for p in ids)).hexdigest()
+        return lowest, None
+    return lowest, sha256(b"".join(known[_IDS[i]] for i in places)).hexdigest()
+
+
+def _stored(rows: Rows) -> dict[bytes, bytes]:
+    return {p: row.astype("<f4").tobytes() for p, row in zip(_IDS, rows, strict=True)}
+
+
+def _cosine(one: Rows, other: Rows) -> float:
+    a, b = one.astype(np.float64), other.astype(np.float64)
+    length = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / length if length > 0 and np.isfinite(length) else 0.0
 
 
 def _lengths(rows: Rows) -> NDArray[np.float64]:

@@ -78,7 +78,7 @@ async def serving(owner_dsn: str, settings: Settings) -> AsyncIterator[tuple[Gat
         settings, Places(with_user(owner_dsn, "emberlog_gateway"), owner_dsn, None), master_key(settings)
     )
     provider = Hashing()
-    gateway._providers["own"] = provider
+    gateway.pool.providers["own"] = provider
     try:
         yield gateway, provider
     finally:
@@ -230,7 +230,9 @@ async def test_a_model_of_ones_own_goes_from_its_registration_to_its_first_answe
     assert {row["type"] for row in ours} >= {"embedding.requested", "embedding.generated"}, (
         "our own requests are logged too"
     )
-    budget = await owner.fetchval("SELECT data->>'limit' FROM emberlog.events WHERE type = 'quota.set'")
+    budget = await owner.fetchval(
+        "SELECT data->>'limit' FROM emberlog.events WHERE type = 'quota.set' AND data->>'unit' = 'nano_usd'"
+    )
     assert budget == "1000000000"
 
 

@@ -21,18 +21,28 @@ GOOD = np.random.default_rng(7).normal(size=(len(PROBES), 8)).astype(np.float32)
 GOOD /= np.linalg.norm(GOOD, axis=1, keepdims=True)
 
 
+def first_epoch(space: str, owner: str) -> int:
+    return 0
+
+
 class Kept:
     """The table of references."""
 
     def __init__(self) -> None:
-        self.rows: dict[tuple[str, bytes], bytes] = {}
+        self.rows: dict[tuple[str, str, int, bytes], bytes] = {}
 
-    async def fetch(self, sql: str, space: str, probes: list[bytes]) -> list[dict[str, bytes]]:
-        return [{"probe": p, "vector": self.rows[space, p]} for p in probes if (space, p) in self.rows]
+    async def fetch(self, sql: str, space: str, owner: str, epoch: int, probes: list[bytes]) -> list[dict[str, bytes]]:
+        of = space, owner, epoch
+        return [{"probe": p, "vector": self.rows[*of, p]} for p in probes if (*of, p) in self.rows]
 
-    async def execute(self, sql: str, space: str, probes: list[bytes], vectors: list[bytes]) -> None:
+    async def fetchval(self, sql: str, space: str, owner: str) -> int:
+        return max((e for s, o, e, _ in self.rows if (s, o) == (space, owner)), default=-1)
+
+    async def execute(
+        self, sql: str, space: str, owner: str, epoch: int, probes: list[bytes], vectors: list[bytes]
+    ) -> None:
         for probe, vector in zip(probes, vectors, strict=True):
-            self.rows.setdefault((space, probe), vector)
+            self.rows.setdefault((space, owner, epoch, probe), vector)
 
 
 async def found(
@@ -48,7 +58,7 @@ async def found(
             rows = rows[:, :dimensions] / np.linalg.norm(rows[:, :dimensions], axis=1, keepdims=True)
         return Answer(rows, "e", space, latency)
 
-    return await attest(cast("Any", kept), model, ask)
+    return await attest(cast("Any", kept), model, ask, first_epoch)
 
 
 async def test_good_vectors_become_the_references_of_their_space_and_are_found_good_again() -> None:
@@ -67,9 +77,11 @@ async def test_vectors_of_another_model_are_told_from_the_references_and_change_
     await found(kept)
     before = dict(kept.rows)
     other = await found(kept, MODEL, np.roll(GOOD, 1, axis=1))
-    assert other.problems == [
-        f"the vectors of probes {list(range(len(PROBES)))} are not those of the space m@1/8/unit: what answers there is another model or version"
-    ]
+    [problem] = other.problems
+    assert problem.startswith(
+        f"the vectors of probes {list(range(len(PROBES)))} are not those of the space m@1/8/unit (lowest cosine -"
+    )
+    assert problem.endswith("expected at least 0.999): what answers there is another model or version")
     assert (other.digest, kept.rows) == (None, before)
     elsewhere = await found(kept, MODEL, np.roll(GOOD, 1, axis=1), space="n@1/8/unit")
     assert elsewhere.problems == []
@@ -118,7 +130,7 @@ async def test_a_size_that_is_not_to_be_had_is_a_problem() -> None:
     async def ask(texts: Sequence[str], dimensions: int | None) -> Answer:
         return Answer(GOOD[: len(texts)], "e", "m@1/8/unit", 5)
 
-    finding = await attest(cast("Any", kept), MODEL, ask)
+    finding = await attest(cast("Any", kept), MODEL, ask, first_epoch)
     assert finding.problems == ["asked for 4 dimensions: vectors of 8 dimensions; the catalogue says 4"]
 
 

@@ -1,0 +1,200 @@
+"""Whether endpoints may serve their spaces: asked in passing by the router, found out by embedding probe texts at the endpoint itself.
+
+What was found is an event, so that every process knows of it; several that find it out at once write the same several times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import asyncpg
+import structlog
+
+from domain.attestations import AttestationState, attestation_state
+from domain.catalogue import Candidate, Endpoint
+from domain.endpoints import endpoint_stream
+from domain.errors import GatewayError
+from domain.events import SYSTEM_TENANT, EndpointAttested
+from domain.plane import ControlPlane
+from domain.ports.event_log import Appended, NewEvent
+from domain.ports.provider import ProviderError, ProviderFault
+from gateway.catalogue.attestation import Answer, attest_endpoint
+from gateway.catalogue.own_requests import OwnRequests
+from gateway.decisions import check_appended, decision_event
+
+__all__ = ["AttestationState", "Attestations", "PinnedAsk"]
+
+Attested, Unattested, Quarantined = (
+    AttestationState.ATTESTED,
+    AttestationState.UNATTESTED,
+    AttestationState.QUARANTINED,
+)
+_log = structlog.get_logger("emberlog.attestation")
+_Key = tuple[str, str, str, bool]
+
+
+class PinnedAsk(Protocol):
+    """Embeds texts at one endpoint and nowhere else, as a request of ours."""
+
+    async def __call__(
+        self, candidate: Candidate, texts: Sequence[str], size: int | None, input_type: str | None
+    ) -> Answer:
+        """Raises `GatewayError`, with `details.attempts` where calls failed."""
+        ...
+
+
+class Attestations:
+    """One in each process. `append` and `reach` write events and wait until this process has folded them.
+
+    With `enabled` false every endpoint counts as attested, and nothing is asked unless somebody orders it (`attest`).
+    """
+
+    def __init__(
+        self,
+        *,
+        plane: ControlPlane,
+        pool: asyncpg.Pool[asyncpg.Record],
+        ask: PinnedAsk,
+        own: OwnRequests,
+        append: Callable[[Sequence[NewEvent]], Awaitable[list[Appended]]],
+        reach: Callable[[int], Awaitable[None]],
+        enabled: bool = True,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.enabled = enabled
+        self._endpoints = plane.endpoints
+        self._pool = pool
+        self._ask = ask
+        self._own = own
+        self._append = append
+        self._reach = reach
+        self._clock = clock
+        self._running: dict[_Key, asyncio.Task[EndpointAttested]] = {}
+        self._configurations: dict[str, tuple[Endpoint, str]] = {}
+
+    def state(self, endpoint: Endpoint, space: str) -> AttestationState:
+        """Where the endpoint stands with the space, as of now."""
+        if not self.enabled:
+            return Attested
+        return attestation_state(self._endpoints, endpoint.name, self._configuration(endpoint), space)
+
+    async def ensure(self, candidate: Candidate, size: int, input_type: str | None) -> None:
+        """Return once the endpoint is attested for the space of this size and input type; however many wait, it is asked once.
+
+        Raises `ProviderError`: with the fault of the probe's call where that failed, `unattested` where it could not be made, and
+        `drifted` where the vectors are not those of the space, now or when it was found so.
+        """
+        state = self.state(candidate.endpoint, candidate.model.space(size, input_type))
+        if state is Attested:
+            return
+        if state is Quarantined:
+            raise drifted(candidate)
+        try:
+            found = await self.attest(candidate, size, input_type)
+        except GatewayError as error:
+            raise fault_of(error) from None
+        if not found.passed:
+            raise drifted(candidate)
+
+    async def attest(
+        self, candidate: Candidate, size: int, input_type: str | None, *, renew: bool = False, actor: str | None = None
+    ) -> EndpointAttested:
+        """Ask the endpoint, whatever its state; returns what was found and logged. With `renew` it gives the space new references.
+
+        Raises `GatewayError` where the probes were not answered, or what was found could not be logged.
+        """
+        endpoint, space = candidate.endpoint, candidate.model.space(size, input_type)
+        key = endpoint.name, self._configuration(endpoint), space, renew
+        task = self._running.get(key)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(
+                self._attest(candidate, size, space, input_type, renew, actor)
+            )
+            self._running[key] = task
+            task.add_done_callback(lambda done: self._ended(key, done))
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """End what is under way: who waits for it gets a cancellation. Idempotent."""
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _attest(
+        self, candidate: Candidate, size: int, space: str, input_type: str | None, renew: bool, actor: str | None
+    ) -> EndpointAttested:
+        endpoint, at = candidate.endpoint, int(self._clock() * 1_000_000)
+        await self._own.ready()
+        kind = input_type if space.endswith(f"/{input_type}") else "document"
+        finding = await attest_endpoint(
+            self._pool,
+            candidate,
+            size,
+            space,
+            lambda texts, wanted: self._ask(candidate, texts, wanted, kind),
+            self._epoch,
+            renew=renew,
+        )
+        data = EndpointAttested(
+            endpoint=endpoint.name,
+            model=candidate.model.id,
+            space=space,
+            passed=not finding.problems,
+            at=at,
+            configuration=self._configuration(endpoint),
+            cosine_min=finding.cosine_min,
+            references=finding.digest,
+            latency_ms=finding.latency_ms,
+            problems=finding.problems,
+            actor=actor,
+            epoch=finding.against.epoch,
+            owner=finding.against.owner or None,
+        )
+        stream = endpoint_stream(endpoint.name)
+        [appended] = await self._append([decision_event(endpoint.tenant or SYSTEM_TENANT, stream, data)])
+        position = check_appended(appended, stream).position
+        if not data.passed:
+            _log.error("endpoint_drifted", endpoint=endpoint.name, space=space, problems=data.problems)
+        if position is not None:
+            await self._reach(position)
+        return data
+
+    def _ended(self, key: _Key, task: asyncio.Task[EndpointAttested]) -> None:
+        del self._running[key]
+        if not task.cancelled():
+            task.exception()  # whoever waited has it; nobody may be left who does
+
+    def _epoch(self, space: str, owner: str) -> int:
+        return self._endpoints.epochs.get((space, owner or None), 0)
+
+    def _configuration(self, endpoint: Endpoint) -> str:
+        known = self._configurations.get(endpoint.name)
+        if known is None or known[0] is not endpoint:
+            known = self._configurations[endpoint.name] = endpoint, endpoint.configuration
+        return known[1]
+
+
+def drifted(candidate: Candidate) -> ProviderError:
+    """What a request is told of an endpoint whose vectors are not those of the space."""
+    return ProviderError(
+        ProviderFault.DRIFTED, f"the vectors of {candidate.endpoint.name} are not those of {candidate.model.id}"
+    )
+
+
+def fault_of(error: GatewayError) -> ProviderError:
+    """The failed attempt that probes which were not answered are. What the endpoint finds wrong with them is no fault of a request's texts."""
+    attempts = (error.details or {}).get("attempts") or []
+    reason = attempts[-1]["reason"] if attempts else None
+    if error.code == "deadline_exceeded":
+        fault = ProviderFault.TIMEOUT
+    elif reason in tuple(ProviderFault) and ProviderFault(reason).elsewhere:
+        fault = ProviderFault(reason)
+    else:
+        fault = ProviderFault.UNATTESTED
+    retry_after = None if error.retry_after_ms is None else error.retry_after_ms / 1000
+    status = attempts[-1].get("status") if attempts else None
+    return ProviderError(fault, f"its probes were not answered: {error.code}", status=status, retry_after=retry_after)
