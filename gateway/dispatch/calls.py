@@ -66,12 +66,17 @@ def deliver(lane: Lane, tickets: Tickets, batch: Batch, answer: EmbedAnswer, rep
                             touched.append(follower)
                         follower.waiter.fill(index, row)
     complete = 0
+    flushed: set[int] = set()
     for ticket in touched:
         if ticket.ended:
             continue
+        ticket.touched_by = None
         if not ticket.open:
             tickets.end(ticket)
             complete += 1
-        ticket.touched_by = None
+        if ticket.several:
+            if id(ticket.waiter) in flushed:
+                continue
+            flushed.add(id(ticket.waiter))
         ticket.waiter.flush(report)
     return complete

@@ -67,6 +67,11 @@ class Dispatcher:
         self._slots: dict[str, Slots] = {}
         self._loads: dict[str, Load] = {}
 
+    @property
+    def limits(self) -> DispatchLimits:
+        """What bounds it now."""
+        return self._context.limits
+
     def bound_queue(self, max_texts: int) -> None:
         """From now on at most so many texts wait; those that wait already stay."""
         self._context.limits = msgspec.structs.replace(self._context.limits, max_queued_texts=max_texts)
@@ -129,14 +134,14 @@ class Dispatcher:
     def submit(self, lane: Lane, waiter: Waiter, items: Sequence[Item]) -> None:
         """Take the texts of a request whose `requested` event is committed. Consumes one announcement of the lane, also if it raises.
 
-        A waiter has one submission open at a time, of strings or of token lists, not both (ValueError). Token lists given with the
-        lane of strings go to their own. Raises `overloaded` when the queue is full, `draining` after `close`, and
+        A submission is of strings or of token lists, not both (ValueError). Token lists given with the lane of strings go to their own. A
+        waiter may have several open, in one lane or more, of different texts; what was handed over may come again. Raises `overloaded` when the queue is full, `draining` after `close`, and
         `provider_unavailable` when the provider has asked for a pause beyond the waiter's deadline; nothing is taken then.
         """
         now = lane.arrived()
         tickets = self._context.tickets
-        if not items or waiter in tickets:
-            raise ValueError("a submission needs at least one text, and a waiter that has no other submission open")
+        if not items:
+            raise ValueError("a submission needs at least one text")
         if (type(items[0].text) is list) is not lane.takes_tokens:
             lane = self.lane(lane.candidate, lane.dimensions, lane.input_type, takes_tokens=not lane.takes_tokens)
         load = self._loads.get(waiter.tenant)
@@ -149,6 +154,7 @@ class Dispatcher:
         tickets.add(ticket)
         queue, in_flight, total = lane.queue, lane.flights, self._context.queued
         home = None
+        tries = waiter.tries
         new = 0
         for item in items:
             flight = in_flight.get(item.key)
@@ -156,7 +162,7 @@ class Dispatcher:
                 home = queue.queue_of(waiter.tenant, waiter.agent, load)
             if flight is None:
                 assert home is not None
-                flight = Flight(item.key, item.text, item.tokens, now, home, ticket, item.index)
+                flight = Flight(item.key, item.text, item.tokens, now, home, ticket, item.index, tries)
                 in_flight[item.key] = flight
                 queue.add(flight)
                 new += 1

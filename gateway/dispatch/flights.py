@@ -24,7 +24,10 @@ class Load(msgspec.Struct, eq=False):
 
 
 class Ticket(msgspec.Struct, eq=False):
-    """One submission of one waiter. `open` counts its items that are neither filled nor failed."""
+    """One submission of one waiter. `open` counts its items that are neither filled, handed over nor failed.
+
+    `several` says that its waiter has, or had, more than one at once; `next` is the one opened before it.
+    """
 
     waiter: Waiter
     lane: Lane
@@ -33,6 +36,8 @@ class Ticket(msgspec.Struct, eq=False):
     flights: list[Flight]
     ended: bool = False
     touched_by: Batch | None = None
+    several: bool = False
+    next: Ticket | None = None
 
 
 class Flight(msgspec.Struct, eq=False):
@@ -40,7 +45,8 @@ class Flight(msgspec.Struct, eq=False):
 
     `asker` is the first who asked (None once it left), `index` the text's place in its request; `more` are the others in the order
     they came, and further places in the same request. Whoever is first when the text is sent pays for it. While `queued`, the
-    flight stands in the queue of its first asker's agent (`home`) and of every other agent that asked (`also`).
+    flight stands in the queue of its first asker's agent (`home`) and of every other agent that asked (`also`). `before` is how many
+    failed calls it has been in elsewhere.
     """
 
     key: bytes
@@ -50,6 +56,7 @@ class Flight(msgspec.Struct, eq=False):
     home: AgentQueue
     asker: Ticket | None
     index: int
+    before: int = 0
     also: list[AgentQueue] | None = None
     more: dict[Ticket, list[int]] | None = None
     queued: bool = True
@@ -102,8 +109,8 @@ class Flight(msgspec.Struct, eq=False):
 
 
 class Batch(msgspec.Struct, eq=False):
-    """Texts that go into one call. `attempts` are the failed calls they were in; `tries` counts those that were not about size or a
-    bad text.
+    """Texts that go into one call. `attempts` are the failed calls that they were in here; `tries` counts those that were not about size or
+    a bad text.
     """
 
     flights: list[Flight]

@@ -19,11 +19,13 @@ class DispatchLimits(msgspec.Struct, frozen=True):
     regather: float = 0.005
     """How long an idle lane waits for the requests it has just answered to come back, counted from when the answers are out."""
     max_attempts: int = 4
-    """Tries of one batch at faults that may pass; splitting a batch is not a try."""
+    """Calls that a text may be in and fail by faults that may pass, here and elsewhere; splitting a batch is not a try."""
     backoff: float = 0.5
     backoff_factor: float = 1.5
     backoff_jitter: float = 0.5
     """A pause is drawn evenly from (1 - jitter) to (1 + jitter) times its nominal length."""
     backoff_cap: float = 5.0
+    patience: float = 0.25
+    """A pause at a rate limit up to which texts wait where they are, though another endpoint would take them."""
     longest_pace: float = 300.0
     """The longest pause of a lane that a provider can ask for: after it one call asks whether the pause still holds."""

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from domain.catalogue import Candidate
-from domain.errors import GatewayError
 from domain.events import Attempt
 from domain.ports.provider import ProviderError, ProviderFault
 from gateway.dispatch import failures
 from gateway.dispatch.context import Context
 from gateway.dispatch.flights import Batch, Flight
+from gateway.dispatch.handover import Leaving
 
 if TYPE_CHECKING:
     from gateway.dispatch.lane import Lane
 
 
+_BILLED_ALL_THE_SAME = frozenset({ProviderFault.TIMEOUT, ProviderFault.BAD_ANSWER})
+
+
 def recover(
     lane: Lane, context: Context, candidate: Candidate, batch: Batch, error: ProviderError, seconds: float
 ) -> None:
-    """Record the failed attempt and send the texts again, in parts or later, or fail who waits for them.
+    """Record the failed attempt and send the texts again, in parts or later, hand them over, or fail who waits for them.
 
     A pause that the provider has asked for holds the lane even where this batch is given up.
     """
@@ -29,12 +31,11 @@ def recover(
     )
     batch.attempts = (*batch.attempts, attempt)
     flights = batch.flights
-    if error.status is not None and error.status >= 400:
-        _uncharge(flights)
+    _take_back(flights, error, candidate)
     step = failures.next_step(
         error,
         texts=len(flights),
-        tries=batch.tries + 1,
+        tries=batch.tries + 1 + min(f.before for f in flights),
         remaining=max(f.deadline() for f in flights) - lane.now(),
         limits=context.limits,
         rng=context.rng,
@@ -48,51 +49,56 @@ def recover(
             for half in halves(flights, by_tenant=not step.learn):
                 lane.resend(Batch(half, batch.attempts, batch.tries))
         case failures.Reject():
-            _fail(
-                lane, context, [flights[step.place]], batch.attempts, lambda index: failures.too_long(candidate, index)
-            )
+            leaving = Leaving(lane, context, batch, error)
+            leaving.give_up([flights[step.place]])
             if len(flights) > 1:
                 lane.resend(Batch(flights[: step.place] + flights[step.place + 1 :], batch.attempts, batch.tries))
-        case failures.Later():
+            leaving.tell(lambda index: failures.too_long(candidate, index))
+        case failures.Later() | failures.GiveUp():
             batch.tries += 1
-            if step.pace:
-                lane.pace(min(step.delay, context.limits.longest_pace))
-                lane.resend(batch)
-            else:
-                lane.resend_after(step.delay, batch)
-        case failures.GiveUp():
-            _fail(
-                lane,
-                context,
-                flights,
-                batch.attempts,
-                lambda index: failures.final(error, candidate, batch.attempts, index),
-            )
+            _try_again_or_leave(lane, context, candidate, batch, error, step)
 
 
-def _uncharge(flights: list[Flight]) -> None:
-    """The provider answered with an error and charges nothing: neither does whoever gives up before the next try owe anything."""
+def _try_again_or_leave(
+    lane: Lane,
+    context: Context,
+    candidate: Candidate,
+    batch: Batch,
+    error: ProviderError,
+    step: failures.Later | failures.GiveUp,
+) -> None:
+    """Texts that another endpoint takes go there, but not for a short pause; those that have been in enough calls are given up, the others wait."""
+    leaving = Leaving(lane, context, batch, error)
+    flights, limits = batch.flights, context.limits
+    if isinstance(step, failures.Later):
+        if step.pace:
+            lane.pace(min(step.delay, limits.longest_pace))
+        if not (step.pace and step.delay <= limits.patience):
+            flights = leaving.part(flights)
+        spent = [f for f in flights if f.before + batch.tries >= limits.max_attempts]
+        batch.flights = [f for f in flights if f.before + batch.tries < limits.max_attempts]
+        if not batch.flights:
+            pass
+        elif step.pace:
+            lane.resend(batch)
+        else:
+            lane.resend_after(step.delay, batch)
+    else:
+        spent, batch.flights = leaving.part(flights), []
+    leaving.give_up(spent)
+    leaving.tell(lambda index: failures.final(error, candidate, batch.attempts, index))
+
+
+def _take_back(flights: list[Flight], error: ProviderError, candidate: Candidate) -> None:
+    """The call was of no use to anybody: who paid for it does not, and is told where the provider may charge us all the same."""
+    wasted = error.fault in _BILLED_ALL_THE_SAME
     for flight in flights:
         if flight.charged and flight.asker is not None:
             flight.charged = False
-            flight.asker.waiter.charge(flight.index, -flight.tokens)
-
-
-def _fail(
-    lane: Lane,
-    context: Context,
-    flights: list[Flight],
-    attempts: tuple[Attempt, ...],
-    error: Callable[[int], GatewayError],
-) -> None:
-    for flight in flights:
-        lane.drop(
-            flight
-        )  # all of them first: a waiter that asks again from within `fail` must not join what has just failed
-    for flight in flights:
-        for ticket, index in list(flight.askers()):
-            if not ticket.ended:
-                context.tickets.fail(ticket, error(index), attempts)
+            waiter = flight.asker.waiter
+            waiter.charge(flight.index, -flight.tokens)
+            if wasted:
+                waiter.wasted(flight.index, flight.tokens, candidate)
 
 
 def halves(flights: list[Flight], *, by_tenant: bool) -> tuple[list[Flight], list[Flight]]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from domain.errors import GatewayError
 from domain.events import Attempt
+from domain.ports.provider import ProviderFault
 from gateway.dispatch.flights import Ticket
 from gateway.dispatch.ports import Waiter
 
 
 class Tickets:
-    """The open tickets, by the identity of their waiters."""
+    """The open tickets, by the identity of their waiters. A waiter has several while its texts are in several lanes, or came in several parts."""
 
     def __init__(self) -> None:
         self._open: dict[int, Ticket] = {}
@@ -22,30 +25,56 @@ class Tickets:
 
     def add(self, ticket: Ticket) -> None:
         """Open a ticket."""
-        self._open[id(ticket.waiter)] = ticket
+        key = id(ticket.waiter)
+        first = self._open.get(key)
+        if first is not None:
+            ticket.next = first
+            ticket.several = first.several = True
+        self._open[key] = ticket
 
     def end(self, ticket: Ticket) -> None:
-        """All its texts are in."""
+        """All its texts are in, or gone elsewhere."""
         ticket.ended = True
         ticket.flights = []
-        del self._open[id(ticket.waiter)]
+        key = id(ticket.waiter)
+        if not ticket.several:
+            del self._open[key]
+            return
+        rest = [t for t in self._of(key) if t is not ticket]
+        if not rest:
+            del self._open[key]
+            return
+        for one, following in zip(rest, [*rest[1:], None], strict=True):
+            one.next = following
+        self._open[key] = rest[0]
 
     def withdraw(self, waiter: Waiter) -> None:
-        """The waiter wants nothing any more; texts that nobody else wants and that were not sent are dropped."""
-        ticket = self._open.get(id(waiter))
-        if ticket is not None:
+        """The waiter wants nothing any more, in any lane; texts that nobody else wants and that were not sent are dropped."""
+        for ticket in list(self._of(id(waiter))):
             self._leave(ticket)
 
-    def fail(self, ticket: Ticket, error: GatewayError, attempts: tuple[Attempt, ...]) -> None:
-        """Fail the request whole. Nothing happens where it has ended already."""
+    def fail(
+        self,
+        ticket: Ticket,
+        error: GatewayError,
+        attempts: tuple[Attempt, ...],
+        fault: ProviderFault | None = None,
+    ) -> None:
+        """Fail the request whole, in all lanes. Nothing happens where it has ended already."""
         if not ticket.ended:
-            self._leave(ticket)
-            ticket.waiter.fail(error, attempts)
+            self.withdraw(ticket.waiter)
+            ticket.waiter.fail(error, attempts, fault)
 
     def fail_all(self, error: GatewayError) -> None:
         """Fail every open request."""
         for ticket in list(self._open.values()):
             self.fail(ticket, error, ())
+
+    def _of(self, key: int) -> Iterator[Ticket]:
+        ticket = self._open.get(key)
+        while ticket is not None:
+            yield ticket
+            ticket = ticket.next
 
     def _leave(self, ticket: Ticket) -> None:
         flights = ticket.flights

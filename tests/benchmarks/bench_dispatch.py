@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from domain.catalogue import Candidate, Endpoint, Model, Offering, Price
 from domain.errors import GatewayError
 from domain.events import Attempt
-from domain.ports.provider import EmbedAnswer, EmbedCall
+from domain.ports.provider import EmbedAnswer, EmbedCall, ProviderError, ProviderFault
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.dispatch.fairness import FairQueue
 from gateway.dispatch.flights import Flight, Load
@@ -37,6 +37,12 @@ class Instant:
         self.calls += 1
         return EmbedAnswer(vectors=self.vectors[: len(call.texts)])
 
+    async def warm_up(self) -> None:
+        return None
+
+    async def check(self, timeout: float) -> None:
+        return None
+
     async def close(self) -> None:
         return None
 
@@ -44,16 +50,29 @@ class Instant:
 class Nobody:
     """A waiter that only counts."""
 
-    __slots__ = ("agent", "deadline", "left", "tenant")
+    __slots__ = ("agent", "deadline", "left", "tenant", "tries")
     pending = 0
 
     def __init__(self, tenant: str, agent: str) -> None:
         self.tenant = tenant
         self.agent = agent
         self.deadline = 1e18
+        self.tries = 0
 
     def charge(self, index: int, tokens: int) -> None:
         return None
+
+    def wasted(self, index: int, tokens: int, candidate: Candidate) -> None:
+        return None
+
+    def counted(self, index: int, tokens: int) -> None:
+        return None
+
+    def elsewhere(self, fault: ProviderFault) -> bool:
+        return False
+
+    def hand_over(self, indexes: list[int], error: ProviderError, attempts: tuple[Attempt, ...]) -> None:
+        raise AssertionError(error.detail)
 
     def fill(self, index: int, row: NDArray[np.float32]) -> None:
         return None
@@ -61,7 +80,7 @@ class Nobody:
     def flush(self, report: CallReport) -> None:
         Nobody.pending -= 1
 
-    def fail(self, error: GatewayError, attempts: tuple[Attempt, ...]) -> None:
+    def fail(self, error: GatewayError, attempts: tuple[Attempt, ...], fault: ProviderFault | None = None) -> None:
         raise AssertionError(error.message)
 
 

@@ -43,6 +43,7 @@ class FakeProvider:
         self.script = script
         self.tamper = tamper
         self.calls: list[EmbedCall] = []
+        self.answered: list[EmbedCall] = []
         self.sent_at: list[float] = []
         self.in_flight = 0
         self.most_in_flight = 0
@@ -63,8 +64,15 @@ class FakeProvider:
                 raise error
         finally:
             self.in_flight -= 1
+        self.answered.append(call)
         vectors = np.stack([vector_of(t) for t in call.texts])
         return EmbedAnswer(vectors=self.tamper(vectors) if self.tamper else vectors)
+
+    async def warm_up(self) -> None:
+        return None
+
+    async def check(self, timeout: float) -> None:
+        return None
 
     async def close(self) -> None:
         return None
@@ -86,9 +94,20 @@ def poisoned(fault: ProviderFault, *texts: str, with_index: bool = False) -> Scr
 
 
 class Recorder:
-    """A waiter that records what happens to it. `done` is set when it is whole or failed."""
+    """A waiter that records what happens to it. `done` is set when it is whole or failed.
 
-    def __init__(self, texts: list[Text], *, tenant: str = "acme", agent: str = "a", deadline: float = 1e9) -> None:
+    With `submit` it knows of another place for its texts: what is handed over goes there, as long as there are tries left.
+    """
+
+    def __init__(
+        self,
+        texts: list[Text],
+        *,
+        tenant: str = "acme",
+        agent: str = "a",
+        deadline: float = 1e9,
+        submit: Callable[[Recorder, list[Item]], None] | None = None,
+    ) -> None:
         self.tenant = tenant
         self.agent = agent
         self.deadline = deadline
@@ -101,6 +120,12 @@ class Recorder:
         self.done = asyncio.Event()
         self.unflushed = 0
         self.ended_at = 0.0
+        self.tries = 0
+        self.submit = submit
+        self.handed_over: list[tuple[list[int], ProviderFault]] = []
+        self.wastes: list[tuple[int, int, str]] = []
+        self.counts: dict[int, int] = {}
+        self.fault: ProviderFault | None = None
 
     def items(self) -> list[Item]:
         return [Item(i, key_of(self.tenant, t), t, tokens_of(t)) for i, t in enumerate(self.texts)]
@@ -112,6 +137,28 @@ class Recorder:
             return
         assert index not in self.charged
         self.charged[index] = tokens
+
+    def wasted(self, index: int, tokens: int, candidate: Candidate) -> None:
+        assert self.error is None
+        assert index not in self.charged
+        self.wastes.append((index, tokens, candidate.endpoint.name))
+
+    def counted(self, index: int, tokens: int) -> None:
+        assert index not in self.rows
+        assert index not in self.counts
+        self.counts[index] = tokens
+
+    def elsewhere(self, fault: ProviderFault) -> bool:
+        return self.submit is not None
+
+    def hand_over(self, indexes: list[int], error: ProviderError, attempts: tuple[Attempt, ...]) -> None:
+        assert self.error is None
+        assert self.submit is not None
+        assert not set(indexes) & (set(self.rows) | set(self.charged)), "what leaves is neither answered nor paid for"
+        self.handed_over.append((sorted(indexes), error.fault))
+        self.tries = max(self.tries, len(attempts))
+        wanted = set(indexes)
+        self.submit(self, [i for i in self.items() if i.index in wanted])
 
     def fill(self, index: int, row: NDArray[np.float32]) -> None:
         assert index not in self.rows
@@ -126,8 +173,9 @@ class Recorder:
         if len(self.rows) == len(self.texts):
             self._end()
 
-    def fail(self, error: GatewayError, attempts: tuple[Attempt, ...]) -> None:
+    def fail(self, error: GatewayError, attempts: tuple[Attempt, ...], fault: ProviderFault | None = None) -> None:
         assert self.error is None
+        self.fault = fault
         assert len(self.rows) < len(self.texts)
         self.error = error
         self.attempts = attempts

@@ -314,8 +314,10 @@ def test_a_waiter_may_ask_again_from_within_its_failure() -> None:
         again = Recorder(["a", "b"])
 
         class Persistent(Recorder):
-            def fail(self, error: GatewayError, attempts: tuple[Attempt, ...]) -> None:
-                super().fail(error, attempts)
+            def fail(
+                self, error: GatewayError, attempts: tuple[Attempt, ...], fault: ProviderFault | None = None
+            ) -> None:
+                super().fail(error, attempts, fault)
                 bench.submit(again)
 
         await bench.serve(Persistent(["a", "b"]))
