@@ -80,7 +80,7 @@ class OpenAIProvider:
             # A redirect would carry texts and key to a place that nobody configured.
             http_client=DefaultAioHttpClient(limits=limits, timeout=None, follow_redirects=False),
         )
-        # Said with each request, our credential beats what OPENAI_API_KEY or OPENAI_CUSTOM_HEADERS hold for another server.
+        # Said with each request, our credential beats what OPENAI_API_KEY holds for another server.
         self._headers = {
             "Content-Type": "application/json",
             "Authorization": f"Bearer {key}" if key else openai.Omit(),
@@ -89,6 +89,7 @@ class OpenAIProvider:
         self._client.admin_api_key = None
         self._client.organization = options.get("organization")
         self._client.project = options.get("project")
+        self._client._custom_headers = {}
         self._closed = False
 
     async def embed(self, call: EmbedCall) -> EmbedAnswer:
@@ -210,7 +211,9 @@ def _from_base64(items: list[_Item], dimensions: int | None) -> NDArray[np.float
         try:
             rows.append(pybase64.b64decode(item.embedding, validate=True))
         except ValueError:
-            raise _bad("a vector is not base64") from None
+            break
+    if len(rows) < len(items):
+        raise _bad("a vector is not base64")
     size = len(rows[0])
     if size % 4 or any(len(row) != size for row in rows):
         raise _bad("the vectors differ in size or are not whole float32 numbers")

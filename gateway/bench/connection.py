@@ -12,17 +12,24 @@ from typing import NamedTuple, cast
 
 import httptools
 
-from gateway.bench.embeddings_api import Answer
-
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 
 
+class Answer(NamedTuple):
+    """An HTTP answer: status, extra header lines (each ended by CRLF), content type and body."""
+
+    status: int
+    body: bytes
+    headers: bytes = b""
+    content_type: bytes = b"application/json"
+
+
 class Request(NamedTuple):
-    """A request, read whole."""
+    """A request, read whole. The names of headers are in lower case."""
 
     method: bytes
     target: bytes
-    authorization: bytes
+    headers: dict[bytes, bytes]
     body: bytes
 
 
@@ -42,7 +49,7 @@ class HttpConnection(asyncio.Protocol):
         self._queue: deque[Request] = deque()
         self._busy = False
         self._target = b""
-        self._authorization = b""
+        self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
         self.closed = False
         self.in_call = False
@@ -75,8 +82,7 @@ class HttpConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Part of httptools' protocol."""
-        if len(name) == 13 and name.lower() == b"authorization":
-            self._authorization = value
+        self._headers[name.lower()] = value
 
     def on_body(self, body: bytes) -> None:
         """Part of httptools' protocol."""
@@ -84,8 +90,9 @@ class HttpConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Part of httptools' protocol."""
-        request = Request(self._parser.get_method(), self._target, self._authorization, b"".join(self._body))
-        self._target = self._authorization = b""
+        request = Request(self._parser.get_method(), self._target, self._headers, b"".join(self._body))
+        self._target = b""
+        self._headers = {}
         self._body = []
         if self._busy:
             self._queue.append(request)
@@ -104,8 +111,11 @@ class HttpConnection(asyncio.Protocol):
             self._handle(self, self._queue.popleft())
 
     def answer_half(self, answer: Answer) -> None:
-        """Send the head and half of the body, then reset the connection."""
+        """Send the head and half of the body, and leave it at that."""
         self._transport.write(self._head(answer) + answer.body[: len(answer.body) // 2])
+
+    def reset(self) -> None:
+        """Close with a reset, once what was written is on its way."""
         peer = self._transport.get_extra_info("socket")
         # A linger time of zero turns the close into a reset, as a crashed or overloaded peer does it.
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

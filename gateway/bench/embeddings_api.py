@@ -1,19 +1,20 @@
-"""OpenAI's embeddings API as pure functions over bytes: what the simulator answers to a request body, faults included."""
+"""OpenAI's embeddings API: what the simulator answers to a request, faults included."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import pybase64
 from numpy.typing import NDArray
 
+from gateway.bench.connection import Answer, Request
 from gateway.bench.faults import Fault
 from gateway.bench.tokens import Counter, bytes_of_tokens
 from gateway.bench.vectors import VectorTable, table_of
+from gateway.bench.wire_api import Asked, Limits, Refused, fault_headers
 
 MODELS: dict[str, int] = {
     "text-embedding-3-small": 1536,
@@ -21,14 +22,6 @@ MODELS: dict[str, int] = {
     "text-embedding-ada-002": 1536,
 }
 """OpenAI's embedding models and their default sizes (https://platform.openai.com/docs/guides/embeddings)."""
-
-
-class Limits(msgspec.Struct):
-    """The caps of a call. OpenAI's own: 2,048 inputs, 8,192 tokens an input, 300,000 tokens a call."""
-
-    max_inputs: int = 2048
-    max_input_tokens: int = 8192
-    max_tokens: int = 300_000
 
 
 class EmbeddingsRequest(msgspec.Struct, gc=False):
@@ -40,29 +33,16 @@ class EmbeddingsRequest(msgspec.Struct, gc=False):
     dimensions: int | None = None
 
 
-class Answer(NamedTuple):
-    """An HTTP answer: status, extra header lines (each ended by CRLF), content type and body."""
-
-    status: int
-    body: bytes
-    headers: bytes = b""
-    content_type: bytes = b"application/json"
-
-
-class Refusal(Exception):
-    """The request is answered with an error in OpenAI's shape."""
-
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        *,
-        kind: str = "invalid_request_error",
-        code: str | None = None,
-        param: str | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.answer = error_answer(status, message, kind=kind, code=code, param=param)
+def refused(
+    status: int,
+    message: str,
+    *,
+    kind: str = "invalid_request_error",
+    code: str | None = None,
+    param: str | None = None,
+) -> Refused:
+    """To be raised: the request is answered with an error as OpenAI sends it."""
+    return Refused(error_answer(status, message, kind=kind, code=code, param=param))
 
 
 def error_answer(
@@ -83,22 +63,22 @@ _decode = msgspec.json.Decoder(EmbeddingsRequest).decode
 
 
 def parse(body: bytes) -> EmbeddingsRequest:
-    """The request in a body; raises `Refusal` (400) for what is no such request."""
+    """The request in a body; raises `Refused` (400) for what is no such request."""
     try:
         return _decode(body)
     except msgspec.MsgspecError as error:
-        raise Refusal(400, f"We could not parse the JSON body of your request: {error}") from None
+        raise refused(400, f"We could not parse the JSON body of your request: {error}") from None
 
 
 def texts_of(request: EmbeddingsRequest, limits: Limits) -> list[str] | list[list[int]]:
-    """The inputs as a list of strings or of token arrays. Raises `Refusal` for empty, mixed or too many inputs."""
+    """The inputs as a list of strings or of token arrays. Raises `Refused` for empty, mixed or too many inputs."""
     given = request.input
     if isinstance(given, str):
         given = [given]
     if given and all(type(item) is int for item in given):
         given = [given]  # type: ignore[list-item]  # checked the line above: one token array
     if len(given) > limits.max_inputs:
-        raise Refusal(
+        raise refused(
             400,
             f"Invalid 'input': array too long. Expected an array with maximum length {limits.max_inputs}, "
             f"but got an array with length {len(given)} instead.",
@@ -107,39 +87,38 @@ def texts_of(request: EmbeddingsRequest, limits: Limits) -> list[str] | list[lis
         )
     kind = type(given[0]) if given else None
     if kind not in (str, list) or any(type(item) is not kind for item in given) or not all(given):
-        raise Refusal(400, "'$.input' is invalid. Please check the API reference.", param="input")
+        raise refused(400, "'$.input' is invalid. Please check the API reference.", param="input")
     return given  # type: ignore[return-value]  # all strings or all lists, checked above
 
 
-def count_tokens(texts: Sequence[str | list[int]], count: Counter, limits: Limits) -> int:
-    """The tokens of a call. Raises `Refusal` naming the first input over the model's limit, or the call's limit."""
-    total = 0
-    for index, text in enumerate(texts):
-        tokens = count(text) if isinstance(text, str) else len(text)
+def count_tokens(texts: Sequence[str | list[int]], count: Counter, limits: Limits) -> list[int]:
+    """The tokens of each text. Raises `Refused` naming the first input over the model's limit, or the call's limit."""
+    counts = [count(text) if isinstance(text, str) else len(text) for text in texts]
+    for index, tokens in enumerate(counts):
         if tokens > limits.max_input_tokens:
-            raise Refusal(400, f"Invalid 'input[{index}]': maximum context length is {limits.max_input_tokens} tokens.")
-        total += tokens
+            raise refused(400, f"Invalid 'input[{index}]': maximum context length is {limits.max_input_tokens} tokens.")
+    total = sum(counts)
     if total > limits.max_tokens:
-        raise Refusal(
+        raise refused(
             400,
             f"Requested {total} tokens, max {limits.max_tokens} tokens per request",
             kind="max_tokens_per_request",
             code="max_tokens_per_request",
         )
-    return total
+    return counts
 
 
 def dimensions_of(request: EmbeddingsRequest, models: dict[str, int]) -> int:
-    """The size of the vectors asked for. Raises `Refusal` for an unknown model or a size that the model cannot give."""
+    """The size of the vectors asked for. Raises `Refused` for an unknown model or a size that the model cannot give."""
     default = models.get(request.model)
     if default is None:
-        raise Refusal(
+        raise refused(
             404, f"The model `{request.model}` does not exist or you do not have access to it.", code="model_not_found"
         )
     if request.dimensions is None:
         return default
     if not 1 <= request.dimensions <= default:
-        raise Refusal(400, f"Invalid value for 'dimensions': must be between 1 and {default}.", param="dimensions")
+        raise refused(400, f"Invalid value for 'dimensions': must be between 1 and {default}.", param="dimensions")
     return request.dimensions
 
 
@@ -148,8 +127,6 @@ def embed(
 ) -> Answer:
     """The answer with a vector for each text, spoilt as `fault` says."""
     kind = fault.kind if fault is not None else None
-    if kind == "html":
-        return Answer(200, b"<!DOCTYPE html><html><body>Sign in to continue</body></html>", content_type=b"text/html")
     as_base64 = request.encoding_format == "base64" and kind != "float"
     render = _quoted if as_base64 else _listed
     table = table_of(max(1, dimensions - 1) if kind == "wrong_dimensions" else dimensions)
@@ -168,22 +145,61 @@ def embed(
         pieces[-1] = b"}"
     usage = b"" if kind == "no_usage" else b',"usage":{"prompt_tokens":%d,"total_tokens":%d}' % (tokens, tokens)
     pieces.append(b'],"model":%b%b}' % (msgspec.json.encode(request.model), usage))
-    body = b"".join(pieces)
-    return Answer(200, body[: len(body) // 2] if kind == "truncated" else body)
+    return Answer(200, b"".join(pieces))
 
 
 def fault_answer(fault: Fault) -> Answer:
     """The answer of a `status` fault."""
-    headers = b""
-    if fault.retry_after is not None:
-        headers += b"retry-after: %b\r\n" % fault.retry_after.encode("ascii")
-    if fault.retry_after_ms is not None:
-        headers += b"retry-after-ms: %b\r\n" % fault.retry_after_ms.encode("ascii")
+    headers = fault_headers(fault)
     if fault.body is not None:
         return Answer(fault.status, fault.body.encode(), headers, b"text/html")
     message = fault.message or f"The simulated provider was told to answer {fault.status}."
     kind = fault.type or ("server_error" if fault.status >= 500 else "invalid_request_error")
     return error_answer(fault.status, message, kind=kind, code=fault.code, param=fault.param, headers=headers)
+
+
+class OpenAIApi:
+    """OpenAI's API as the simulator serves it. `base64` false answers lists of numbers whatever is asked."""
+
+    def __init__(self, models: dict[str, int] | None = None, *, base64: bool = True) -> None:
+        self.models = MODELS if models is None else models
+        self.base64 = base64
+
+    def embeds(self, target: bytes) -> bool:
+        """See `WireApi`."""
+        return target.startswith(b"/v1/embeddings")
+
+    def credential(self, request: Request) -> bytes:
+        """See `WireApi`."""
+        return request.headers.get(b"authorization", b"").removeprefix(b"Bearer ")
+
+    def unauthorised(self) -> Answer:
+        """See `WireApi`."""
+        return error_answer(401, "Incorrect API key provided.", code="invalid_api_key")
+
+    def read(self, request: Request, limits: Limits, count: Counter) -> Asked:
+        """See `WireApi`."""
+        parsed = parse(request.body)
+        texts = texts_of(parsed, limits)
+        dimensions = dimensions_of(parsed, self.models)
+        return Asked(texts, dimensions, count_tokens(texts, count, limits), None, parsed)
+
+    def answer(self, asked: Asked, fault: Fault | None) -> Answer:
+        """See `WireApi`."""
+        if not self.base64:
+            asked.request.encoding_format = "float"
+        return embed(asked.request, asked.texts, asked.dimensions, sum(asked.counts), fault)
+
+    def fault_answer(self, fault: Fault) -> Answer:
+        """See `WireApi`."""
+        return fault_answer(fault)
+
+    def other(self, request: Request) -> Answer:
+        """The list of models."""
+        if request.target != b"/v1/models":
+            return error_answer(404, f"Invalid URL ({request.target.decode('latin-1')})")
+        models = [{"id": name, "object": "model", "created": 0, "owned_by": "simulator"} for name in self.models]
+        return Answer(200, msgspec.json.encode({"object": "list", "data": models}))
 
 
 def _quoted(table: VectorTable, text: str | bytes) -> list[bytes]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
 FaultKind = Literal[
-    "status",  # answer with `status` (and `code`, `type`, `message`, `retry_after`, `body`)
+    "status",  # answer with `status` (and `code`, `type`, `message`, `retry_after`, `headers`, `body`)
     "hang",  # never answer; the connection stays open
     "slow",  # answer rightly after `delay_ms` more
     "drop",  # close the connection before a byte of the answer
     "reset",  # reset the connection in the middle of the body
+    "stall",  # send half of the body and then nothing; the connection stays open
     "truncated",  # a whole HTTP answer whose JSON stops half-way
     "html",  # 200 with a web page
     "wrong_count",  # one vector too few
@@ -44,6 +46,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     retry_after: str | None = None
     retry_after_ms: str | None = None
     body: str | None = None
+    headers: dict[str, str] = {}
     delay_ms: float = 0.0
 
 
@@ -82,7 +85,7 @@ class FaultPlan:
         if control.rates is not None:
             self._rates = dict(control.rates)
 
-    def take(self, texts: list[str] | list[list[int]]) -> Fault | None:
+    def take(self, texts: Sequence[str] | Sequence[list[int]]) -> Fault | None:
         """The fault of this call, or None."""
         for fault in self._faults:
             if fault.marker is not None and not _holds(texts, fault.marker):
@@ -98,5 +101,5 @@ class FaultPlan:
         return None
 
 
-def _holds(texts: list[str] | list[list[int]], marker: str) -> bool:
+def _holds(texts: Sequence[str] | Sequence[list[int]], marker: str) -> bool:
     return any(isinstance(text, str) and marker in text for text in texts)

@@ -2,7 +2,8 @@
 
 Run it as its own process with `python -m gateway.bench.simulator --port 0`; it prints `listening on http://127.0.0.1:PORT`.
 
-- `POST /v1/embeddings`: OpenAI's API, float and base64, `dimensions`, text and token arrays.
+- `POST /v1/embeddings`: OpenAI's API, float and base64, `dimensions`, text and token arrays. Within a process any other
+  provider's API can be served instead (`gateway.bench.wire_api.WireApi`).
 - `POST /control`: faults, latency, caps, holding answers back (`gateway.bench.faults.Control`).
 - `GET /stats`: what has come in; `?calls=N` waits until the N-th call has arrived. `GET /texts`: the texts of recent calls.
 
@@ -15,18 +16,19 @@ import argparse
 import asyncio
 import signal
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import uvloop
 
-from gateway.bench import embeddings_api as api
-from gateway.bench.connection import HttpConnection, Request
+from gateway.bench.connection import Answer, HttpConnection, Request
+from gateway.bench.embeddings_api import MODELS, OpenAIApi, error_answer
 from gateway.bench.faults import Control, Fault, FaultKind, FaultPlan
 from gateway.bench.tokens import TokenRule, token_counter
 from gateway.bench.vectors import vector_of
+from gateway.bench.wire_api import Asked, Limits, Refused, WireApi
 
 __all__ = ["Simulator", "SimulatorOptions", "main", "vector_of"]
 
@@ -44,7 +46,7 @@ class SimulatorOptions(msgspec.Struct, kw_only=True):
     max_tokens: int = 300_000
     tokens: TokenRule = "cl100k"
     base64: bool = True
-    models: dict[str, int] = msgspec.field(default_factory=lambda: dict(api.MODELS))
+    models: dict[str, int] = msgspec.field(default_factory=lambda: dict(MODELS))
     rates: dict[FaultKind, float] = {}
     seed: int = 1
 
@@ -71,20 +73,23 @@ class Stats(msgspec.Struct):
 
 
 class Simulator:
-    """The server. `await start()` gives its base URL; `close()` ends it with every connection."""
+    """The server. `await start()` gives its base URL; `close()` ends it with every connection. `asked` is the last call it took."""
 
-    def __init__(self, options: SimulatorOptions | None = None) -> None:
+    def __init__(self, options: SimulatorOptions | None = None, api: WireApi | None = None) -> None:
         self.options = options or SimulatorOptions()
         o = self.options
-        self.limits = api.Limits(o.max_inputs, o.max_input_tokens, o.max_tokens)
+        self.api = api or OpenAIApi(o.models, base64=o.base64)
+        self.limits = Limits(o.max_inputs, o.max_input_tokens, o.max_tokens)
         self.stats = Stats()
-        self.texts: deque[list[str] | list[list[int]]] = deque(maxlen=1000)
+        self.asked: Asked | None = None
+        self.texts: deque[Sequence[str] | Sequence[list[int]]] = deque(maxlen=1000)
         self.faults = FaultPlan(o.rates, o.seed)
         self.url = ""
-        self._count = token_counter(o.tokens)
-        self._key = None if o.key is None else b"Bearer " + o.key.encode()
+        self.count = token_counter(o.tokens)
+        self._key = None if o.key is None else o.key.encode()
         self._held: list[Callable[[], None]] | None = None
         self._waiting: list[tuple[int, HttpConnection]] = []
+        self._watching: list[tuple[Callable[[Stats], bool], asyncio.Future[None]]] = []
         self._connections: set[HttpConnection] = set()
         self._server: asyncio.Server | None = None
 
@@ -131,10 +136,18 @@ class Simulator:
         if connection.in_call:
             self.stats.in_flight -= 1
             self.stats.abandoned += 1
+            self._tell_waiting()
+
+    async def until(self, holds: Callable[[Stats], bool]) -> None:
+        """Returns when this holds of the statistics; for a test in the same process."""
+        if not holds(self.stats):
+            told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._watching.append((holds, told))
+            await told
 
     def handle(self, connection: HttpConnection, request: Request) -> None:
         """Answer one request, now or later."""
-        if request.target.startswith(b"/v1/embeddings"):
+        if self.api.embeds(request.target):
             self._embeddings(connection, request)
             return
         target = urlsplit(request.target.decode("latin-1"))
@@ -145,14 +158,14 @@ class Simulator:
         elif target.path == "/control" and request.method == b"POST":
             self._control(connection, request.body)
         elif target.path == "/texts":
-            connection.answer(api.Answer(200, msgspec.json.encode(list(self.texts))))
-        elif target.path == "/v1/models":
-            models = [
-                {"id": name, "object": "model", "created": 0, "owned_by": "simulator"} for name in self.options.models
-            ]
-            connection.answer(api.Answer(200, msgspec.json.encode({"object": "list", "data": models})))
+            connection.answer(Answer(200, msgspec.json.encode(list(self.texts))))
+        elif self._wrong_key(request):
+            connection.answer(self.api.unauthorised())
         else:
-            connection.answer(api.error_answer(404, f"Invalid URL ({target.path})"))
+            connection.answer(self.api.other(request))
+
+    def _wrong_key(self, request: Request) -> bool:
+        return self._key is not None and self.api.credential(request) != self._key
 
     def control(self, control: Control) -> None:
         """Take up new orders; what `POST /control` does."""
@@ -185,17 +198,21 @@ class Simulator:
         try:
             control = msgspec.json.decode(body, type=Control)
         except msgspec.MsgspecError as error:
-            connection.answer(api.error_answer(400, f"control: {error}"))
+            connection.answer(error_answer(400, f"control: {error}"))
             return
         self.control(control)
-        connection.answer(api.Answer(200, b"{}"))
+        connection.answer(Answer(200, b"{}"))
 
     def _tell_waiting(self) -> None:
         if self._waiting:
             due = [c for wanted, c in self._waiting if self.stats.calls >= wanted]
             self._waiting = [(wanted, c) for wanted, c in self._waiting if self.stats.calls < wanted]
             for connection in due:
-                connection.answer(api.Answer(200, msgspec.json.encode(self.stats)))
+                connection.answer(Answer(200, msgspec.json.encode(self.stats)))
+        for holds, told in self._watching:
+            if not told.done() and holds(self.stats):
+                told.set_result(None)
+        self._watching = [(holds, told) for holds, told in self._watching if not told.done()]
 
     def _embeddings(self, connection: HttpConnection, request: Request) -> None:
         stats = self.stats
@@ -212,33 +229,34 @@ class Simulator:
         inputs = 0
         fault: Fault | None = None
         try:
-            if self._key is not None and request.authorization != self._key:
-                raise api.Refusal(401, "Incorrect API key provided.", code="invalid_api_key")
-            parsed = api.parse(request.body)
-            texts = api.texts_of(parsed, self.limits)
-            inputs = len(texts)
-            dimensions = api.dimensions_of(parsed, self.options.models)
-            tokens = api.count_tokens(texts, self._count, self.limits)
+            if self._wrong_key(request):
+                raise Refused(self.api.unauthorised())
+            asked = self.asked = self.api.read(request, self.limits, self.count)
+            inputs = len(asked.texts)
             stats.inputs += inputs
-            stats.tokens += tokens
+            stats.tokens += sum(asked.counts)
             stats.largest = max(stats.largest, inputs)
             stats.recent.append(inputs)
             if len(stats.recent) == 20_000:
                 del stats.recent[:10_000]
-            self.texts.append(texts)
-            fault = self.faults.take(texts)
-            if fault is not None and fault.kind == "status":
-                answer = api.fault_answer(fault)
-            else:
-                if not self.options.base64:
-                    parsed.encoding_format = "float"
-                answer = api.embed(parsed, texts, dimensions, tokens, fault)
-        except api.Refusal as refusal:
+            self.texts.append(asked.texts)
+            fault = self.faults.take(asked.texts)
+            answer = self._answer(asked, fault)
+        except Refused as refusal:
             answer = refusal.answer
         self._tell_waiting()
         self._deliver(connection, answer, inputs, fault)
 
-    def _deliver(self, connection: HttpConnection, answer: api.Answer, inputs: int, fault: Fault | None) -> None:
+    def _answer(self, asked: Asked, fault: Fault | None) -> Answer:
+        kind = fault.kind if fault is not None else None
+        if fault is not None and kind == "status":
+            return self.api.fault_answer(fault)
+        if kind == "html":
+            return Answer(200, b"<!DOCTYPE html><html><body>Sign in to continue</body></html>", b"", b"text/html")
+        answer = self.api.answer(asked, fault)
+        return answer._replace(body=answer.body[: len(answer.body) // 2]) if kind == "truncated" else answer
+
+    def _deliver(self, connection: HttpConnection, answer: Answer, inputs: int, fault: Fault | None) -> None:
         kind = fault.kind if fault is not None else None
         if kind == "hang":
             return
@@ -257,13 +275,17 @@ class Simulator:
         else:
             send()
 
-    def _finish(self, connection: HttpConnection, answer: api.Answer, kind: FaultKind | None) -> None:
+    def _finish(self, connection: HttpConnection, answer: Answer, kind: FaultKind | None) -> None:
+        if kind == "stall":
+            connection.answer_half(answer)
+            return
         connection.in_call = False
         self.stats.in_flight -= 1
         if kind == "drop":
             connection.abort()
         elif kind == "reset":
             connection.answer_half(answer)
+            connection.reset()
         else:
             self.stats.statuses[answer.status] = self.stats.statuses.get(answer.status, 0) + 1
             self.stats.bytes_out += len(answer.body)
@@ -309,7 +331,7 @@ def options_of(arguments: list[str] | None = None) -> SimulatorOptions:
     parser.add_argument("--seed", type=int, default=defaults.seed)
     given: dict[str, Any] = vars(parser.parse_args(arguments))
     given["base64"] = not given.pop("no_base64")
-    given["models"] = api.MODELS | {name: int(size) for name, size in given.pop("model")}
+    given["models"] = MODELS | {name: int(size) for name, size in given.pop("model")}
     given["rates"] = dict(given.pop("rate"))
     return msgspec.convert(given, SimulatorOptions)
 
