@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from domain.catalogue import Endpoint
@@ -26,6 +28,11 @@ PREPARING, ALLOCATING, LOADING, READY, FAILED, DRAINING, STOPPED = (
     "stopped",
 )
 
+UNFINISHED = frozenset({PREPARING, ALLOCATING, LOADING})
+"""The states in which a gateway is at work on a deployment, to put it to work."""
+ENDED = frozenset({FAILED, STOPPED})
+"""The states in which a deployment holds nothing, so that its endpoint can be deployed anew."""
+
 
 def endpoint_stream(endpoint: str) -> str:
     """The stream of an endpoint's events."""
@@ -33,7 +40,10 @@ def endpoint_stream(endpoint: str) -> str:
 
 
 class Deployment(msgspec.Struct, frozen=True):
-    """The latest deployment of an endpoint: how far it is, and what it is of. Times are microseconds since the epoch."""
+    """The latest deployment of an endpoint: how far it is, and what it is of. Times are microseconds since the epoch.
+
+    `claim` says that it holds its share of what there is, and numbers such claims in the order of the log; None: it holds nothing.
+    """
 
     endpoint: str
     id: str
@@ -47,6 +57,7 @@ class Deployment(msgspec.Struct, frozen=True):
     code: str | None = None
     reason: str | None = None
     instance: str | None = None
+    claim: int | None = None
 
     def served(self) -> Endpoint:
         """The endpoint as requests see it."""
@@ -84,6 +95,7 @@ class Endpoints:
         self.attested: dict[tuple[str, str], EndpointAttested] = {}
         self.epochs: dict[tuple[str, str | None], int] = {}
         self.credentials: dict[tuple[str, str], CredentialSet] = {}
+        self._claims = 0
 
     def apply(self, tenant: str, data: EventData) -> None:
         """Fold one event."""
@@ -114,6 +126,10 @@ class Endpoints:
         spec = data.spec or (same.spec if same is not None else None)
         if spec is None:
             return  # of a deployment whose beginning is not in this log
+        claim = same.claim if same is not None and data.state not in ENDED else None
+        if claim is None and data.state == ALLOCATING:
+            self._claims += 1
+            claim = self._claims
         found = Deployment(
             endpoint=data.endpoint,
             id=data.deployment,
@@ -127,6 +143,7 @@ class Endpoints:
             code=data.code,
             reason=data.reason,
             instance=data.instance or (same.instance if same is not None else None),
+            claim=claim,
         )
         self.deployments[data.endpoint] = found
         if found.state == READY:
@@ -138,6 +155,17 @@ class Endpoints:
     def _forget(self, tenant: str) -> None:
         for key in [key for key in self.credentials if key[0] == tenant]:
             del self.credentials[key]
+        for name, deployment in self.deployments.items():
+            if deployment.owner == tenant:
+                self.deployments[name] = msgspec.structs.replace(deployment, state=STOPPED, claim=None)
         for name in [name for name, endpoint in self.ready.items() if endpoint.tenant == tenant]:
             del self.ready[name]
         self.version += 1
+
+
+def serving(configured: Iterable[Endpoint], endpoints: Endpoints) -> tuple[Endpoint, ...]:
+    """Every endpoint that serves: those of the settings, and the deployed ones, which never take the name of a configured one."""
+    found = {endpoint.name: endpoint for endpoint in configured}
+    for name, endpoint in endpoints.ready.items():
+        found.setdefault(name, endpoint)
+    return tuple(found.values())

@@ -1,4 +1,4 @@
-"""The catalogue as requests use it: assembled anew, whole, when the log changed a model or a price."""
+"""The catalogue as requests use it: assembled anew, whole, when the log changed a model, a price or what is deployed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import structlog
 
 from adapters.tokenizers.registry import tokenizer
 from domain.catalogue import Catalogue, Endpoint, Price
+from domain.endpoints import serving
 from domain.errors import GatewayError
 from domain.model_catalog import CatalogModel, ModelCatalog
 from domain.plane import ControlPlane
@@ -19,18 +20,21 @@ _log = structlog.get_logger("emberlog.catalogue")
 
 
 class LiveCatalogue:
-    """Give `current` away, never what it answers: the answer is of one moment."""
+    """Give `current` away, never what it answers: the answer is of one moment.
 
-    def __init__(self, plane: ControlPlane, endpoints: Iterable[Endpoint]) -> None:
+    `configured` are the endpoints of the settings; those that are deployed are in the control plane.
+    """
+
+    def __init__(self, plane: ControlPlane, configured: Iterable[Endpoint]) -> None:
         self._plane = plane
-        self._endpoints = tuple(endpoints)
-        self._made_of = (-1, -1)
+        self._configured = tuple(configured)
+        self._made_of = (-1, -1, -1)
         self._catalogue: Catalogue
 
     def current(self) -> Catalogue:
-        """The catalogue as of now. Two comparisons where nothing changed."""
+        """The catalogue as of now. Three comparisons where nothing changed."""
         plane = self._plane
-        made_of = (plane.models.version, plane.prices.version_at(time.time()))
+        made_of = (plane.models.version, plane.prices.version_at(time.time()), plane.endpoints.version)
         if self._made_of != made_of:
             self._made_of = made_of
             self._catalogue = self.assemble(plane.models)
@@ -38,8 +42,9 @@ class LiveCatalogue:
 
     def check(self) -> None:
         """Warn of what endpoints are configured for and cannot serve. Raises ValueError for a model that was never registered: a typing error."""
+        configured = {endpoint.name for endpoint in self._configured}
         for unserved in self.current().unserved:
-            if unserved.model not in self._plane.models.models:
+            if unserved.endpoint in configured and unserved.model not in self._plane.models.models:
                 raise ValueError(
                     f"endpoint {unserved.endpoint!r}: {unserved.reason}. A model of your own is registered first, by "
                     "`emberlog models register`"
@@ -48,7 +53,7 @@ class LiveCatalogue:
 
     def assemble(self, models: ModelCatalog) -> Catalogue:
         """What would serve if these were the models."""
-        return models.catalogue(self._price, self._endpoints)
+        return models.catalogue(self._price, serving(self._configured, self._plane.endpoints))
 
     def _price(self, model: str, provider: str) -> Price:
         return self._plane.prices.list_price(model, provider, time.time())

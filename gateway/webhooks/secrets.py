@@ -1,7 +1,4 @@
-"""The secrets that sign webhooks' messages: sealed under the tenant's key, those of the installation under the key of `_system`.
-
-The key of `_system` is made when it is first needed and stands with the tenants' keys, so rotating the installation's key covers it.
-"""
+"""The secrets that sign webhooks' messages: sealed under the tenant's key, those of the installation under the key of `_system`."""
 
 from __future__ import annotations
 
@@ -11,13 +8,12 @@ from datetime import timedelta
 import structlog
 
 from adapters.postgres.pool import Pool
-from adapters.postgres.tenant_keys import all_wrapped, hold_writers, put_if_absent
 from adapters.postgres.webhook_secrets import add_secret, valid_secrets
 from adapters.webhooks.signing import new_secret
 from domain.errors import GatewayError
-from domain.events import SYSTEM_TENANT
 from domain.webhooks import Webhook
-from gateway.secrets import MasterKey, SecretKeyError, new_tenant_key, seal, unseal
+from gateway.owner_keys import OwnerKeys
+from gateway.secrets import MasterKey, SecretKeyError, seal, unseal
 
 _log = structlog.get_logger("emberlog.webhooks")
 
@@ -27,21 +23,11 @@ class WebhookSecrets:
 
     def __init__(self, pool: Pool, master: MasterKey, opened: Mapping[str, bytes]) -> None:
         self._pool = pool
-        self._master = master
-        self._opened = opened
-        self._system: bytes | None = None
+        self._keys = OwnerKeys(pool, master, opened)
 
     async def require_key(self, owner: str) -> bytes:
         """The key that seals the secrets of this tenant's webhooks. Raises `not_found` where the tenant was shredded, `SecretKeyError`."""
-        key = self._opened.get(owner)
-        if key is None and owner == SYSTEM_TENANT:
-            key = self._system = self._system or await self._system_key()
-        if key is None and not self._opened:  # a command opens no keys at its start
-            wrapped = (await all_wrapped(self._pool)).get(owner)
-            key = None if wrapped is None else self._master.reread().unwrap(owner, wrapped)
-        if key is None:
-            raise GatewayError("not_found", f"there is no tenant {owner[:63]!r}, or it was shredded")
-        return key
+        return await self._keys.require(owner)
 
     async def make(self, webhook: Webhook, overlap: timedelta = timedelta(0)) -> str:
         """A new secret for the webhook, to be shown once; the one before signs beside it for `overlap`."""
@@ -63,15 +49,6 @@ class WebhookSecrets:
             except (SecretKeyError, GatewayError, ValueError) as error:
                 _log.error("webhook_secret_unusable", webhook=webhook.id, reason=str(error))
         return found
-
-    async def _system_key(self) -> bytes:
-        async with self._pool.acquire() as connection, connection.transaction():
-            await hold_writers(connection, alone=False)  # the installation's key is not rotated meanwhile
-            master = self._master.reread()
-            wrapped = await put_if_absent(connection, SYSTEM_TENANT, master.wrap(SYSTEM_TENANT, new_tenant_key()))
-        if wrapped is None:
-            raise SecretKeyError("the key of the installation's own webhooks is gone")
-        return master.unwrap(SYSTEM_TENANT, wrapped)
 
 
 def _context(webhook: str) -> bytes:

@@ -62,6 +62,9 @@ class Hashing:
     async def warm_up(self) -> None:
         pass
 
+    async def check(self, timeout: float) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 

@@ -41,6 +41,8 @@ class Zeros:
 
     async def warm_up(self) -> None: ...
 
+    async def check(self, timeout: float) -> None: ...
+
     async def close(self) -> None: ...
 
 
@@ -101,7 +103,7 @@ async def pair(migrated_dsn: str, tmp_path: Path) -> AsyncIterator[Pair]:
         for _ in range(2):
             gateway = await Gateway.open(settings, places, master_key(settings))
             stack.push_async_callback(gateway.close)
-            gateway._providers["local"] = Zeros()
+            gateway.pool.providers["local"] = Zeros()
             gateways.append(gateway)
         yield Pair(gateways, key)
 
