@@ -105,11 +105,12 @@ def compile_menu(
     catalogue: Catalogue,
     config: TenantConfig,
     *,
+    tenant: str | None = None,
     price_of: Callable[[Candidate], Price] = list_price,
     latency_ms: Mapping[str, int] | None = None,
     money_bound: Container[str] = (),
 ) -> Menu:
-    """The menu of a tenant of this configuration.
+    """The menu of a tenant of this configuration: of what everybody is served, and what `tenant` has endpoints of its own for.
 
     `price_of` is what it pays at an endpoint; `latency_ms` what was measured, by model; `money_bound` the models (`*` for all) that a hard
     quota of money is on: what has no known price cannot be held to one.
@@ -121,7 +122,7 @@ def compile_menu(
     bound_all = config.settings.require_known_prices or "*" in money_bound
     for model in catalogue.models.values():
         found = _place(
-            catalogue, config, model, price_of, latency_ms.get(model.id), bound_all or model.id in money_bound
+            catalogue, config, tenant, model, price_of, latency_ms.get(model.id), bound_all or model.id in money_bound
         )
         if isinstance(found, Closed):
             closed.update(dict.fromkeys((model.id, *model.aliases), found))
@@ -136,6 +137,7 @@ def compile_menu(
 def _place(
     catalogue: Catalogue,
     config: TenantConfig,
+    tenant: str | None,
     model: Model,
     price_of: Callable[[Candidate], Price],
     latency_ms: int | None,
@@ -160,7 +162,7 @@ def _place(
         )
     if not usable(model, admin=True):
         return close("no_model_available", "it is unavailable at present")
-    candidates = catalogue.candidates(model.id)
+    candidates = catalogue.candidates(model.id, tenant)
     if not candidates:
         return close("no_model_available", "no configured endpoint serves it")
     price = price_of(candidates[0])

@@ -12,8 +12,8 @@ from domain.events import Failover
 from domain.menu import Entry, PassedOver
 
 STRATEGIES = ("tenant_default", "fixed", "cost", "latency", "quality")
-REASONS = {"quota_exceeded": "quota", "budget_exceeded": "budget"}
-"""What blocked a model, by the code of the refusal, as answers name it; whatever else blocks one is its circuit."""
+REASONS = {"quota_exceeded": "quota", "budget_exceeded": "budget", "provider_unavailable": "circuit_open"}
+"""What blocked a model, by the code of the refusal, as answers name it."""
 
 Blocked = Callable[[Entry], GatewayError | None]
 """What a model would be refused with now, however well it suits: asked of each candidate, at every decision."""

@@ -17,7 +17,7 @@ from domain.prices import PriceBook
 from domain.selection import REASONS, Question, over_cap
 from gateway.service import admission, counting
 from gateway.service.pending import Pending, State
-from gateway.service.pricing import pin, reserved_nano_usd
+from gateway.service.pricing import pin, within
 from gateway.service.selector import Selector
 
 if TYPE_CHECKING:
@@ -81,10 +81,22 @@ class Entry:
         pending.truncated = counted.truncated
         pending.estimated = counted.estimated
         pending.total_tokens = sum(counted.tokens)
+        pending.uncounted = len(counted.tokens) if counted.estimated else 0
+        refusal = self._service.sending.route(pending)
+        if refusal is not None:
+            try:
+                self._choose_another(pending, refusal)
+            except GatewayError:
+                if pending.message.cache != "use" or pending.message.dry_run:
+                    raise
+                # Nothing can be sent now, but the caches may have it all.
+            else:
+                self.begin(pending, gate)
+                return
         pin(pending, self._prices)
         stated = self._selector.preferences(pending.tenant, pending.agent)
         cap = None if stated is None else stated.max_cost_per_request_nano_usd
-        if cap is not None and ((cost := reserved_nano_usd(pending)) is None or cost > cap):
+        if cap is not None and not within(pending, cap):
             self._elsewhere(pending, over_cap(pending.selection.model.id, cap), gate)
         else:
             if not pending.message.dry_run:
@@ -153,8 +165,12 @@ class Entry:
 
     def _elsewhere(self, pending: Pending, error: GatewayError, gate: int) -> None:
         """The chosen model refuses: go on with another. Raises `error`, or it with the alternatives, where there is none."""
+        self._choose_another(pending, error)
+        self.begin(pending, gate)
+
+    def _choose_another(self, pending: Pending, error: GatewayError) -> None:
         too_long = error.code == "input_too_long" and pending.message.model is None
-        if not too_long and error.code not in REASONS:
+        if pending.pinned or (not too_long and error.code not in REASONS):
             raise error
         question = pending.question
         if too_long and error.details is not None:
@@ -166,7 +182,6 @@ class Entry:
             self._choose(pending, question)
         except GatewayError as none_left:
             raise (error if none_left.code == "no_model_available" else none_left) from None
-        self.begin(pending, gate)
 
     def _choose(self, pending: Pending, question: Question) -> None:
         """Choose anew, everything live looked at. Raises what selection raises, and `invalid_request` for an answer too large."""
@@ -179,6 +194,51 @@ class Entry:
         pending.question = question
         pending.selection, pending.candidate = selection, selection.candidate
         pending.characters, pending.total_characters = None, 0
+        pending.moved = None
+
+    async def switch(self, pending: Pending, error: GatewayError) -> None:
+        """Choose another model for a request that is in the log and has failed with `error`: counted, priced and held anew, what it held
+        before given up. Raises `error` where there is no other, or none that lets it in; then it is as it was.
+        """
+        refused = {**pending.refused, pending.selection.model.id: error}
+        question = _with_counts(pending)
+        while True:
+            try:
+                selection = self._selector.choose(pending.tenant, pending.agent, question, refused)
+            except GatewayError:
+                raise error from None
+            assert selection.candidate is not None
+            other = pending.aside(selection, selection.candidate)
+            try:
+                admission.check_answer_size(other.message, other.count, selection.dimensions, self._service.limits)
+                tokenizer = self._tokenizer_of(selection.model.id)
+                counted = await counting.count_off_loop(other.asked, selection.model, tokenizer, cut=_cut(other))
+                await self._hold(other, counted)
+            except GatewayError as another:
+                refused[selection.model.id] = another
+                continue
+            if pending.running:
+                pending.become(other)
+            elif other.hold is not None:
+                other.hold.release()
+            return
+
+    async def _hold(self, other: Pending, counted: counting.Counted) -> None:
+        """Count, route, price and hold what is to take the place of another."""
+        other.texts, other.tokens, other.truncated = counted.texts, counted.tokens, counted.truncated
+        other.estimated, other.total_tokens = counted.estimated, sum(counted.tokens)
+        other.uncounted = len(counted.tokens) if counted.estimated else 0
+        if (refusal := self._service.sending.route(other)) is not None:
+            raise refusal
+        pin(other, self._prices)
+        stated = self._selector.preferences(other.tenant, other.agent)
+        cap = None if stated is None else stated.max_cost_per_request_nano_usd
+        if cap is not None and not within(other, cap):
+            raise over_cap(other.selection.model.id, cap)
+        other.keys = self._service.cache_keys(other, other.selection.space)
+        for gate in self._dry_gates:  # those that hold; what rate limits there are it has drawn on
+            if (wait := gate(other)) is not None:
+                await wait
 
     def _tell(self, pending: Pending, error: GatewayError) -> None:
         if not pending.ended:

@@ -10,12 +10,20 @@ import msgspec
 from domain.calendar import utc_day
 from domain.catalogue import Candidate
 from domain.errors import GatewayError
-from domain.events import EmbeddingFailed, EmbeddingGenerated, EmbeddingRequested, EventData, Failover, encode_data
+from domain.events import (
+    Attempt,
+    EmbeddingFailed,
+    EmbeddingGenerated,
+    EmbeddingRequested,
+    EventData,
+    Failover,
+    encode_data,
+)
 from domain.fingerprint import printable
 from domain.keys import OUTCOME, REQUESTED, event_id, request_key
 from domain.ports.event_log import NewEvent
 from gateway.service.pending import Pending
-from gateway.service.pricing import cost, reserved_nano_usd
+from gateway.service.pricing import cost, provider_cost, reserved_nano_usd
 from gateway.wire.messages import Cost, EmbeddingResult, Timings, Usage
 
 
@@ -90,20 +98,20 @@ def generated_data(pending: Pending, now: float, metadata: str | None) -> Embedd
         dimensions=pending.selection.dimensions,
         unit_pico_usd=price.unit_pico_usd,
         nano_usd=cost(price, billed, characters),
-        provider_nano_usd=cost(pending.list_price, pending.billed_tokens, pending.billed_characters),
-        estimated=pending.estimated,
+        provider_nano_usd=provider_cost(pending),
+        estimated=pending.estimated and pending.uncounted > 0,
         cached_inputs=pending.cached,
         queue_ms=_ms(sent - pending.dispatched_at) if pending.calls else 0,
         provider_ms=_ms(pending.provider_seconds),
         truncated=pending.truncated,
-        attempts=list(pending.attempts),
+        attempts=_attempts(pending),
         thread=message.thread,
         task=message.task,
         metadata=metadata,
         instance=pending.instance,
         day=_day(pending),
         characters=characters if price.unit == "character" else 0,
-        failover=pending.selection.failover,
+        failover=_failover(pending),
     )
 
 
@@ -134,17 +142,33 @@ def failed_data(pending: Pending, error: GatewayError, now: float, metadata: str
         price=price.id if sent else None,
         unit_pico_usd=price.unit_pico_usd if sent else None,
         nano_usd=cost(price, billed, characters) if billed else 0,
-        provider_nano_usd=cost(pending.list_price, pending.billed_tokens, pending.billed_characters) if sent else 0,
+        provider_nano_usd=provider_cost(pending) if sent or pending.for_nothing else 0,
         details=error.details,
-        attempts=list(pending.attempts),
+        attempts=_attempts(pending),
         thread=message.thread,
         task=message.task,
         metadata=metadata,
         instance=pending.instance,
         day=_day(pending),
         characters=characters if price.unit == "character" else 0,
-        failover=pending.selection.failover,
+        failover=_failover(pending),
     )
+
+
+def _failover(pending: Pending) -> Failover | None:
+    """What was first in line and did not answer."""
+    return pending.moved if pending.selection.failover is None else pending.selection.failover
+
+
+def _attempts(pending: Pending) -> list[Attempt]:
+    """What was tried in vain, with what it may cost us on the last try at each endpoint."""
+    attempts = list(pending.attempts)
+    for endpoint, nano_usd in pending.for_nothing.items():
+        for place in reversed(range(len(attempts))):
+            if attempts[place].endpoint == endpoint:
+                attempts[place] = msgspec.structs.replace(attempts[place], provider_nano_usd=nano_usd)
+                break
+    return attempts
 
 
 def _day(pending: Pending) -> str | None:
@@ -204,8 +228,8 @@ def dry_run_message(pending: Pending) -> EmbeddingResult:
         encoding=pending.message.encoding,
         count=pending.count,
         usage=Usage(pending.total_tokens, pending.total_tokens, 0, pending.truncated, pending.estimated),
-        cost=Cost(reserved_nano_usd(pending), pending.price.id),
-        failover=switch_document(pending.selection.failover, pending.selection.model.id, candidate.endpoint.name),
+        cost=Cost(cost(pending.price, pending.total_tokens, pending.total_characters), pending.price.id),
+        failover=switch_document(_failover(pending), pending.selection.model.id, candidate.endpoint.name),
         timings=Timings(0, 0, 0),
         replayed=False,
         reasons=reasons,

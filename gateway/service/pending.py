@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from domain.catalogue import Candidate
 from domain.errors import GatewayError
-from domain.events import Attempt, EventData
+from domain.events import Attempt, EventData, Failover
+from domain.money import Price
 from domain.ports.provider import ProviderError, ProviderFault, Text
 from domain.prices import UNKNOWN
 from domain.selection import Question, Selection
@@ -24,6 +25,15 @@ from gateway.wire.messages import EmbeddingGenerate
 
 CHUNK_BYTES = 1024 * 1024
 """Rows of a streamed answer go out in chunks of about this size."""
+
+
+_OF_THE_MODEL = (
+    "texts", "question", "selection", "candidate", "candidates", "hold", "day", "estimated", "tokens", "total_tokens", "truncated",
+    "keys", "price", "list_price", "priced", "characters", "total_characters", "uncounted",
+)  # fmt: skip
+"""What of a request depends on its model."""
+MAX_ATTEMPTS_KEPT = 32
+"""Failed attempts that a request tells of."""
 
 
 class State(Enum):
@@ -64,8 +74,20 @@ class Steps(Protocol):
         """Every vector is in."""
         ...
 
-    def failed(self, pending: Pending, error: GatewayError) -> None:
-        """The request cannot be answered."""
+    def failed(self, pending: Pending, error: GatewayError, fault: ProviderFault | None = None) -> None:
+        """The request cannot be answered where it is; `fault` is of the endpoint, where another model may still answer."""
+        ...
+
+    def elsewhere(self, pending: Pending, fault: ProviderFault) -> bool:
+        """Whether another endpoint of its space would take its texts now."""
+        ...
+
+    def hand_over(self, pending: Pending, indexes: list[int], error: ProviderError) -> None:
+        """These texts failed at their endpoint."""
+        ...
+
+    def wasted(self, pending: Pending, index: int, tokens: int, candidate: Candidate) -> None:
+        """A call with this text failed, and the provider may charge us for it."""
         ...
 
     def keep(self, pending: Pending, indexes: list[int], rows: NDArray[np.float32]) -> None:
@@ -133,6 +155,7 @@ class Pending:
         "caller",
         "calls",
         "candidate",
+        "candidates",
         "characters",
         "day",
         "deadline",
@@ -141,6 +164,8 @@ class Pending:
         "estimated",
         "fingerprint",
         "first_sent_at",
+        "for_nothing",
+        "given_out",
         "given_up",
         "hold",
         "instance",
@@ -151,8 +176,11 @@ class Pending:
         "listeners",
         "message",
         "missing",
+        "moved",
         "paid",
+        "pinned",
         "price",
+        "priced",
         "provider_seconds",
         "question",
         "refused",
@@ -168,8 +196,10 @@ class Pending:
         "total_characters",
         "total_tokens",
         "trace",
+        "tried",
         "tries",
         "truncated",
+        "uncounted",
         "unsent",
     )
 
@@ -201,6 +231,14 @@ class Pending:
         self.question = question
         self.selection = selection
         self.candidate = candidate
+        self.candidates: Sequence[Candidate] = (candidate,)
+        """The endpoints that may come to answer it, best first."""
+        self.pinned = False
+        """Whether it is for this endpoint alone, as it is: our own probes are."""
+        self.tried: list[str] = []
+        """The endpoints where it has failed."""
+        self.moved: Failover | None = None
+        """What was first in line, where it went on to another endpoint or model after it had been logged, or its circuit was open."""
         self.fingerprint = fingerprint
         self.started = started
         self.at = at
@@ -211,6 +249,8 @@ class Pending:
         self.listeners: list[Listener] = []
         self.attempt = 1
         self.tries = 0
+        self.given_out = False
+        """Whether vectors of it have gone out: a stream's, which bind it to its model."""
         self.given_up: GatewayError | None = None
         self.hold: Hold | None = None
         self.day: str | None = None
@@ -233,6 +273,12 @@ class Pending:
         self.price = UNKNOWN
         """What the tenant is billed by, from admission on; with `list_price`, which the provider charges us."""
         self.list_price = UNKNOWN
+        self.priced: dict[str, tuple[Price, Price]] = {}
+        """The same two by provider, of every endpoint that may come to answer it."""
+        self.for_nothing: dict[str, int | None] = {}
+        """By endpoint, nano-dollars that the provider may charge us for calls that failed; None where the price is unknown."""
+        self.uncounted = 0
+        """The texts of it that only an estimate is known of: there is no tokeniser, and no provider has counted them."""
         self.characters: list[int] | None = None
         """Those of each text, where a price is of them."""
         self.total_characters = 0
@@ -282,16 +328,27 @@ class Pending:
 
     def wasted(self, index: int, tokens: int, candidate: Candidate) -> None:
         """See `Waiter.wasted`."""
+        self.steps.wasted(self, index, tokens, candidate)
 
     def counted(self, index: int, tokens: int) -> None:
         """See `Waiter.counted`."""
+        self.total_tokens += tokens - self.tokens[index]
+        self.tokens[index] = tokens
+        self.uncounted -= 1
 
     def elsewhere(self, fault: ProviderFault) -> bool:
         """See `Waiter.elsewhere`."""
-        return False
+        return self.state is State.RUNNING and self.steps.elsewhere(self, fault)
 
     def hand_over(self, indexes: list[int], error: ProviderError, attempts: tuple[Attempt, ...]) -> None:
         """See `Waiter.hand_over`."""
+        self.note(attempts)
+        self.steps.hand_over(self, indexes, error)
+
+    def note(self, attempts: tuple[Attempt, ...]) -> None:
+        """Keep what was tried in vain, as far as it bears keeping: a request of many calls may have met with many failures."""
+        if attempts:
+            self.attempts = (*self.attempts, *attempts)[:MAX_ATTEMPTS_KEPT]
 
     def flush(self, report: CallReport) -> None:
         """See `Waiter.flush`."""
@@ -299,8 +356,7 @@ class Pending:
             self.first_sent_at = report.sent_at
         self.calls += 1
         self.provider_seconds = max(self.provider_seconds, report.seconds)
-        if report.attempts:
-            self.attempts += report.attempts
+        self.note(report.attempts)
         if self.state is State.RUNNING:
             self.progressed()
 
@@ -313,8 +369,26 @@ class Pending:
 
     def fail(self, error: GatewayError, attempts: tuple[Attempt, ...], fault: ProviderFault | None = None) -> None:
         """See `Waiter.fail`."""
-        self.attempts += attempts
-        self.steps.failed(self, error)
+        self.note(attempts)
+        self.steps.failed(self, error, fault)
+
+    def aside(self, selection: Selection, candidate: Candidate) -> Pending:
+        """The same request with another model, not yet begun; it takes this one's place by `become`, or is forgotten."""
+        other = Pending(
+            self.steps, self.tenant, self.agent, self.key_id, self.message, self.asked, self.question, selection, candidate,
+            self.fingerprint, self.started, self.at, self.deadline, self.caller,
+        )  # fmt: skip
+        other.attempt, other.instance = self.attempt, self.instance
+        return other
+
+    def become(self, other: Pending) -> None:
+        """Go on with the model and the endpoint of `other`, and with what it holds; nothing of its vectors is in."""
+        if self.hold is not None:
+            self.hold.release()
+        for name in _OF_THE_MODEL:
+            setattr(self, name, getattr(other, name))
+        self.missing, self.cached, self.rows = self.count, 0, None
+        self.billed_tokens = self.billed_characters = 0
 
     def _send_chunks(self) -> None:
         """Runs of neighbouring rows become one chunk each, up to `CHUNK_BYTES`."""
@@ -329,6 +403,7 @@ class Pending:
         self.unsent.clear()
 
     def _send_chunk(self, run: list[int]) -> None:
+        self.given_out = True
         rows = np.stack([self.unsent[i] for i in run])
         self.steps.keep(self, run, rows)
         for listener in self.listeners:

@@ -8,41 +8,124 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from domain.catalogue import Offering
+from domain.catalogue import Candidate, Offering
 from domain.errors import GatewayError
 from domain.money import Price, charge_nano_usd
 from domain.ports.provider import Text
-from domain.prices import PriceBook
+from domain.prices import UNKNOWN, PriceBook
 from gateway.service.pending import Pending
 
 _MICROS = 1_000_000
 
 
 def pin(pending: Pending, prices: PriceBook) -> None:
-    """Fix its prices as of its arrival, and count what they are of. Raises `invalid_request` for tokens where characters are billed.
+    """Fix its prices as of its arrival, at every endpoint that may come to answer it, and count what they are of.
 
-    To be called once its endpoint is chosen and its texts are as they will be sent.
+    To be called once its endpoint is chosen and its texts are as they will be sent. Endpoints whose price is unknown are taken from its
+    candidates where that of the chosen one is known: what it reserves has to bound what it is billed. Raises `invalid_request` for
+    tokens where characters are billed.
     """
-    offering, at = pending.candidate.offering, pending.at // _MICROS
-    price, listed = prices.both(offering.model, offering.provider, pending.tenant, at)
-    if price.unit == "character" or listed.unit == "character":
-        if not isinstance(pending.texts[0], str):
-            if price.unit == "character":
-                raise GatewayError(
-                    "invalid_request",
-                    f"{offering.model!r} at {offering.provider} is billed by characters: send strings, not token arrays",
-                    details={"field": "input"},
-                )
-            listed = Price(listed.id, None)
-        else:
-            pending.characters = [len(text) for text in pending.texts]
-            pending.total_characters = sum(pending.characters)
-    pending.price, pending.list_price = price, listed
+    at, tenant = pending.at // _MICROS, pending.tenant
+    chosen = pending.candidate.offering
+    priced = {chosen.provider: prices.both(chosen.model, chosen.provider, tenant, at)}
+    for candidate in pending.candidates:
+        offering = candidate.offering
+        if offering.provider not in priced:
+            priced[offering.provider] = prices.both(offering.model, offering.provider, tenant, at)
+    if any(p.unit == "character" for pair in priced.values() for p in pair):
+        _count_characters(pending, priced)
+    pending.priced = priced
+    take_price(pending)
+    if len(priced) > 1:
+        _keep_bounded(pending, None)
+
+
+def take_price(pending: Pending) -> None:
+    """Bill it by the prices of the endpoint that it is at."""
+    pending.price, pending.list_price = pending.priced[pending.candidate.offering.provider]
+
+
+def within(pending: Pending, cap: int) -> bool:
+    """Whether it costs at most `cap` nano-dollars where it is sent; it is not sent where it would cost more, or nobody knows what."""
+    price = cost(pending.price, pending.total_tokens, pending.total_characters)
+    if price is None or price > cap:
+        return False
+    if len(pending.priced) > 1:
+        _keep_bounded(pending, cap)
+    return True
+
+
+def _keep_bounded(pending: Pending, cap: int | None) -> None:
+    """Leave out the endpoints whose price is unknown though that of the chosen one is known, and those beyond the cap."""
+    if pending.price.unit_pico_usd is None:
+        return
+    costs = {
+        provider: cost(price, pending.total_tokens, pending.total_characters)
+        for provider, (price, _) in pending.priced.items()
+    }
+    bounded = {p for p, nano_usd in costs.items() if nano_usd is not None and (cap is None or nano_usd <= cap)}
+    if len(bounded) < len(costs):
+        pending.priced = {p: pair for p, pair in pending.priced.items() if p in bounded}
+        pending.candidates = [c for c in pending.candidates if c.offering.provider in bounded]
+
+
+def _count_characters(pending: Pending, priced: dict[str, tuple[Price, Price]]) -> None:
+    if isinstance(pending.texts[0], str):
+        pending.characters = [len(text) for text in pending.texts]
+        pending.total_characters = sum(pending.characters)
+        return
+    chosen = pending.candidate.offering
+    for provider, (price, listed) in list(priced.items()):
+        if price.unit == "character" and provider == chosen.provider:
+            raise GatewayError(
+                "invalid_request",
+                f"{chosen.model!r} at {provider} is billed by characters: send strings, not token arrays",
+                details={"field": "input"},
+            )
+        if price.unit == "character":
+            del priced[provider]
+        elif listed.unit == "character":
+            priced[provider] = (price, Price(listed.id, None))
+    pending.candidates = [c for c in pending.candidates if c.offering.provider in priced]
 
 
 def reserved_nano_usd(pending: Pending) -> int | None:
-    """The most that it is billed: every text of it, none from the cache. None where the price is unknown."""
-    return cost(pending.price, pending.total_tokens, pending.total_characters)
+    """The most that it is billed: every text of it, none from the cache, at the dearest endpoint that may answer. None where its price is unknown."""
+    most = cost(pending.price, pending.total_tokens, pending.total_characters)
+    if most is None or len(pending.priced) == 1:
+        return most
+    return max(
+        most,
+        *(cost(price, pending.total_tokens, pending.total_characters) or 0 for price, _ in pending.priced.values()),
+    )
+
+
+def provider_cost(pending: Pending) -> int | None:
+    """What the providers charge us for it: the texts that were answered, and calls that failed and may be charged all the same.
+
+    Nothing where the endpoint is called with the tenant's own credential: the provider bills the tenant itself.
+    """
+    if pending.candidate.endpoint.credential is not None and pending.candidate.endpoint.tenant is not None:
+        answered: int | None = 0
+    else:
+        answered = cost(pending.list_price, pending.billed_tokens, pending.billed_characters)
+    for nano_usd in pending.for_nothing.values():
+        if answered is None or nano_usd is None:
+            return None
+        answered += nano_usd
+    return answered
+
+
+def waste(pending: Pending, index: int, tokens: int, candidate: Candidate) -> None:
+    """A call with this text failed, and the provider may charge us for it."""
+    endpoint = candidate.endpoint
+    if endpoint.credential is not None and endpoint.tenant is not None:
+        return
+    _, listed = pending.priced.get(candidate.offering.provider, (UNKNOWN, UNKNOWN))
+    before = pending.for_nothing.get(endpoint.name, 0)
+    characters = pending.characters[index] if pending.characters is not None else 0
+    more = cost(listed, tokens, characters)
+    pending.for_nothing[endpoint.name] = None if before is None or more is None else before + more
 
 
 def cost(price: Price, tokens: int, characters: int) -> int | None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.appender import Appender, AppenderClosed, QueueFull
-from domain.catalogue import Catalogue
+from domain.catalogue import Candidate, Catalogue
 from domain.decoding import decode_data
 from domain.errors import GatewayError
 from domain.events import (
@@ -27,6 +27,7 @@ from domain.events import (
 from domain.fingerprint import printable
 from domain.keys import OUTCOME, REEMBEDDED, REQUESTED, request_key
 from domain.ports.event_log import AppendStatus, EventLog, InstanceFenced, LogUnavailable, NewEvent, StoredEvent
+from domain.ports.provider import ProviderError, ProviderFault
 from domain.prices import PriceBook
 from domain.selection import Selection
 from domain.upcasters import UnknownSchema
@@ -105,7 +106,8 @@ class Replays:
         )  # fmt: skip
         again.tokens, again.total_tokens, again.keys = first.tokens, first.total_tokens, first.keys
         again.truncated, again.estimated = first.truncated, first.estimated
-        again.price, again.list_price = first.price, first.list_price
+        again.price, again.list_price, again.priced = first.price, first.list_price, first.priced
+        again.candidates, again.uncounted = first.candidates, first.uncounted
         again.characters, again.total_characters = first.characters, first.total_characters
         again.listeners = listeners
         for listener in listeners:
@@ -215,7 +217,7 @@ class Replays:
             listener.replayed = True
         catalogue = self._catalogue()
         model = catalogue.models.get(data.model)
-        candidates = catalogue.candidates(data.model)
+        candidates = catalogue.candidates(data.model, pending.tenant)
         if model is None or not candidates:
             raise GatewayError(
                 "no_model_available",
@@ -223,7 +225,9 @@ class Replays:
                 retry_after_ms=5000,
             )
         pending.selection = Selection(model, data.dimensions, data.space, "replay")
+        pending.candidates = candidates
         pending.candidate = next((c for c in candidates if c.endpoint.name == data.endpoint), candidates[0])
+        pending.tried.clear()
         pending.keys = self._service.cache_keys(pending, data.space)
         pending.missing, pending.cached, pending.rows = pending.count, 0, None
         pending.unsent.clear()
@@ -289,9 +293,21 @@ class RepeatedResult:
         )
         self._service.deliver(pending, result)
 
-    def failed(self, pending: Pending, error: GatewayError) -> None:
-        """See `Steps.failed`."""
+    def failed(self, pending: Pending, error: GatewayError, fault: ProviderFault | None = None) -> None:
+        """See `Steps.failed`: the answer is bound to its space, whatever happens."""
+        self._service.vectors.withdraw(pending)
         self._service.leave(pending, error)
+
+    def elsewhere(self, pending: Pending, fault: ProviderFault) -> bool:
+        """See `Steps.elsewhere`."""
+        return self._service.sending.elsewhere(pending, fault)
+
+    def hand_over(self, pending: Pending, indexes: list[int], error: ProviderError) -> None:
+        """See `Steps.hand_over`."""
+        self._service.sending.hand_over(pending, indexes, error)
+
+    def wasted(self, pending: Pending, index: int, tokens: int, candidate: Candidate) -> None:
+        """See `Steps.wasted`: what embedding again costs is logged beforehand, at its most."""
 
     def keep(self, pending: Pending, indexes: list[int], rows: NDArray[np.float32]) -> None:
         """See `Steps.keep`."""

@@ -12,8 +12,8 @@ from typing import Protocol
 
 import msgspec
 
-from domain.catalogue import Candidate, Catalogue
-from domain.errors import GatewayError
+from domain.catalogue import Candidate, Catalogue, Model
+from domain.errors import GatewayError, invalid_request
 from domain.events import Preferences
 from domain.menu import Entry, Menu, compile_menu
 from domain.money import Price
@@ -57,7 +57,9 @@ class Kept(msgspec.Struct, frozen=True, eq=False):
 
 
 class Selector:
-    """See the module. `live` None: nothing blocks a model. `latency_ms` gives what was measured of each model."""
+    """See the module. `live` None: no quota blocks a model. `latency_ms` gives what was measured of each model. `unavailable` says why none
+    of a model's endpoints may be sent to for a tenant now.
+    """
 
     def __init__(
         self,
@@ -66,8 +68,10 @@ class Selector:
         *,
         live: Live | None = None,
         latency_ms: Callable[[], Mapping[str, int]] | None = None,
+        unavailable: Callable[[str, Model], GatewayError | None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._unavailable = unavailable
         self._plane = plane
         self._catalogue = catalogue
         self._live = live
@@ -96,15 +100,29 @@ class Selector:
         """
         kept = self.kept(tenant)
         question = self._bound(kept, tenant, agent, question, self._live)
-        blocked = None if refused is None else _blocked(self._live, tenant, agent, question, refused)
+        blocked = None if refused is None else self._blocked(self._live, tenant, agent, question, refused)
         return select(kept.menu, question, self.preferences(tenant, agent), blocked)
 
     def explain(self, tenant: str, agent: str, question: Question, live: Live | None) -> Explanation:
         """Decide as of now, `live` asked about every candidate, with a reason for every model."""
         kept = self.kept(tenant)
         question = self._bound(kept, tenant, agent, question, live)
-        blocked = _blocked(live, tenant, agent, question, {})
+        blocked = self._blocked(live, tenant, agent, question, {})
         return explain(kept.menu, question, self.preferences(tenant, agent), blocked)
+
+    def _blocked(
+        self, live: Live | None, tenant: str, agent: str, question: Question, refused: Mapping[str, GatewayError]
+    ) -> Blocked:
+        def blocked(entry: Entry) -> GatewayError | None:
+            known = refused.get(entry.id)
+            if known is None and self._unavailable is not None:
+                known = self._unavailable(tenant, entry.model)
+            if known is not None or live is None:
+                return known
+            cost = entry.charge_nano_usd(question.tokens, question.characters)
+            return live.refusal(tenant, agent, entry.id, question.tokens, cost)
+
+        return blocked
 
     def _bound(self, kept: Kept, tenant: str, agent: str, question: Question, live: Live | None) -> Question:
         """The question with the budgets that bind it."""
@@ -154,7 +172,12 @@ class Selector:
         plane, prices = self._plane, self._plane.prices
         money = [k for k, q in plane.quotas.of(tenant).items() if k.unit == "nano_usd" and q.hard]
         keys = [(o.model, o.provider, t) for o in catalogue.offerings.values() for t in (tenant, None)]
-        plain = config.version == 0 and not money and not any(prices.spans(key) for key in keys if key[2] is not None)
+        plain = (
+            config.version == 0
+            and not money
+            and tenant not in catalogue.owners
+            and not any(prices.spans(key) for key in keys if key[2] is not None)
+        )
         quotas_version = plane.quotas.changes.get(tenant, 0)
         if plain and self._shared is not None and self._current(self._shared, config, catalogue, now):
             kept = msgspec.structs.replace(self._shared, quotas_version=quotas_version)
@@ -167,6 +190,7 @@ class Selector:
         menu = compile_menu(
             catalogue,
             config,
+            tenant=tenant,
             price_of=price_of,
             latency_ms=self._latencies,
             money_bound={
@@ -195,14 +219,11 @@ class Selector:
         self._menus[tenant] = kept
 
 
-def _blocked(
-    live: Live | None, tenant: str, agent: str, question: Question, refused: Mapping[str, GatewayError]
-) -> Blocked:
-    def blocked(entry: Entry) -> GatewayError | None:
-        known = refused.get(entry.id)
-        if known is not None or live is None:
-            return known
-        cost = entry.charge_nano_usd(question.tokens, question.characters)
-        return live.refusal(tenant, agent, entry.id, question.tokens, cost)
-
-    return blocked
+def pinned_selection(candidate: Candidate, question: Question) -> Selection:
+    """The model of one endpoint, whoever may use it. Raises `invalid_request` for a size that it lacks."""
+    model = candidate.model
+    size = question.dimensions or model.dimensions
+    if not model.supports(size):
+        raise invalid_request(f"model {model.id!r} has no vectors of {size} dimensions", "dimensions")
+    space = model.space(size, question.input_type)
+    return Selection(model, size, space, "pinned", candidate=candidate)

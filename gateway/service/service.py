@@ -17,18 +17,19 @@ from numpy.typing import NDArray
 
 from adapters.appender import Appender, QueueFull
 from adapters.memory.vector_cache import LruVectorCache
-from domain.catalogue import Catalogue
+from domain.catalogue import Candidate, Catalogue
 from domain.errors import GatewayError
 from domain.events import EmbeddingFailed, EmbeddingGenerated, EventData
 from domain.fingerprint import body_fingerprint, tenant_tag, text_fingerprint
 from domain.plane import ControlPlane
 from domain.ports.event_log import Appended, AppendStatus, EventLog, InstanceFenced, LogUnavailable
-from domain.ports.provider import Text
+from domain.ports.provider import ProviderError, ProviderFault, Text
 from domain.ports.tokenizer import Tokenizer
 from domain.ports.vector_cache import VectorCache
 from domain.prices import PriceBook
 from domain.tenancy import Principal
 from gateway.dispatch.dispatcher import Dispatcher
+from gateway.endpoints.router import Router
 from gateway.limits.standing import Standing, standings
 from gateway.replies import Reply
 from gateway.secrets import seal_metadata
@@ -36,8 +37,10 @@ from gateway.service import admission, outcomes, refusals
 from gateway.service.deadlines import Deadlines
 from gateway.service.entry import Entry, Gate
 from gateway.service.pending import Listener, Pending, State, late
+from gateway.service.pricing import waste
 from gateway.service.replay import Replays
-from gateway.service.selector import Selector
+from gateway.service.selector import Selector, pinned_selection
+from gateway.service.sending import Attests, Sending
 from gateway.service.vectors import Vectors
 from gateway.telemetry.metrics import RequestMetrics
 from gateway.telemetry.tracing import RequestTracing
@@ -98,13 +101,22 @@ class RequestService:
         gates: Sequence[Gate] = (),
         dry_gates: Sequence[Gate] = (),
         selector: Selector | None = None,
+        router: Router | None = None,
+        attests: Attests | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._appender = appender
         self._catalogue = catalogue
         self._tenant_keys = tenant_keys
         self._shredded = plane.directory.shredded.copy()
-        self.vectors = Vectors(lru, shared_cache, dispatcher, self._shredded)
+        self.sending = Sending(
+            self,
+            router or Router(),
+            lambda model, tenant: catalogue().candidates(model, tenant),
+            attests,
+            dispatcher.limits,
+        )
+        self.vectors = Vectors(lru, shared_cache, dispatcher, self._shredded, self.sending.send)
         self._metrics = metrics
         self._tracing = tracing
         self.selector = selector or Selector(plane, catalogue)
@@ -130,10 +142,15 @@ class RequestService:
         reply: Reply,
         *,
         trace: str | None = None,
+        pinned: Candidate | None = None,
     ) -> Ticket:
-        """Admit a request. Raises `GatewayError` for a refusal; otherwise `reply` gets exactly one `result` or `error`, later."""
+        """Admit a request. Raises `GatewayError` for a refusal; otherwise `reply` gets exactly one `result` or `error`, later.
+
+        With `pinned` it is embedded there and nowhere else, whatever the endpoint's state and whether or not requests know of it: probes
+        of our own are.
+        """
         try:
-            return self._admit(principal, agent, message, texts, reply, trace)
+            return self._admit(principal, agent, message, texts, reply, trace, pinned)
         except GatewayError as error:
             self.refused(principal.tenant, message, error)
             raise
@@ -146,6 +163,7 @@ class RequestService:
         texts: Sequence[Text],
         reply: Reply,
         trace: str | None,
+        pinned: Candidate | None,
     ) -> Ticket:
         started = self._loop.time()
         tenant = principal.tenant
@@ -158,10 +176,14 @@ class RequestService:
         admission.metadata_bytes(message)
         another = self.selector.another(tenant, message.model, message.failover)
         question = admission.question(principal, message, texts, another=another)
-        selection = self.selector.choose(tenant, agent, question)
+        if pinned is None:
+            selection = self.selector.choose(tenant, agent, question)
+        else:
+            selection = pinned_selection(pinned, question)
         candidate = selection.candidate
         assert candidate is not None
-        admission.check_tokens_taken(texts, self._catalogue().candidates(selection.model.id))
+        if pinned is None:
+            admission.check_tokens_taken(texts, self._catalogue().candidates(selection.model.id, tenant))
         admission.check_answer_size(message, len(texts), selection.dimensions, self.limits)
         fingerprint = body_fingerprint(self.tenant_key(tenant), admission.body_options(message), texts)
         first = None if message.dry_run else self._inflight.get((tenant, message.id))
@@ -171,6 +193,7 @@ class RequestService:
             self, tenant, agent, principal.key, message, texts, question, selection, candidate, fingerprint,
             started, time.time_ns() // 1000, deadline, trace,
         )  # fmt: skip
+        pending.pinned = pinned is not None
         listener = Listener(pending, reply, message.stream, started, deadline)
         pending.listeners.append(listener)
         self._entry.begin(pending)
@@ -273,11 +296,30 @@ class RequestService:
         """See `Steps.keep`."""
         self.vectors.keep(pending, indexes, rows)
 
-    def failed(self, pending: Pending, error: GatewayError) -> None:
-        """The request cannot be answered: log that, then say so."""
+    def failed(self, pending: Pending, error: GatewayError, fault: ProviderFault | None = None) -> None:
+        """The request cannot be answered where it is: let another model answer it if it may, else log that, then say so."""
         if pending.state is State.RUNNING:
+            if fault is not None and self.sending.may_switch(pending, fault):
+                self.spawn(pending, self.sending.switch(pending, error, fault))
+                return
             self.vectors.withdraw(pending)
             self.settle(pending, error)
+
+    async def switch_model(self, pending: Pending, error: GatewayError) -> None:
+        """See `Entry.switch`."""
+        await self._entry.switch(pending, error)
+
+    def elsewhere(self, pending: Pending, fault: ProviderFault) -> bool:
+        """See `Steps.elsewhere`."""
+        return self.sending.elsewhere(pending, fault)
+
+    def hand_over(self, pending: Pending, indexes: list[int], error: ProviderError) -> None:
+        """See `Steps.hand_over`."""
+        self.sending.hand_over(pending, indexes, error)
+
+    def wasted(self, pending: Pending, index: int, tokens: int, candidate: Candidate) -> None:
+        """See `Steps.wasted`."""
+        waste(pending, index, tokens, candidate)
 
     def settle(self, pending: Pending, error: GatewayError) -> None:
         """Log the failed outcome; the asker is told when it is committed, or has been told already."""

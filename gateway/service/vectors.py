@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Set
+from collections.abc import Callable, Set
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,19 @@ from gateway.service.pending import Pending
 
 
 class Vectors:
-    """Fills requests. `shared` is None where there is no Redis; for tenants in `shredded` nothing is put into a cache."""
+    """Fills requests. `shared` is None where there is no Redis; for tenants in `shredded` nothing is put into a cache. `send` sees to it that
+    texts that no cache had are embedded: it calls `submit` once their endpoint is settled.
+    """
 
     def __init__(
-        self, lru: LruVectorCache, shared: VectorCache | None, dispatcher: Dispatcher, shredded: Set[str]
+        self,
+        lru: LruVectorCache,
+        shared: VectorCache | None,
+        dispatcher: Dispatcher,
+        shredded: Set[str],
+        send: Callable[[Pending, list[int]], None],
     ) -> None:
+        self._send = send
         self._lru = lru
         self._shared = shared
         self._dispatcher = dispatcher
@@ -72,20 +80,24 @@ class Vectors:
         return self._take(pending, missing, await found)
 
     def embed(self, pending: Pending, missing: list[int]) -> None:
-        """Send these texts to a provider; with none missing the request is complete."""
+        """Let these texts be embedded; with none missing the request is complete."""
         if not missing:
             self.retract(pending)
             pending.progressed()
             return
         if pending.unsent:
             pending.progressed()  # a stream gives out at once what the cache had
+        self._send(pending, missing)
+
+    def submit(self, pending: Pending, indexes: list[int]) -> None:
+        """Queue these texts for a call to its endpoint."""
         if pending.lane is None:
             self.announce(pending)
         lane, pending.lane = pending.lane, None
         assert lane is not None
         try:
             self._dispatcher.submit(
-                lane, pending, [Item(i, pending.keys[i], pending.texts[i], pending.tokens[i]) for i in missing]
+                lane, pending, [Item(i, pending.keys[i], pending.texts[i], pending.tokens[i]) for i in indexes]
             )
         except GatewayError as error:
             pending.steps.failed(pending, error)

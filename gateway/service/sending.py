@@ -1,0 +1,204 @@
+"""From the texts that no cache had to the endpoint that embeds them, and on to the next one where that fails.
+
+The endpoints of the space come first: the best of those that were not tried takes over what failed, the rest of the request stays where it
+is. Where none is left, and the request may be answered by another model, the tenant's next one embeds it whole, unless vectors of the first
+have gone out already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import TYPE_CHECKING, Protocol
+
+from domain.catalogue import Candidate
+from domain.errors import GatewayError
+from domain.events import Attempt, Failover
+from domain.ports.provider import ProviderError, ProviderFault
+from gateway.dispatch.failures import as_details, pause
+from gateway.dispatch.limits import DispatchLimits
+from gateway.endpoints.router import Route, Router, Standing, fault_of, reason_of, unavailable
+from gateway.service.pending import Pending
+from gateway.service.pricing import take_price
+
+if TYPE_CHECKING:
+    from gateway.service.service import RequestService
+
+_SHARE = 0.5
+"""Of the time that is left, what one try may take while there is another endpoint to go to."""
+
+
+class Attests(Protocol):
+    """Makes sure that an endpoint's vectors are of the space that it is to serve."""
+
+    async def ensure(self, candidate: Candidate, size: int, input_type: str | None) -> None:
+        """Return once it is attested. Raises `ProviderError`: `DRIFTED`, or what kept the probes from being answered."""
+        ...
+
+
+class Sending:
+    """`candidates` gives the endpoints of a model for a tenant, best first; `attests` None: nothing is attested."""
+
+    def __init__(
+        self,
+        service: RequestService,
+        router: Router,
+        candidates: Callable[[str, str], Sequence[Candidate]],
+        attests: Attests | None,
+        limits: DispatchLimits,
+    ) -> None:
+        self._service = service
+        self._router = router
+        self._candidates = candidates
+        self._attests = attests
+        self._limits = limits
+        self._rng = Random()
+        self._clock = asyncio.get_running_loop().time
+
+    # -- the first endpoint ---------------------------------------------------------------------------------------------
+
+    def route(self, pending: Pending) -> GatewayError | None:
+        """Choose its endpoint among those of its model. Where none may be sent to it stands at the first; what to say then is returned."""
+        if pending.pinned:
+            return None
+        space = pending.selection.space
+        candidates = self._candidates(pending.selection.model.id, pending.tenant)
+        pending.candidates = candidates
+        found = self._router.choose(candidates, space)
+        if found is None:
+            pending.candidate = candidates[0]
+            return self._router.refusal(pending.selection.model.id, candidates, space)
+        pending.candidate = found.candidate
+        if found.passed is not None:
+            self._passed_over(pending, found)
+        return None
+
+    def send(self, pending: Pending, indexes: list[int]) -> None:
+        """Send these texts to its endpoint, or to another where that may not be sent to any more."""
+        if pending.pinned:
+            self._service.vectors.submit(pending, indexes)
+            return
+        standing = self._router.standing(pending.candidate.endpoint, pending.selection.space)
+        if standing >= Standing.OPEN:
+            fault = fault_of(standing)
+            pending.note((Attempt(endpoint=pending.candidate.endpoint.name, reason=fault.value, ms=0),))
+            self._go_on(pending, indexes, fault, None)
+        elif standing is Standing.UNATTESTED and self._attests is not None:
+            self._service.spawn(pending, self._attest(pending, indexes, self._attests))
+        else:
+            self._service.vectors.submit(pending, indexes)
+
+    async def _attest(self, pending: Pending, indexes: list[int], attests: Attests) -> None:
+        """The first attempt at an endpoint attests it. Where that fails, it is a failed attempt like any other."""
+        candidate, tries = pending.candidate, 0
+        while pending.running and pending.candidate is candidate:
+            started = self._clock()
+            try:
+                async with asyncio.timeout(self._try_seconds(pending)):
+                    await attests.ensure(candidate, pending.selection.dimensions, pending.message.input_type)
+            except ProviderError as caught:
+                error = caught
+            except TimeoutError:
+                error = ProviderError(ProviderFault.TIMEOUT, "its probes were not answered in time")
+            else:
+                if pending.running and pending.candidate is candidate:
+                    self._service.vectors.submit(pending, indexes)
+                return
+            if not pending.running or pending.candidate is not candidate:
+                return
+            tries += 1
+            ms = round((self._clock() - started) * 1000)
+            pending.note(
+                (Attempt(endpoint=candidate.endpoint.name, reason=error.fault.value, ms=ms, status=error.status),)
+            )
+            delay = error.retry_after or pause(tries, self._limits, self._rng)
+            again = error.fault.retryable and len(pending.tried) + tries < self._limits.max_attempts
+            if self.elsewhere(pending, error.fault) or not again or delay >= pending.deadline - self._clock():
+                self._go_on(pending, indexes, error.fault, error)
+                return
+            await asyncio.sleep(delay)
+
+    def _try_seconds(self, pending: Pending) -> float:
+        """What one try may take: a share of the time left, while there is another endpoint to go to."""
+        left = max(0.0, pending.deadline - self._clock())
+        if self.elsewhere(pending, ProviderFault.TIMEOUT):
+            left *= _SHARE
+        return min(left, pending.candidate.endpoint.timeout)
+
+    # -- the next one ---------------------------------------------------------------------------------------------------
+
+    def elsewhere(self, pending: Pending, fault: ProviderFault) -> bool:
+        """See `Steps.elsewhere`. An endpoint whose circuit is open takes nothing, so it is no reason to leave this one."""
+        if pending.pinned or not fault.elsewhere or pending.message.failover == "none" or len(pending.candidates) == 1:
+            return False
+        if len(pending.tried) + 1 >= self._limits.max_attempts:
+            return False
+        return self._next(pending) is not None
+
+    def _next(self, pending: Pending) -> Route | None:
+        tried = {*pending.tried, pending.candidate.endpoint.name}
+        return self._router.choose(pending.candidates, pending.selection.space, tried)
+
+    def hand_over(self, pending: Pending, indexes: list[int], error: ProviderError) -> None:
+        """See `Steps.hand_over`."""
+        if pending.running:
+            self._go_on(pending, indexes, error.fault, error)
+
+    def _go_on(self, pending: Pending, indexes: list[int], fault: ProviderFault, error: ProviderError | None) -> None:
+        here = pending.candidate.endpoint.name
+        found = None if pending.message.failover == "none" else self._next(pending)
+        if found is None or len(pending.tried) + 1 >= self._limits.max_attempts:
+            left = {*pending.tried, here}
+            pending.note(self._router.attempts(pending.candidates, pending.selection.space, left))
+            retry_after = (error.retry_after or 0.0) if error is not None else 0.0
+            told = unavailable(
+                pending.selection.model.id,
+                as_details(pending.attempts),
+                retry_after or self._router.open_for(pending.candidates),
+            )
+            pending.steps.failed(pending, told, fault)
+            return
+        pending.tried.append(here)
+        pending.tries = max(pending.tries + 1, len(pending.tried))
+        self._service.vectors.retract(pending)
+        if pending.moved is None:
+            pending.moved = Failover(pending.selection.model.id, here, reason_of(fault))
+        pending.candidate = found.candidate
+        take_price(pending)
+        self.send(pending, indexes)
+
+    def _passed_over(self, pending: Pending, found: Route) -> None:
+        assert found.passed is not None
+        pending.moved = Failover(pending.selection.model.id, found.passed.endpoint.name, "circuit_open")
+
+    # -- another model --------------------------------------------------------------------------------------------------
+
+    def may_switch(self, pending: Pending, fault: ProviderFault | None) -> bool:
+        """Whether another model may embed the request after its own has failed: one that no vector of has gone out yet."""
+        return (
+            fault is not None
+            and fault.elsewhere
+            and not pending.pinned
+            and pending.question.another
+            and pending.running
+            and not pending.given_out
+        )
+
+    async def switch(self, pending: Pending, error: GatewayError, fault: ProviderFault) -> None:
+        """Let the next model embed the request; fail it with `error` where there is none."""
+        vectors = self._service.vectors
+        vectors.withdraw(pending)
+        first = pending.moved or pending.selection.failover
+        if first is None:
+            first = Failover(pending.selection.model.id, pending.candidate.endpoint.name, reason_of(fault))
+        try:
+            await self._service.switch_model(pending, error)
+        except GatewayError as refusal:
+            if pending.running:
+                self._service.settle(pending, refusal)
+            return
+        if pending.running:
+            pending.moved = first
+            pending.tried.clear()
+            vectors.fill(pending)
