@@ -32,6 +32,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from adapters.providers.registry import with_defaults
 from domain.catalogue import Endpoint
 from gateway.auth.settings import JwtIssuerSettings, check_issuers
 
@@ -65,6 +66,10 @@ class EndpointSettings(BaseModel):
     provider: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     base_url: str | None = None
     api_key_env: str | None = None
+    region: str | None = None
+    project: str | None = None
+    api_version: str | None = None
+    options: dict[str, str] = {}
     models: dict[str, str]
     max_inputs: int | None = Field(default=None, ge=1)
     max_tokens_per_call: int | None = Field(default=None, ge=1)
@@ -88,20 +93,30 @@ class EndpointSettings(BaseModel):
                 raise ValueError("expected catalogue ids, or tables {catalogue id = provider's own id}")
         return models
 
+    @model_validator(mode="after")
+    def _said_once(self) -> EndpointSettings:
+        for name in ("region", "project", "api_version"):
+            if getattr(self, name) is not None and name in self.options:
+                raise ValueError(f"{name} stands beside the options and among them: say it once")
+        return self
+
     def endpoint(self) -> Endpoint:
         """The domain's endpoint, with the provider's usual address and key variable filled in."""
-        openai = self.provider == "openai" and self.base_url is None  # a compatible server may need no key
-        return Endpoint(
-            name=self.name,
-            provider=self.provider,
-            models=self.models,
-            base_url=self.base_url or ("https://api.openai.com/v1" if openai else None),
-            api_key_env=self.api_key_env or ("OPENAI_API_KEY" if openai else None),
-            max_inputs=self.max_inputs,
-            max_tokens_per_call=self.max_tokens_per_call,
-            max_concurrency=self.max_concurrency,
-            timeout=self.timeout_ms / 1000,
-            weight=self.weight,
+        named = {"region": self.region, "project": self.project, "api_version": self.api_version}
+        return with_defaults(
+            Endpoint(
+                name=self.name,
+                provider=self.provider,
+                models=self.models,
+                base_url=self.base_url,
+                api_key_env=self.api_key_env,
+                max_inputs=self.max_inputs,
+                max_tokens_per_call=self.max_tokens_per_call,
+                max_concurrency=self.max_concurrency,
+                timeout=self.timeout_ms / 1000,
+                weight=self.weight,
+                options=self.options | {name: value for name, value in named.items() if value is not None},
+            )
         )
 
 

@@ -49,6 +49,22 @@ class EndpointError(ValueError):
     """An endpoint cannot be opened as configured: the message names the endpoint, what is missing and what to do."""
 
 
+def with_defaults(endpoint: Endpoint) -> Endpoint:
+    """The endpoint with the provider's own address, and the variable that usually holds its key, where it names none.
+
+    Where a provider may be called without a key, that variable is for its own address alone: other servers get no key of ours. Nor
+    does a tenant's endpoint.
+    """
+    facts = PROVIDERS.get(endpoint.provider)
+    if facts is None:
+        return endpoint
+    base_url = endpoint.base_url or facts.base_url
+    usual = endpoint.tenant is None and (facts.key == "needed" or base_url == facts.base_url)
+    return msgspec.structs.replace(
+        endpoint, base_url=base_url, api_key_env=endpoint.api_key_env or (facts.api_key_env if usual else None)
+    )
+
+
 def open_provider(endpoint: Endpoint, environ: Mapping[str, str], store: Path, secret: str | None = None) -> Provider:
     """The provider of an endpoint. `secret` is its credential; without one, that is what the variable `api_key_env` of `environ` holds.
     `store` is where local models are kept. A tenant's endpoint is opened with the tenant's own credential or none: nothing of

@@ -99,6 +99,26 @@ def test_models_may_be_a_list_or_carry_the_providers_own_ids(tmp_path: Path) -> 
     assert endpoint.api_key_env == "OPENAI_API_KEY"
 
 
+def test_a_compatible_server_gets_the_key_of_openai_only_where_its_endpoint_names_it(tmp_path: Path) -> None:
+    table = '[[endpoints]]\nname = "{}"\nprovider = "openai"\nbase_url = "http://127.0.0.1:1/v1"\nmodels = ["m"]\n'
+    config = _config(tmp_path, table.format("a") + table.format("b") + 'api_key_env = "MINE"\n')
+    plain, named = load_settings(config).configured_endpoints()
+    assert (plain.api_key_env, named.api_key_env) == (None, "MINE")
+
+
+def test_what_a_provider_takes_beside_goes_into_the_options_of_its_endpoint(tmp_path: Path) -> None:
+    table = '[[endpoints]]\nname = "a"\nprovider = "openai"\nmodels = ["m"]\nproject = "p"\nregion = "r"\napi_version = "v"\n'
+    config = _config(tmp_path, table + 'options = { organization = "o" }\n')
+    (endpoint,) = load_settings(config).configured_endpoints()
+    assert endpoint.options == {"project": "p", "region": "r", "api_version": "v", "organization": "o"}
+
+
+def test_an_option_said_twice_is_refused(tmp_path: Path) -> None:
+    table = '[[endpoints]]\nname = "a"\nprovider = "openai"\nmodels = ["m"]\nproject = "p"\n'
+    with pytest.raises(InvalidSettings, match=r"endpoints\.0: project .* say it once"):
+        load_settings(_config(tmp_path, table + 'options = { project = "q" }\n'))
+
+
 def test_two_endpoints_of_one_name_are_refused(tmp_path: Path) -> None:
     table = '[[endpoints]]\nname = "a"\nprovider = "local"\nmodels = ["m"]\n'
     with pytest.raises(InvalidSettings, match="must be unique"):
