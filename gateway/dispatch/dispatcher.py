@@ -64,6 +64,7 @@ class Dispatcher:
             tasks=set(),
         )
         self._lanes: dict[_LaneKey, Lane] = {}
+        self._of_endpoint: dict[str, list[Lane]] = {}
         self._slots: dict[str, Slots] = {}
         self._loads: dict[str, Load] = {}
 
@@ -103,6 +104,10 @@ class Dispatcher:
             for lane in self._lanes.values()
         ]
 
+    def load(self, endpoint: str) -> int:
+        """Texts that wait for this endpoint or are in its calls."""
+        return sum(len(lane.flights) for lane in self._of_endpoint.get(endpoint, ()))
+
     def lane(
         self, candidate: Candidate, dimensions: int | None, input_type: str | None, *, takes_tokens: bool = False
     ) -> Lane:
@@ -113,6 +118,9 @@ class Dispatcher:
         if lane is None:
             if len(self._lanes) >= _KEEP_LANES:
                 self._lanes = {k: v for k, v in self._lanes.items() if not v.idle}
+                self._of_endpoint = {}
+                for kept in self._lanes.values():
+                    self._of_endpoint.setdefault(kept.candidate.endpoint.name, []).append(kept)
             slots = self._slots.get(endpoint.name)
             if slots is None:
                 slots = self._slots[endpoint.name] = Slots(endpoint.max_concurrency)
@@ -126,6 +134,7 @@ class Dispatcher:
                 slots=slots,
                 context=self._context,
             )
+            self._of_endpoint.setdefault(endpoint.name, []).append(lane)
         elif lane.candidate is not candidate:
             lane.adopt(candidate, self._provider_of(endpoint))
             self._slots[endpoint.name].limit = endpoint.max_concurrency
