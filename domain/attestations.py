@@ -32,3 +32,8 @@ def outdated(endpoints: Endpoints, told: EndpointAttested) -> bool:
     if told.owner is not None and (told.space, None) in epochs:
         return True
     return told.epoch < epochs.get((told.space, told.owner), 0)
+
+
+def quarantined(endpoints: Endpoints) -> list[EndpointAttested]:
+    """The attestations that keep an endpoint out of a space, as things stand."""
+    return [told for told in endpoints.attested.values() if not told.passed and not outdated(endpoints, told)]

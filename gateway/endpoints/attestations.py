@@ -22,7 +22,6 @@ from domain.plane import ControlPlane
 from domain.ports.event_log import Appended, NewEvent
 from domain.ports.provider import ProviderError, ProviderFault
 from gateway.catalogue.attestation import Answer, attest_endpoint
-from gateway.catalogue.own_requests import OwnRequests
 from gateway.decisions import check_appended, decision_event
 
 __all__ = ["AttestationState", "Attestations", "PinnedAsk"]
@@ -47,7 +46,8 @@ class PinnedAsk(Protocol):
 
 
 class Attestations:
-    """One in each process. `append` and `reach` write events and wait until this process has folded them.
+    """One in each process. `ready` returns once requests of ours can be sent (`OwnRequests.ready`), `append` writes events and `reach` waits
+    until this process has folded up to a position.
 
     With `enabled` false every endpoint counts as attested, and nothing is asked unless somebody orders it (`attest`).
     """
@@ -58,7 +58,7 @@ class Attestations:
         plane: ControlPlane,
         pool: asyncpg.Pool[asyncpg.Record],
         ask: PinnedAsk,
-        own: OwnRequests,
+        ready: Callable[[], Awaitable[None]],
         append: Callable[[Sequence[NewEvent]], Awaitable[list[Appended]]],
         reach: Callable[[int], Awaitable[None]],
         enabled: bool = True,
@@ -68,7 +68,7 @@ class Attestations:
         self._endpoints = plane.endpoints
         self._pool = pool
         self._ask = ask
-        self._own = own
+        self._ready = ready
         self._append = append
         self._reach = reach
         self._clock = clock
@@ -128,7 +128,7 @@ class Attestations:
         self, candidate: Candidate, size: int, space: str, input_type: str | None, renew: bool, actor: str | None
     ) -> EndpointAttested:
         endpoint, at = candidate.endpoint, int(self._clock() * 1_000_000)
-        await self._own.ready()
+        await self._ready()
         kind = input_type if space.endswith(f"/{input_type}") else "document"
         finding = await attest_endpoint(
             self._pool,

@@ -14,6 +14,7 @@ from domain.catalogue import Model
 from gateway.bench.vectors import vector_of
 from gateway.catalogue.attestation import MAX_LATENCY_MS, Answer, Finding, attest, examine, other_size
 from gateway.catalogue.probes import PROBES, probe_id
+from tests.support.references import Kept
 
 Rows = NDArray[np.float32]
 MODEL = Model("m", "1", 8, 100, None, True, 1, dimensions_range=(2, 8))
@@ -23,26 +24,6 @@ GOOD /= np.linalg.norm(GOOD, axis=1, keepdims=True)
 
 def first_epoch(space: str, owner: str) -> int:
     return 0
-
-
-class Kept:
-    """The table of references."""
-
-    def __init__(self) -> None:
-        self.rows: dict[tuple[str, str, int, bytes], bytes] = {}
-
-    async def fetch(self, sql: str, space: str, owner: str, epoch: int, probes: list[bytes]) -> list[dict[str, bytes]]:
-        of = space, owner, epoch
-        return [{"probe": p, "vector": self.rows[*of, p]} for p in probes if (*of, p) in self.rows]
-
-    async def fetchval(self, sql: str, space: str, owner: str) -> int:
-        return max((e for s, o, e, _ in self.rows if (s, o) == (space, owner)), default=-1)
-
-    async def execute(
-        self, sql: str, space: str, owner: str, epoch: int, probes: list[bytes], vectors: list[bytes]
-    ) -> None:
-        for probe, vector in zip(probes, vectors, strict=True):
-            self.rows.setdefault((space, owner, epoch, probe), vector)
 
 
 async def found(
