@@ -256,7 +256,8 @@ class Choice:
         if refusal.code not in REASONS or self.first is None:
             return refusal
         instead = [] if self.question.another else self._again().instead_of(self.first.model)
-        return GatewayError(refusal.code, refusal.message, details={**(refusal.details or {}), "alternatives": instead})
+        details = {**(refusal.details or {}), "alternatives": instead}
+        return GatewayError(refusal.code, refusal.message, details=details, retry_after_ms=refusal.retry_after_ms)
 
     def _why_nothing(self) -> list[PassedOver]:
         known = {p.model for p in self.passed}

@@ -105,8 +105,8 @@ class Dispatcher:
         ]
 
     def load(self, endpoint: str) -> int:
-        """Texts that wait for this endpoint or are in its calls."""
-        return sum(len(lane.flights) for lane in self._of_endpoint.get(endpoint, ()))
+        """Texts that wait for this endpoint or are in its calls, and requests that will come."""
+        return sum(lane.load for lane in self._of_endpoint.get(endpoint, ()))
 
     def lane(
         self, candidate: Candidate, dimensions: int | None, input_type: str | None, *, takes_tokens: bool = False

@@ -81,6 +81,11 @@ class Lane:
         """Whether nothing is queued, in flight or announced."""
         return not self.flights and not self.calls and not self._regather.announced
 
+    @property
+    def load(self) -> int:
+        """Texts that are queued or in flight, and requests that are announced."""
+        return len(self.flights) + len(self._regather.announced)
+
     def adopt(self, candidate: Candidate, provider: Provider) -> None:
         """The catalogue was replaced: use its caps. What was learnt about the endpoint's cap holds."""
         self.candidate = candidate

@@ -17,6 +17,7 @@ from domain.money import Price
 from domain.ports.provider import ProviderError, ProviderFault, Text
 from domain.prices import UNKNOWN
 from domain.selection import Question, Selection
+from gateway.dispatch.failures import as_details
 from gateway.dispatch.lane import Lane
 from gateway.dispatch.ports import CallReport
 from gateway.limits.standing import Drawn
@@ -370,6 +371,10 @@ class Pending:
     def fail(self, error: GatewayError, attempts: tuple[Attempt, ...], fault: ProviderFault | None = None) -> None:
         """See `Waiter.fail`."""
         self.note(attempts)
+        if len(self.attempts) > len(attempts) and error.details is not None and "attempts" in error.details:
+            # Its sender is told of what was tried elsewhere, too.
+            details = {**error.details, "attempts": as_details(self.attempts)}
+            error = GatewayError(error.code, error.message, details=details, retry_after_ms=error.retry_after_ms)
         self.steps.failed(self, error, fault)
 
     def aside(self, selection: Selection, candidate: Candidate) -> Pending:

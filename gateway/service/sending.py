@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from domain.catalogue import Candidate
 from domain.errors import GatewayError
 from domain.events import Attempt, Failover
@@ -55,6 +57,11 @@ class Sending:
         self._limits = limits
         self._rng = Random()
         self._clock = asyncio.get_running_loop().time
+
+    @property
+    def max_attempts(self) -> int:
+        """Failed calls that a text may be in, wherever they are made."""
+        return self._limits.max_attempts
 
     # -- the first endpoint ---------------------------------------------------------------------------------------------
 
@@ -199,6 +206,6 @@ class Sending:
                 self._service.settle(pending, refusal)
             return
         if pending.running:
-            pending.moved = first
+            pending.selection = msgspec.structs.replace(pending.selection, failover=first)
             pending.tried.clear()
             vectors.fill(pending)

@@ -193,7 +193,9 @@ class RequestService:
             self, tenant, agent, principal.key, message, texts, question, selection, candidate, fingerprint,
             started, time.time_ns() // 1000, deadline, trace,
         )  # fmt: skip
-        pending.pinned = pinned is not None
+        if pinned is not None:
+            pending.pinned = True
+            pending.tries = self.sending.max_attempts - 1  # one try: whoever asks for it decides what then
         listener = Listener(pending, reply, message.stream, started, deadline)
         pending.listeners.append(listener)
         self._entry.begin(pending)
