@@ -147,6 +147,12 @@ def _local(endpoint: Endpoint, environ: Mapping[str, str], store: Path, key: str
     return LocalProvider(store)
 
 
+def _vertex(endpoint: Endpoint, environ: Mapping[str, str], store: Path, key: str | None) -> Provider:
+    from adapters.providers.vertex import VertexProvider
+
+    return VertexProvider(endpoint, key)
+
+
 PROVIDERS: dict[str, ProviderFacts] = {
     "local": ProviderFacts(_local, key="none", extra="local"),
     "openai": ProviderFacts(
@@ -157,6 +163,7 @@ PROVIDERS: dict[str, ProviderFacts] = {
         options=frozenset({"organization", "project", "encoding_format"}),
         extra="openai",
     ),
+    "vertex": ProviderFacts(_vertex, key="chain", options=frozenset({"region", "project"}), extra="vertex"),
 }
 """The providers of ours, by name."""
 

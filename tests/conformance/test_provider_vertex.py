@@ -1,0 +1,272 @@
+"""The Vertex provider against a real gRPC server: the contract of every provider, and what is Vertex's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from adapters.providers.vertex import VertexProvider
+from domain.catalogue import Endpoint
+from domain.ports.provider import EmbedCall, Provider, ProviderError, ProviderFault
+from gateway.bench.faults import Control, Fault
+from gateway.bench.simulator import Stats
+from gateway.bench.vectors import vector_of
+from tests.conformance.provider_contract import KEY, ProviderContract, Rig
+from tests.support.proxy import CuttingProxy
+from tests.support.vertex_server import PROJECT, REGION, Account, VertexServer, count_tokens
+
+MODEL = "text-embedding-005"
+SIZE = 768
+
+
+class VertexRig:
+    """The server behind a proxy that can break the line. A key is the id of a service account's key: only `KEY` is the right one."""
+
+    def __init__(self, server: VertexServer, proxy: CuttingProxy, account: Account, stranger: Account) -> None:
+        self.model = MODEL
+        self.server = server
+        self.proxy = proxy
+        self._accounts = {KEY: account}
+        self._stranger = stranger
+        server.cut = self._cut
+
+    def open(
+        self, *, max_concurrency: int = 4, key: str = KEY, port: int | None = None, **options: str
+    ) -> VertexProvider:
+        account = self._accounts.get(key, self._stranger)
+        return VertexProvider(
+            endpoint(port or self.proxy.port, max_concurrency, options), account.json(private_key_id=key)
+        )
+
+    def fault(self, fault: Fault) -> None:
+        self.server.faults.apply(Control(faults=[fault]))
+
+    def hold(self, on: bool) -> None:
+        self.server.hold(on)
+
+    def stats(self) -> Stats:
+        return self.server.stats
+
+    async def calls(self, count: int) -> Stats:
+        await self.server.until(lambda stats: stats.calls >= count)
+        return self.server.stats
+
+    async def abandoned(self, count: int) -> None:
+        await self.server.until(lambda stats: stats.abandoned >= count)
+
+    def vector(self, text: str, dimensions: int) -> NDArray[np.float32]:
+        return vector_of(text, dimensions)
+
+    def tokens(self, text: str) -> int:
+        return count_tokens(text)
+
+    def input_type(self) -> object:
+        return self.server.request["instances"][0]["task_type"]
+
+    def _cut(self, kind: str) -> None:
+        if kind == "drop":
+            self.proxy.cut()
+        else:
+            self.proxy.cut_after(answered=1000)
+
+
+def endpoint(port: int, max_concurrency: int = 4, options: Mapping[str, str] = {}) -> Endpoint:
+    return Endpoint(
+        "simulated",
+        "vertex",
+        {},
+        base_url=f"http://127.0.0.1:{port}",
+        max_concurrency=max_concurrency,
+        options={"region": REGION, **options},
+    )
+
+
+@pytest.fixture(scope="module")
+def account() -> Account:
+    return Account()
+
+
+@pytest.fixture(scope="module")
+def stranger() -> Account:
+    return Account()
+
+
+@pytest.fixture
+async def server(account: Account) -> AsyncIterator[VertexServer]:
+    async with VertexServer(account) as running:
+        yield running
+
+
+@pytest.fixture
+async def rig(server: VertexServer, account: Account, stranger: Account) -> AsyncIterator[VertexRig]:
+    async with CuttingProxy(("127.0.0.1", server.port)) as proxy:
+        yield VertexRig(server, proxy, account, stranger)
+
+
+@pytest.fixture
+async def provider(rig: VertexRig) -> AsyncIterator[Provider]:
+    opened = rig.open()
+    yield opened
+    await opened.close()
+
+
+class TestVertexKeepsTheContract(ProviderContract):
+    """With `text-embedding-005`, which takes 250 texts a call."""
+
+    size: ClassVar[int] = SIZE
+    max_inputs: ClassVar[int] = 250
+    too_long_index: ClassVar[bool] = False
+    usage = "text"
+    input_types: ClassVar[Mapping[str | None, object]] = {
+        None: "RETRIEVAL_DOCUMENT",
+        "query": "RETRIEVAL_QUERY",
+        "document": "RETRIEVAL_DOCUMENT",
+        "classification": "CLASSIFICATION",
+        "clustering": "CLUSTERING",
+    }
+    statuses: ClassVar[Mapping[int, ProviderFault]] = {
+        400: ProviderFault.REFUSED,
+        401: ProviderFault.AUTHENTICATION,
+        403: ProviderFault.AUTHENTICATION,
+        404: ProviderFault.REFUSED,
+        409: ProviderFault.SERVER,
+        429: ProviderFault.RATE_LIMITED,
+        499: ProviderFault.SERVER,
+        500: ProviderFault.SERVER,
+        501: ProviderFault.SERVER,
+        503: ProviderFault.SERVER,
+        504: ProviderFault.TIMEOUT,
+    }
+    shell: ClassVar[Mapping[str, str]] = {
+        "GOOGLE_APPLICATION_CREDENTIALS": "/nowhere/of-the-shell.json",
+        "GOOGLE_CLOUD_PROJECT": "project-of-the-shell",
+        "GOOGLE_CLOUD_QUOTA_PROJECT": "quota-of-the-shell",
+        "GOOGLE_API_KEY": "key-of-the-shell",
+    }
+    left_out: ClassVar[Mapping[str, str]] = {
+        "test_vectors_listed_in_another_order_are_put_back_by_their_index": "predictions have no index",
+        "test_an_answer_that_is_not_what_was_asked_is_a_bad_answer[same_index]": "predictions have no index",
+        "test_a_redirect_is_not_followed_and_carries_nothing_away": "gRPC knows no redirects",
+        "test_no_call_takes_longer_than_its_timeout_and_its_connection_is_given_up[stall]": "a gRPC message is whole or is not there",
+        "test_no_more_connections_are_open_than_the_endpoint_allows": "calls share one connection; see the test of calls at once",
+    }
+
+
+class TestCalls:
+    async def test_a_model_that_takes_one_text_a_call_answers_as_many_calls_at_once_as_the_endpoint_allows(
+        self, rig: VertexRig
+    ) -> None:
+        provider = rig.open(max_concurrency=3)
+        rig.hold(True)
+        calls = [
+            asyncio.create_task(provider.embed(EmbedCall([f"t{i}"], "gemini-embedding-001", 10.0))) for i in range(10)
+        ]
+        await rig.calls(3)
+        rig.hold(False)
+        for i, call in enumerate(calls):
+            assert np.array_equal((await call).vectors, [vector_of(f"t{i}", 3072)])
+        stats = rig.stats()
+        assert (stats.calls, stats.connections, stats.max_in_flight) == (10, 1, 3)
+        await provider.close()
+
+    async def test_what_is_asked_is_the_publishers_model_untruncated(self, rig: VertexRig, provider: Provider) -> None:
+        await provider.embed(EmbedCall(["a", "b"], MODEL, 10.0, 256, "query"))
+        assert rig.server.request == {
+            "endpoint": f"projects/{PROJECT}/locations/{REGION}/publishers/google/models/{MODEL}",
+            "instances": [
+                {"content": "a", "task_type": "RETRIEVAL_QUERY"},
+                {"content": "b", "task_type": "RETRIEVAL_QUERY"},
+            ],
+            "parameters": {"autoTruncate": False, "outputDimensionality": 256.0},
+        }
+        await provider.embed(EmbedCall(["a"], MODEL, 10.0))
+        assert rig.server.request["parameters"] == {"autoTruncate": False}
+
+    async def test_a_lone_surrogate_is_refused_before_anything_is_sent(self, rig: Rig, provider: Provider) -> None:
+        with pytest.raises(ProviderError) as caught:
+            await provider.embed(EmbedCall(["\ud800"], MODEL, 10.0))
+        assert caught.value.fault is ProviderFault.REFUSED
+        assert caught.value.__context__ is None
+        assert rig.stats().calls == 0
+
+    async def test_a_text_that_was_cut_though_nobody_allowed_it_is_too_long_by_its_index(
+        self, rig: Rig, provider: Provider
+    ) -> None:
+        with pytest.raises(ProviderError) as caught:
+            await provider.embed(EmbedCall(["a", "cut anyway"], MODEL, 10.0))
+        assert (caught.value.fault, caught.value.index) == (ProviderFault.TOO_LONG, 1)
+
+    async def test_an_offering_may_allow_the_provider_to_cut(self, rig: Rig, provider: Provider) -> None:
+        call = EmbedCall(["word " * 3000], MODEL, 10.0, config={"auto_truncate": "true"})
+        assert (await provider.embed(call)).tokens == 2048
+
+
+class TestWhatVertexSays:
+    async def error(self, rig: Rig, provider: Provider, fault: Fault | None, *texts: str) -> ProviderError:
+        if fault is not None:
+            rig.fault(fault)
+        with pytest.raises(ProviderError) as caught:
+            await provider.embed(EmbedCall(texts or ("a", "b"), MODEL, 10.0))
+        return caught.value
+
+    @pytest.mark.parametrize(
+        ("message", "texts", "fault", "index"),
+        [
+            ("The input token count is 2500 but the model supports up to 2048.", 2, ProviderFault.TOO_LONG, None),
+            ("The input token count is 2500 but the model supports up to 2048.", 1, ProviderFault.TOO_LONG, 0),
+            ("The input token count is 27083 but the model supports up to 20000.", 2, ProviderFault.TOO_LARGE, None),
+            ("The input token count is 27083 but the model supports up to 20000.", 1, ProviderFault.TOO_LONG, 0),
+            (
+                "The input token count (26210) exceeds the maximum number of tokens allowed (20000).",
+                2,
+                ProviderFault.TOO_LARGE,
+                None,
+            ),
+            ("5 instance(s) is allowed per prediction. Actual: 6", 6, ProviderFault.TOO_LARGE, None),
+            ("The input token count exceeds the maximum.", 2, ProviderFault.TOO_LONG, None),
+            ("Unsupported task_type.", 2, ProviderFault.REFUSED, None),
+        ],
+    )
+    async def test_sizes_are_told_apart_by_what_they_are_of(
+        self, rig: Rig, provider: Provider, message: str, texts: int, fault: ProviderFault, index: int | None
+    ) -> None:
+        error = await self.error(rig, provider, Fault("status", status=400, message=message), *["a"] * texts)
+        assert (error.fault, error.index, error.status) == (fault, index, 400)
+
+    async def test_too_many_tokens_in_a_call_are_too_large(self, rig: Rig, provider: Provider) -> None:
+        error = await self.error(rig, provider, None, *["word " * 2000] * 11)
+        assert (error.fault, error.status) == (ProviderFault.TOO_LARGE, 400)
+
+    async def test_an_account_that_is_not_set_up_is_our_matter(self, rig: Rig, provider: Provider) -> None:
+        error = await self.error(rig, provider, Fault("status", status=400, type="FAILED_PRECONDITION"))
+        assert error.fault is ProviderFault.AUTHENTICATION
+
+    async def test_reasons_are_named_where_they_are_known_and_only_then(self, rig: Rig, provider: Provider) -> None:
+        known = await self.error(rig, provider, Fault("status", status=403, code="SERVICE_DISABLED"))
+        assert "reason SERVICE_DISABLED" in known.detail
+        strange = await self.error(rig, provider, Fault("status", status=403, code="KARMESINROT"))
+        assert "karmesin" not in strange.detail.lower()
+
+    async def test_a_fraction_of_a_second_to_wait_is_kept(self, rig: Rig, provider: Provider) -> None:
+        error = await self.error(rig, provider, Fault("status", status=429, retry_after="0.25"))
+        assert error.retry_after == 0.25
+
+
+class TestCredentials:
+    async def test_the_token_is_signed_by_the_account_and_nothing_of_the_shell_is_told(
+        self, rig: VertexRig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name, value in TestVertexKeepsTheContract.shell.items():
+            monkeypatch.setenv(name, value)
+        provider = rig.open()
+        await provider.embed(EmbedCall(["a"], MODEL, 10.0))
+        first = rig.server.metadata["authorization"]
+        await provider.embed(EmbedCall(["a"], MODEL, 10.0))
+        assert rig.server.metadata["authorization"] == first
+        assert "of-the-shell" not in repr(rig.server.metadata)
+        await provider.close()
