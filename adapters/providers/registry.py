@@ -153,7 +153,14 @@ def _vertex(endpoint: Endpoint, environ: Mapping[str, str], store: Path, key: st
     return VertexProvider(endpoint, key)
 
 
+def _bedrock(endpoint: Endpoint, environ: Mapping[str, str], store: Path, key: str | None) -> Provider:
+    from adapters.providers.bedrock import BedrockProvider
+
+    return BedrockProvider(endpoint, environ, key)
+
+
 PROVIDERS: dict[str, ProviderFacts] = {
+    "bedrock": ProviderFacts(_bedrock, key="chain", options=frozenset({"region", "profile"}), extra="bedrock"),
     "local": ProviderFacts(_local, key="none", extra="local"),
     "openai": ProviderFacts(
         _openai,
