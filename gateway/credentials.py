@@ -8,7 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from adapters.postgres.credentials import add_sealed, forget_credentials, forget_older, forget_secret, sealed_secret
+from adapters.postgres.credentials import (
+    add_sealed,
+    forget_credentials,
+    forget_older,
+    forget_revision,
+    forget_secret,
+    sealed_secret,
+)
 from adapters.postgres.pool import UNREACHABLE, Pool
 from domain.errors import GatewayError
 from gateway.owner_keys import OwnerKeys
@@ -45,6 +52,10 @@ class CredentialSecrets:
     async def settle(self, tenant: str, name: str, revision: int) -> None:
         """The log tells of this revision: forget those before it."""
         await forget_older(self._pool, tenant, name, revision)
+
+    async def discard(self, tenant: str, name: str, revision: int) -> None:
+        """The log will not tell of this revision: forget it."""
+        await forget_revision(self._pool, tenant, name, revision)
 
     async def drop(self, tenant: str, name: str, revision: int) -> None:
         """Forget the secrets up to this revision."""

@@ -43,6 +43,7 @@ from gateway.catalogue.retirement import end_graces
 from gateway.catalogue.seeding import seed
 from gateway.catalogue.validation import Validator
 from gateway.control import Control
+from gateway.credential_admin import CredentialAdmin
 from gateway.credentials import CredentialSecrets
 from gateway.decisions import keep_tenant_key
 from gateway.dispatch.dispatcher import Dispatcher
@@ -95,7 +96,7 @@ class Engine:
     alerts: AlertDesk
     webhooks: WebhookAdmin
     pool: EndpointPool
-    credentials: CredentialSecrets
+    credentials: CredentialAdmin
     failed_logins: FailedLogins
 
     def __init__(self) -> None:
@@ -127,6 +128,7 @@ class Engine:
         self._schema: SchemaWatch
         self._quota: QuotaParts
         self._outbound: Outbound
+        self._credential_secrets: CredentialSecrets
         self._master: MasterKey
         self._settings: Settings
         self._base_settings: Settings
@@ -173,13 +175,14 @@ class Engine:
         await self._tail.catch_up()
         endpoints = settings.configured_endpoints()
         self._live = LiveCatalogue(self.plane, endpoints)
-        self.credentials = CredentialSecrets(self._log.pool, self._master, self._keys.opened)
+        self._credential_secrets = CredentialSecrets(self._log.pool, self._master, self._keys.opened)
+        self.credentials = CredentialAdmin(self.plane, self._credential_secrets)
         self.pool = EndpointPool(
             self.plane.endpoints,
             endpoints,
             environ=settings.environment(),
             store=settings.model_store or default_store(),
-            secrets=self.credentials,
+            secrets=self._credential_secrets,
             busy=lambda name: any(
                 g.endpoint == name and (g.queued_texts or g.calls) for g in self._dispatcher.gauges()
             ),
@@ -309,7 +312,7 @@ class Engine:
 
     async def _forget_in_database(self, tenant: str) -> None:
         await self._outbound.forget(tenant)
-        await self.credentials.forget(tenant)
+        await self._credential_secrets.forget(tenant)
 
     def _hold(self, instance: UUID) -> None:
         self._start(

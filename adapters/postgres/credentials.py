@@ -39,6 +39,16 @@ async def forget_older(pool: Pool, tenant: str, name: str, revision: int) -> Non
     )
 
 
+async def forget_revision(pool: Pool, tenant: str, name: str, revision: int) -> None:
+    """Forget the secret of this revision alone; its number is not given again."""
+    await pool.execute(
+        "UPDATE emberlog.credentials SET sealed = NULL WHERE tenant = $1 AND name = $2 AND revision = $3",
+        tenant,
+        name,
+        revision,
+    )
+
+
 async def forget_secret(pool: Pool, tenant: str, name: str, revision: int) -> None:
     """Forget the secrets up to this revision, whose number is not given again."""
     await pool.execute(_DROP, tenant, name, revision)

@@ -10,6 +10,7 @@ from gateway.cli import (
     agents,
     alerts,
     bench,
+    credentials,
     events,
     keys,
     log,
@@ -63,6 +64,7 @@ app.add_typer(tenants.app, name="tenants")
 app.add_typer(keys.app, name="keys")
 app.command()(usage)
 app.command()(costs)
+app.add_typer(credentials.app, name="credentials")
 app.add_typer(events.app, name="events")
 app.add_typer(log.app, name="log")
 app.add_typer(models.app, name="models")

@@ -12,6 +12,7 @@ from domain.ports.provider import Text
 from domain.tenancy import Principal
 from gateway.alerts.desk import AlertDesk
 from gateway.control import Control, Written
+from gateway.credential_admin import CredentialAdmin
 from gateway.limits.logins import FailedLogins
 from gateway.limits.standing import Standing
 from gateway.reads.reads import Reads
@@ -62,6 +63,8 @@ class EmbeddingService(Protocol):
     """Alerts; whose, is for the caller to check."""
     webhooks: WebhookAdmin
     """Webhooks; whose, is for the caller to check."""
+    credentials: CredentialAdmin
+    """Credentials for providers; whose, is for the caller to check."""
 
     failed_logins: FailedLogins
     """Told of every credential that was refused, and asked what to say."""

@@ -18,9 +18,11 @@ from domain.ports.event_log import ANY_VERSION, Appended, NewEvent, StoredEvent
 from domain.tenancy import Principal
 from gateway.app import build_app
 from gateway.control import Control
+from gateway.credential_admin import CredentialAdmin
 from gateway.decisions import decision_event
 from gateway.reads.reads import Reads
 from gateway.tail import PlaneTail
+from tests.support.credentials import MemorySecrets
 from tests.unit.wire.fake_service import FakeService
 
 
@@ -88,6 +90,8 @@ class ApiSite:
         self.service = service
         self.log = log
         self.backing = backing
+        self.secrets = MemorySecrets()
+        service.credentials = CredentialAdmin(service.control.plane, self.secrets)
         self.used = cast("_Cursors", service.reads).views.used
         self.plane = service.control.plane
         transport = httpx.ASGITransport(app=build_app(service, CollectorRegistry()), raise_app_exceptions=False)

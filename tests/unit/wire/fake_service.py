@@ -18,6 +18,7 @@ from domain.ports.provider import Text
 from domain.tenancy import Principal
 from gateway.alerts.desk import AlertDesk
 from gateway.control import Control, Written
+from gateway.credential_admin import CredentialAdmin
 from gateway.limits.logins import FailedLogins
 from gateway.limits.standing import Standing
 from gateway.reads.reads import Reads
@@ -113,6 +114,7 @@ class FakeService:
     control: Control
     alerts: AlertDesk
     webhooks: WebhookAdmin
+    credentials: CredentialAdmin
 
     def __init__(self) -> None:
         self.limits = Limits()
