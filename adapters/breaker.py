@@ -25,14 +25,8 @@ COUNTED = frozenset({ProviderFault.TIMEOUT, ProviderFault.CONNECTION, ProviderFa
 mend it: health tells it), and what was refused, too long, too large or badly answered may be one text's doing: no sender can trip a
 circuit for everybody by such a text."""
 
-FAILURES, TRIAL_FAILED, TRIALS_SUCCEEDED, ELAPSED, RESET = (
-    "failures",
-    "trial_failed",
-    "trials_succeeded",
-    "elapsed",
-    "reset",
-)
-"""Why a circuit changes: the reasons of `BreakerChanged`."""
+FAILURES, TRIAL_FAILED, TRIALS_SUCCEEDED, ELAPSED = "failures", "trial_failed", "trials_succeeded", "elapsed"
+"""Why a circuit changes by itself: the reasons of `BreakerChanged`."""
 
 
 class CircuitPolicy(msgspec.Struct, frozen=True):

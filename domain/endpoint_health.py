@@ -67,12 +67,18 @@ class EndpointHealth:
         self._failed_checks = 0
         self._check_fault: ProviderFault | None = None
         self._check_passed = False
+        self._check_beside = False
         self._ails: str | None = None
         self._circuit = CircuitState.CLOSED
         self._drifted: tuple[int, int] = (0, 0)
         self._usual: dict[tuple[str, int], tuple[float, int]] = {}
         self._slowness = 1.0
         self._heard = False
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether a check failed, and too few did to say that the endpoint is unhealthy."""
+        return 0 < self._failed_checks < FAILED_CHECKS
 
     def called(self, fault: ProviderFault | None, model: str, tokens: int, seconds: float, now: float) -> bool:
         """A call of so many tokens ended: with `fault`, None for a good one."""
@@ -97,22 +103,21 @@ class EndpointHealth:
         return self._judge(now)
 
     def checked(self, fault: ProviderFault | None, now: float) -> bool:
-        """A check, which embeds nothing, ended. One that refuses our credential says nothing unless it took it before: what it asks may be
-        more than the credential is for.
+        """A check, which embeds nothing, ended. One that refuses our credential, and never took it, says only that somebody is there: what it
+        asks may be more than the credential is for.
         """
         self.heard_at = now
-        if fault is ProviderFault.AUTHENTICATION and not self._check_passed:
-            fault = None
-        elif fault is None:
-            self._check_passed = True
-        self._heard = True
-        if fault in ILL:
+        beside = fault is ProviderFault.AUTHENTICATION and not self._check_passed
+        self._check_beside = beside
+        if fault in ILL and not beside:
             self._failed_checks += 1
             self._good = 0
             self._check_fault = fault
         else:
             self._good += 1
             self._failed_checks = 0
+            self._check_passed |= not beside
+        self._heard |= not beside
         return self._judge(now)
 
     def circuit(self, state: CircuitState, now: float) -> bool:
@@ -187,7 +192,8 @@ class EndpointHealth:
         if drifted:
             return Health.DEGRADED, f"its vectors are not those of {drifted} of its {spaces} spaces"
         if not self._heard:
-            return Health.UNKNOWN, "nothing is known yet"
+            beside = self._check_beside
+            return Health.UNKNOWN, "its check is refused: calls will tell" if beside else "nothing is known yet"
         why = self._degraded()
         return (Health.HEALTHY, "it answers") if why is None else (Health.DEGRADED, why)
 

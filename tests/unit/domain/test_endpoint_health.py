@@ -99,8 +99,13 @@ def test_a_refused_credential_makes_it_unhealthy_until_two_signs_of_life(seen: S
 
 def test_a_check_that_never_took_our_credential_says_only_that_somebody_is_there(seen: Seen) -> None:
     """Keys can be allowed to embed and nothing else."""
-    assert seen.check(*[AUTHENTICATION] * 5) is HEALTHY
+    assert seen.check(*[AUTHENTICATION] * 5) is UNKNOWN
+    assert "calls will tell" in seen.reason
     assert seen.call(None) is HEALTHY
+    assert seen.check(*[AUTHENTICATION] * 5) is HEALTHY
+    assert seen.call(AUTHENTICATION, AUTHENTICATION) is UNHEALTHY
+    seen.now += LATER
+    assert seen.check(AUTHENTICATION, AUTHENTICATION) is DEGRADED  # it is tried again every now and then
     other = Seen()
     other.check(None)
     assert other.check(AUTHENTICATION, AUTHENTICATION) is UNHEALTHY
