@@ -21,6 +21,8 @@ from adapters.postgres.wakeups import Wakeups
 from adapters.providers.local.files import default_store
 from adapters.redis.vector_cache import RedisVectorCache
 from adapters.tokenizers.registry import tokenizer
+from domain.catalogue import Candidate, Model
+from domain.errors import GatewayError
 from domain.events import (
     SYSTEM_TENANT,
     EventData,
@@ -37,8 +39,9 @@ from domain.ports.tokenizer import Tokenizer
 from gateway.alerts.desk import AlertDesk
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.issuer import open_issuer
+from gateway.catalogue.attestation import Answer
 from gateway.catalogue.live import LiveCatalogue
-from gateway.catalogue.own_requests import OwnRequests, own_quotas
+from gateway.catalogue.own_requests import OwnRequests, own_quotas, pinned_ask
 from gateway.catalogue.retirement import end_graces
 from gateway.catalogue.seeding import seed
 from gateway.catalogue.validation import Validator
@@ -48,7 +51,9 @@ from gateway.credentials import CredentialSecrets
 from gateway.decisions import keep_tenant_key
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.dispatch.limits import DispatchLimits
+from gateway.endpoints.attestations import Attestations
 from gateway.endpoints.pool import POOLED, EndpointPool
+from gateway.endpoints.router import Router
 from gateway.instance import Lease, Reconciler, describe
 from gateway.limits.gate import RateGate
 from gateway.limits.logins import FailedLogins
@@ -96,6 +101,7 @@ class Engine:
     alerts: AlertDesk
     webhooks: WebhookAdmin
     pool: EndpointPool
+    attestations: Attestations
     credentials: CredentialAdmin
     failed_logins: FailedLogins
 
@@ -118,6 +124,7 @@ class Engine:
         self._service: RequestService
         self._tail: PlaneTail
         self._validator: Validator
+        self._router: Router
         self._wakeups: Wakeups
         self._runner: Runner
         self._scheduler: Scheduler
@@ -207,6 +214,17 @@ class Engine:
         if await seed(self.plane, shipped(), partial(self._log.append, instance)):
             await self._tail.catch_up()
         self._live.check()
+        self.attestations = Attestations(
+            plane=self.plane,
+            pool=self._log.pool,
+            ask=self._ask_pinned,
+            ready=self._own_requests().ready,
+            append=self.append_decisions,
+            reach=self._reach,
+            enabled=settings.attest_endpoints,
+        )
+        self._stack.push_async_callback(self.attestations.close)
+        self._router = Router(attested=self.attestations.state, load=self._dispatcher.load)
         self._quota = await QuotaParts.open(places.app_dsn, self.plane, str(instance))
         self._stack.callback(self._quota.close)
         self._service = RequestService(
@@ -228,7 +246,10 @@ class Engine:
                 self._live.current,
                 live=LeasedQuotas(self.plane, self._quota.keeper, self._quota.gate),
                 latency_ms=self.provider_metrics.latency_ms,
+                unavailable=self._unavailable,
             ),
+            router=self._router,
+            attests=self.attestations,
             limits=self.limits,
             gates=[rates, self._quota.gate],
             dry_gates=[self._quota.gate],
@@ -458,6 +479,20 @@ class Engine:
     async def catch_up(self) -> None:
         """Fold every decision that is in the log by now. Raises `LogUnavailable`."""
         await self._tail.catch_up()
+
+    async def _ask_pinned(
+        self, candidate: Candidate, texts: Sequence[str], size: int | None, input_type: str | None
+    ) -> Answer:
+        return await pinned_ask(self._service)(candidate, texts, size, input_type)
+
+    def _unavailable(self, tenant: str, model: Model) -> GatewayError | None:
+        """Why no endpoint of the model may be sent to for the tenant now."""
+        candidates = self._live.current().candidates(model.id, tenant)
+        return self._router.refusal(model.id, candidates, model.space(model.dimensions, None))
+
+    async def _reach(self, position: int) -> None:
+        if self.plane.position < position:
+            await self.catch_up()
 
     def _own_requests(self) -> OwnRequests:
         settings = self._settings

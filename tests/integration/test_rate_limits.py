@@ -86,7 +86,7 @@ class Site:
 
 @pytest.fixture(autouse=True)
 def _provider(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.gateway.open_provider", lambda *_: Answering())
+    monkeypatch.setattr("gateway.endpoints.pool.open_provider", lambda *_: Answering())
 
 
 @asynccontextmanager

@@ -15,7 +15,9 @@ from tests.support.databases import with_user
 
 
 def settings_of(owner_dsn: str, folder: Path, *, redis_url: str = "none") -> Settings:
-    """Its key file and its archive folder are in `folder`; the key is made when it is missing."""
+    """Its key file and its archive folder are in `folder`; the key is made when it is missing. Endpoints are not attested: the providers of these
+    tests need give no vectors that would pass for any.
+    """
     key = folder / "secret.key"
     if not key.exists():
         key.write_bytes(base64.b64encode(b"the first key of these tests....") + b"\n")
@@ -26,6 +28,7 @@ def settings_of(owner_dsn: str, folder: Path, *, redis_url: str = "none") -> Set
         redis_url=SecretStr(redis_url),
         secret_key_file=key,
         archive_dir=folder / "archive",
+        attest_endpoints=False,
     )
 
 
