@@ -141,6 +141,12 @@ def _openai(endpoint: Endpoint, environ: Mapping[str, str], store: Path, key: st
     return OpenAIProvider(endpoint, key)
 
 
+def _azure(endpoint: Endpoint, environ: Mapping[str, str], store: Path, key: str | None) -> Provider:
+    from adapters.providers.azure import AzureProvider
+
+    return AzureProvider(endpoint, key)
+
+
 def _local(endpoint: Endpoint, environ: Mapping[str, str], store: Path, key: str | None) -> Provider:
     from adapters.providers.local.provider import LocalProvider
 
@@ -160,6 +166,12 @@ def _bedrock(endpoint: Endpoint, environ: Mapping[str, str], store: Path, key: s
 
 
 PROVIDERS: dict[str, ProviderFacts] = {
+    "azure": ProviderFacts(
+        _azure,
+        api_key_env="AZURE_OPENAI_API_KEY",
+        options=frozenset({"api_version", "encoding_format"}),
+        extra="openai",
+    ),
     "bedrock": ProviderFacts(_bedrock, key="chain", options=frozenset({"region", "profile"}), extra="bedrock"),
     "local": ProviderFacts(_local, key="none", extra="local"),
     "openai": ProviderFacts(
