@@ -12,6 +12,7 @@ from projections.cost import COST
 from projections.cursor import Standing
 from projections.model_catalog import MODEL_CATALOG
 from projections.projection import Projection, ProjectionHalted
+from projections.provider_health import PROVIDER_HEALTH
 from projections.quota import QUOTA
 from projections.requests import REQUESTS
 from projections.source import Read
@@ -30,6 +31,7 @@ ALL: tuple[Projection, ...] = (
     MODEL_CATALOG,
     TENANT_MODELS,
     AGENT_PREFERENCES,
+    PROVIDER_HEALTH,
 )
 LEASE_SECONDS = 5.0
 

@@ -10,6 +10,7 @@ from domain.events import EventData
 from tests.support.alerting import ALERT_DATA
 from tests.support.cataloguing import MODEL_DATA
 from tests.support.projecting import Recorded, abandoned, failed, generated, in_thread, reembedded, requested
+from tests.support.provider_health import ENDPOINT_DATA
 from tests.support.tenanting import TENANT_DATA
 
 START = datetime(2026, 3, 28, 23, 59, 58, tzinfo=UTC)
@@ -51,7 +52,7 @@ _TENANTS = st.sampled_from(["t", "T"])
 REQUEST_DATA = EVENT_DATA | st.builds(_threaded, EVENT_DATA)
 REQUEST_ITEMS = st.tuples(STEPS, _TENANTS, REQUEST_DATA)
 """An event of a request by the step to it, its tenant and its data."""
-ITEMS = st.tuples(STEPS, _TENANTS, REQUEST_DATA | ALERT_DATA | MODEL_DATA | TENANT_DATA)
+ITEMS = st.tuples(STEPS, _TENANTS, REQUEST_DATA | ALERT_DATA | MODEL_DATA | TENANT_DATA | ENDPOINT_DATA)
 """The same of any kind that a view reads."""
 
 

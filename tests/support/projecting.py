@@ -12,16 +12,19 @@ import asyncpg
 import msgspec
 
 from domain.events import (
+    Attempt,
     EmbeddingAbandoned,
     EmbeddingFailed,
     EmbeddingGenerated,
     EmbeddingReembedded,
     EmbeddingRequested,
     EventData,
+    Failover,
     encode_data,
 )
 from tests.support.alerting import alert_event
 from tests.support.cataloguing import model_event
+from tests.support.provider_health import endpoint_event
 from tests.support.tenanting import tenant_event
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -284,7 +287,11 @@ def some_history(count: int, *, start: datetime | None = None, seconds: float = 
             case 3:
                 outcome = abandoned(request, attempt, agent, model)
             case 4:
-                outcome = generated(request, attempt, agent, model, nano_usd=None, provider_nano_usd=None)
+                outcome = generated(
+                    request, attempt, agent, model, nano_usd=None, provider_nano_usd=None, provider_ms=n,
+                    attempts=[Attempt(endpoint="e1", reason="timeout", ms=9)],
+                    failover=Failover(model="m0", endpoint="e1", reason="timeout"),
+                )  # fmt: skip
             case 5:
                 outcome = reembedded(request, agent, model, None if n % 2 else 40)
             case 6:
@@ -304,6 +311,8 @@ def some_history(count: int, *, start: datetime | None = None, seconds: float = 
             events.append(Recorded(at, "_system", model_event(n // 15)))
         if n % 15 == 11:
             events.append(Recorded(at, tenant, tenant_event(n // 15)))
+        if n % 15 == 3:
+            events.append(Recorded(at, "_system", endpoint_event(n // 15)))
     return events
 
 

@@ -21,6 +21,7 @@ from tests.support.alerting import plain_alerts
 from tests.support.cataloguing import plain_model_catalog
 from tests.support.costs import plain_cost
 from tests.support.projecting import Connection, Recorded, Row, plain_requests, plain_threads, plain_usage
+from tests.support.provider_health import plain_provider_health
 from tests.support.quotas import plain_quota
 from tests.support.tenanting import plain_agent_preferences, plain_tenant_models
 
@@ -38,6 +39,7 @@ PLAIN: dict[str, Callable[[Sequence[Recorded], Collection[int]], list[Row]]] = {
     "model_catalog": plain_model_catalog,
     "tenant_models": plain_tenant_models,
     "agent_preferences": plain_agent_preferences,
+    "provider_health": plain_provider_health,
 }
 """The name of a projection -> its plain fold of a log, but the events at some positions."""
 
