@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
+import traceback
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import ClassVar
 
+import jwt
 import numpy as np
 import pytest
+from google.rpc.error_details_pb2 import ErrorInfo
 from numpy.typing import NDArray
 
 from adapters.providers.vertex import VertexProvider
@@ -16,9 +23,21 @@ from domain.ports.provider import EmbedCall, Provider, ProviderError, ProviderFa
 from gateway.bench.faults import Control, Fault
 from gateway.bench.simulator import Stats
 from gateway.bench.vectors import vector_of
-from tests.conformance.provider_contract import KEY, ProviderContract, Rig
+from tests.conformance.provider_contract import KEY, SECRET_TEXT, ProviderContract, Rig
+from tests.support.certificates import certificate
 from tests.support.proxy import CuttingProxy
-from tests.support.vertex_server import PROJECT, REGION, Account, VertexServer, count_tokens
+from tests.support.vertex_server import (
+    CODES,
+    EMAIL,
+    PROJECT,
+    REGION,
+    SCOPE,
+    Account,
+    Refusal,
+    VertexServer,
+    count_tokens,
+)
+from tests.support.vertex_tokens import TokenServer
 
 MODEL = "text-embedding-005"
 SIZE = 768
@@ -75,12 +94,12 @@ class VertexRig:
             self.proxy.cut_after(answered=1000)
 
 
-def endpoint(port: int, max_concurrency: int = 4, options: Mapping[str, str] = {}) -> Endpoint:
+def endpoint(port: int, max_concurrency: int = 4, options: Mapping[str, str] = {}, *, scheme: str = "http") -> Endpoint:
     return Endpoint(
         "simulated",
         "vertex",
         {},
-        base_url=f"http://127.0.0.1:{port}",
+        base_url=f"{scheme}://127.0.0.1:{port}",
         max_concurrency=max_concurrency,
         options={"region": REGION, **options},
     )
@@ -99,6 +118,12 @@ def stranger() -> Account:
 @pytest.fixture
 async def server(account: Account) -> AsyncIterator[VertexServer]:
     async with VertexServer(account) as running:
+        yield running
+
+
+@pytest.fixture
+async def tokens() -> AsyncIterator[TokenServer]:
+    async with TokenServer() as running:
         yield running
 
 
@@ -257,8 +282,55 @@ class TestWhatVertexSays:
         assert error.retry_after == 0.25
 
 
+class TestTheLine:
+    async def fault(self, provider: Provider) -> ProviderFault | None:
+        try:
+            await provider.embed(EmbedCall(["a"], MODEL, 10.0))
+        except ProviderError as error:
+            return error.fault
+        return None
+
+    async def test_a_server_that_comes_back_is_called_again_within_seconds(self, rig: VertexRig) -> None:
+        rig.proxy.refuse()
+        provider = rig.open()
+        assert [await self.fault(provider) for _ in range(3)] == [ProviderFault.CONNECTION] * 3
+        rig.proxy.refuse(False)
+        async with asyncio.timeout(10):  # gRPC's own pauses grow to two minutes
+            while await self.fault(provider) is not None:
+                await asyncio.sleep(0.02)  # the channel tells nobody when it tries again
+        await provider.close()
+
+    async def test_texts_and_tokens_go_to_no_server_whose_certificate_is_not_known(
+        self, account: Account, tmp_path: Path
+    ) -> None:
+        async with VertexServer(account, tls=certificate(tmp_path)) as impostor:
+            secret = account.json()
+            provider = VertexProvider(endpoint(impostor.port, scheme="https"), secret)
+            with pytest.raises(ProviderError) as caught:
+                await provider.embed(EmbedCall(["a"], MODEL, 10.0))
+            assert caught.value.fault is ProviderFault.CONNECTION
+            assert impostor.stats.calls == 0
+            await provider.close()
+
+    async def test_a_check_is_a_sign_of_life_also_where_the_account_may_do_no_more_than_embed(
+        self, rig: VertexRig, provider: Provider
+    ) -> None:
+        rig.server.location_error = Refusal(
+            CODES[403], "Permission denied", [ErrorInfo(reason="IAM_PERMISSION_DENIED")]
+        )
+        await provider.check(10.0)
+        rig.server.location_error = Refusal(CODES[403], "Not enabled", [ErrorInfo(reason="SERVICE_DISABLED")])
+        with pytest.raises(ProviderError) as caught:
+            await provider.check(10.0)
+        assert caught.value.fault is ProviderFault.AUTHENTICATION
+        rig.server.location_error = Refusal(CODES[503], "overloaded")
+        with pytest.raises(ProviderError) as caught:
+            await provider.check(10.0)
+        assert caught.value.fault is ProviderFault.SERVER
+
+
 class TestCredentials:
-    async def test_the_token_is_signed_by_the_account_and_nothing_of_the_shell_is_told(
+    async def test_the_token_is_signed_by_the_account_once_and_nothing_of_the_shell_is_told(
         self, rig: VertexRig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for name, value in TestVertexKeepsTheContract.shell.items():
@@ -270,3 +342,111 @@ class TestCredentials:
         assert rig.server.metadata["authorization"] == first
         assert "of-the-shell" not in repr(rig.server.metadata)
         await provider.close()
+
+    async def test_the_machines_own_credentials_get_their_token_from_the_token_server(
+        self,
+        server: VertexServer,
+        tokens: TokenServer,
+        stranger: Account,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        file = tmp_path / "credentials.json"
+        file.write_text(stranger.json(token_uri=tokens.url, quota_project_id="quota-1"))
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
+        provider = VertexProvider(endpoint(server.port), None)
+        server.token = tokens.token
+        first, second = await asyncio.gather(
+            provider.embed(EmbedCall(["a"], MODEL, 10.0)), provider.embed(EmbedCall(["b"], MODEL, 10.0))
+        )
+        assert np.array_equal(first.vectors, [vector_of("a", SIZE)])
+        assert np.array_equal(second.vectors, [vector_of("b", SIZE)])
+        assert len(tokens.assertions) == 1, "one token for all calls"
+        claims = jwt.decode(
+            tokens.assertions[0], stranger.public, algorithms=["RS256"], audience="https://oauth2.googleapis.com/token"
+        )
+        assert (claims["iss"], claims["scope"]) == (EMAIL, SCOPE)
+        assert server.metadata["authorization"] == f"Bearer {tokens.token}"
+        await provider.close()
+
+    async def test_a_token_that_is_refused_is_our_credential_and_one_that_cannot_be_asked_for_a_connection(
+        self,
+        server: VertexServer,
+        tokens: TokenServer,
+        stranger: Account,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        file = tmp_path / "credentials.json"
+        file.write_text(stranger.json(token_uri=tokens.url))
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
+        provider = VertexProvider(endpoint(server.port), None)
+        tokens.refuses = True
+        for ask in (lambda: provider.embed(EmbedCall([SECRET_TEXT], MODEL, 10.0)), lambda: provider.check(10.0)):
+            with pytest.raises(ProviderError) as caught:
+                await ask()
+            assert (caught.value.fault, caught.value.__context__) == (ProviderFault.AUTHENTICATION, None)
+            assert "of-the-token-server" not in str(caught.value)
+        await tokens.close()
+        with pytest.raises(ProviderError) as caught:
+            await provider.embed(EmbedCall(["a"], MODEL, 10.0))
+        assert caught.value.fault is ProviderFault.CONNECTION
+        assert server.stats.calls == 0
+        await provider.close()
+
+    async def test_a_machine_without_credentials_is_told_what_to_set(
+        self, server: VertexServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "absent.json"))
+        provider = VertexProvider(endpoint(server.port), None)
+        with pytest.raises(ProviderError, match="api_key_env to a variable that holds the JSON") as caught:
+            await provider.warm_up()
+        assert caught.value.fault is ProviderFault.AUTHENTICATION
+        await provider.close()
+
+    async def test_a_key_that_is_cut_off_is_our_credential(self, server: VertexServer, account: Account) -> None:
+        broken = account.json(private_key="-----BEGIN PRIVATE KEY-----\nkarmesin")
+        provider = VertexProvider(endpoint(server.port), broken)
+        with pytest.raises(ProviderError, match="is the private key whole") as caught:
+            await provider.warm_up()
+        assert caught.value.fault is ProviderFault.AUTHENTICATION
+        assert "karmesin" not in "".join(traceback.format_exception(caught.value))
+        await provider.close()
+
+
+def test_loading_the_client_does_not_hold_up_the_loop(account: Account) -> None:
+    """In a process of its own, since it is loaded once: nothing of Google's before, and the loop turns while it comes."""
+    told = json.loads(
+        subprocess.run(
+            [sys.executable, "-c", LOADING], input=account.json(), capture_output=True, text=True, check=True
+        ).stdout
+    )
+    assert told["before"] == []
+    assert told["turns"] > 50
+    assert told["longest"] < told["whole"] / 2
+
+
+LOADING = """
+import asyncio, json, sys, time
+from adapters.providers.vertex import VertexProvider
+from domain.catalogue import Endpoint
+
+def loaded():
+    return [m for m in sys.modules if m.partition(".")[0] == "grpc" or m.startswith(("google.auth", "google.cloud."))]
+
+async def main():
+    provider = VertexProvider(Endpoint("e", "vertex", {}, options={"region": "us-central1"}), sys.stdin.read())
+    before = loaded()
+    begun = time.perf_counter()
+    warming = asyncio.create_task(provider.warm_up())
+    turns = []
+    while not warming.done():
+        turn = time.perf_counter()
+        await asyncio.sleep(0.001)
+        turns.append(time.perf_counter() - turn)
+    await warming
+    print(json.dumps({"before": before, "turns": len(turns), "longest": max(turns), "whole": time.perf_counter() - begun}))
+    await provider.close()
+
+asyncio.run(main())
+"""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -87,11 +88,12 @@ class Refusal(Exception):
 
 
 class VertexServer:
-    """The service on a local port. `token` stands for a token that is taken beside those of the account."""
+    """The service on a local port, with TLS by the files of a certificate and its key. `token` is taken beside what the account signs."""
 
-    def __init__(self, account: Account, *, token: str | None = None) -> None:
+    def __init__(self, account: Account, *, tls: tuple[Path, Path] | None = None) -> None:
         self.account = account
-        self.token = token
+        self.token: str | None = None
+        self._tls = tls
         self.stats = Stats()
         self.faults = FaultPlan()
         self.metadata: dict[str, str] = {}
@@ -119,7 +121,11 @@ class VertexServer:
         self._server.add_generic_rpc_handlers(
             tuple(grpc.method_handlers_generic_handler(service, methods) for service, methods in handlers.items())
         )
-        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        if self._tls is None:
+            self.port = self._server.add_insecure_port("127.0.0.1:0")
+        else:
+            chain, key = (file.read_bytes() for file in self._tls)
+            self.port = self._server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, chain)]))
         await self._server.start()
         return self
 
