@@ -165,6 +165,30 @@ def _bedrock(endpoint: Endpoint, environ: Mapping[str, str], store: Path, key: s
     return BedrockProvider(endpoint, environ, key)
 
 
+def _cohere(endpoint: Endpoint, environ: Mapping[str, str], store: Path, key: str | None) -> Provider:
+    from adapters.providers.cohere import CohereProvider
+
+    return CohereProvider(endpoint, key)
+
+
+def _jina(endpoint: Endpoint, environ: Mapping[str, str], store: Path, key: str | None) -> Provider:
+    from adapters.providers.jina import JinaProvider
+
+    return JinaProvider(endpoint, key)
+
+
+def _mistral(endpoint: Endpoint, environ: Mapping[str, str], store: Path, key: str | None) -> Provider:
+    from adapters.providers.mistral import MistralProvider
+
+    return MistralProvider(endpoint, key)
+
+
+def _voyage(endpoint: Endpoint, environ: Mapping[str, str], store: Path, key: str | None) -> Provider:
+    from adapters.providers.voyage import VoyageProvider
+
+    return VoyageProvider(endpoint, key)
+
+
 PROVIDERS: dict[str, ProviderFacts] = {
     "azure": ProviderFacts(
         _azure,
@@ -173,7 +197,25 @@ PROVIDERS: dict[str, ProviderFacts] = {
         extra="openai",
     ),
     "bedrock": ProviderFacts(_bedrock, key="chain", options=frozenset({"region", "profile"}), extra="bedrock"),
+    "cohere": ProviderFacts(
+        _cohere,
+        base_url="https://api.cohere.com",
+        api_key_env="COHERE_API_KEY",
+        options=frozenset({"encoding_format"}),
+    ),
+    "jina": ProviderFacts(
+        _jina,
+        base_url="https://api.jina.ai/v1",
+        api_key_env="JINA_API_KEY",
+        options=frozenset({"encoding_format"}),
+    ),
     "local": ProviderFacts(_local, key="none", extra="local"),
+    "mistral": ProviderFacts(
+        _mistral,
+        base_url="https://api.mistral.ai",
+        api_key_env="MISTRAL_API_KEY",
+        options=frozenset({"encoding_format"}),
+    ),
     "openai": ProviderFacts(
         _openai,
         key="at_own_address",
@@ -183,6 +225,12 @@ PROVIDERS: dict[str, ProviderFacts] = {
         extra="openai",
     ),
     "vertex": ProviderFacts(_vertex, key="chain", options=frozenset({"region", "project"}), extra="vertex"),
+    "voyage": ProviderFacts(
+        _voyage,
+        base_url="https://api.voyageai.com/v1",
+        api_key_env="VOYAGE_API_KEY",
+        options=frozenset({"encoding_format"}),
+    ),
 }
 """The providers of ours, by name."""
 
