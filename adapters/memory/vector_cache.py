@@ -44,6 +44,11 @@ class LruVectorCache:
         while self.bytes > self._max_bytes:
             self._drop(next(iter(self._entries)))
 
+    def drop(self, key: bytes) -> None:
+        """Forget a vector, where it is here."""
+        if key in self._entries:
+            self._drop(key)
+
     def resize(self, max_bytes: int, ttl_seconds: float) -> None:
         """Other bounds from now on; what is here keeps its time, and leaves where there is no room any more."""
         self._max_bytes, self._ttl = max_bytes, ttl_seconds

@@ -44,6 +44,7 @@ class RedisVectorCache:
         self._down_until = 0.0
         self._wanted: list[tuple[Sequence[bytes], Found]] = []
         self._writes: dict[bytes, bytes] = {}
+        self._drops: list[bytes] = []
         self._writing: asyncio.Task[None] | None = None
         self._sending = asyncio.Lock()
         self._reading: set[asyncio.Task[None]] = set()
@@ -71,6 +72,16 @@ class RedisVectorCache:
             self.dropped_writes += len(items)
             return
         self._writes.update(items)
+        if self._writing is None:
+            self._writing = self._loop.create_task(self._write())
+
+    def drop_many(self, keys: Sequence[bytes]) -> None:
+        """See `VectorCache.drop_many`."""
+        for key in keys:
+            self._writes.pop(key, None)
+        if self._loop.time() < self._down_until:
+            return
+        self._drops += keys
         if self._writing is None:
             self._writing = self._loop.create_task(self._write())
 
@@ -123,8 +134,12 @@ class RedisVectorCache:
 
     async def _write(self) -> None:
         try:
-            while self._writes:
+            while self._writes or self._drops:
                 async with self._sending:
+                    if self._drops:  # what was put before them has arrived
+                        drops, self._drops = self._drops, []
+                        async with asyncio.timeout(self._timeout * 4):
+                            await self._redis.unlink(*(PREFIX + key for key in drops))
                     batch, self._writes = list(self._writes.items()), {}
                     for start in range(0, len(batch), _MAX_VECTORS_PER_CALL):
                         part = batch[start : start + _MAX_VECTORS_PER_CALL]
@@ -135,7 +150,7 @@ class RedisVectorCache:
         except (RedisError, OSError, TimeoutError):
             self._failed()
             self.dropped_writes += len(self._writes)
-            self._writes = {}
+            self._writes, self._drops = {}, []
         finally:
             self._writing = None
 

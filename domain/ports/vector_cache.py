@@ -22,6 +22,10 @@ class VectorCache(Protocol):
         """Keep these for the cache's time to live. Returns at once; a failure is counted, not raised."""
         ...
 
+    def drop_many(self, keys: Sequence[bytes]) -> None:
+        """Forget these, those on their way too. Returns at once; best effort: a failure is counted, and they leave when their time is up."""
+        ...
+
     async def purge(self, tag: bytes) -> None:
         """Forget every vector whose key begins with `tag`, also those on their way; none may be put meanwhile or later.
 

@@ -26,6 +26,9 @@ from gateway.service.pending import Pending
 from gateway.service.pricing import cost, provider_cost, reserved_nano_usd
 from gateway.wire.messages import Cost, EmbeddingResult, Timings, Usage
 
+BILLED_FAILURES = frozenset({"cancelled", "deadline_exceeded"})
+"""What a request that failed so had sent is billed all the same: its asker gave it up."""
+
 
 def uuid_text(raw: bytes) -> str:
     """16 bytes as the usual 8-4-4-4-12 text."""
@@ -118,7 +121,7 @@ def generated_data(pending: Pending, now: float, metadata: str | None) -> Embedd
 def failed_data(pending: Pending, error: GatewayError, now: float, metadata: str | None) -> EmbeddingFailed:
     """The outcome without a result: billed (by our own count) only where it was cancelled or late after texts had been sent."""
     message, offering = pending.message, pending.candidate.offering
-    ours = error.code in ("cancelled", "deadline_exceeded")
+    ours = error.code in BILLED_FAILURES
     billed, characters = (pending.billed_tokens, pending.billed_characters) if ours and not pending.paid else (0, 0)
     price, sent = pending.price, pending.billed_tokens > 0
     asked = bool(pending.billed_tokens or pending.attempts)

@@ -168,8 +168,10 @@ class Pending:
         "for_nothing",
         "given_out",
         "given_up",
+        "hits",
         "hold",
         "instance",
+        "kept",
         "key_id",
         "keys",
         "lane",
@@ -250,6 +252,10 @@ class Pending:
         self.listeners: list[Listener] = []
         self.attempt = 1
         self.tries = 0
+        self.kept: list[int] = []
+        """The texts whose vectors were put into the cache before it is known that the request is billed: a stream's."""
+        self.hits: set[int] = set()
+        """The texts of a stream whose vectors came from a cache."""
         self.given_out = False
         """Whether vectors of it have gone out: a stream's, which bind it to its model."""
         self.given_up: GatewayError | None = None

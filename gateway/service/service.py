@@ -296,7 +296,7 @@ class RequestService:
 
     def keep(self, pending: Pending, indexes: list[int], rows: NDArray[np.float32]) -> None:
         """See `Steps.keep`."""
-        self.vectors.keep(pending, indexes, rows)
+        self.vectors.keep_early(pending, indexes, rows)
 
     def failed(self, pending: Pending, error: GatewayError, fault: ProviderFault | None = None) -> None:
         """The request cannot be answered where it is: let another model answer it if it may, else log that, then say so."""
@@ -325,6 +325,8 @@ class RequestService:
 
     def settle(self, pending: Pending, error: GatewayError) -> None:
         """Log the failed outcome; the asker is told when it is committed, or has been told already."""
+        if pending.kept and error.code not in outcomes.BILLED_FAILURES:
+            self.vectors.forget(pending)
         pending.given_up = pending.given_up or error
         data = outcomes.failed_data(pending, error, self._loop.time(), self._sealed_metadata(pending))
         self._settle(pending, data)
@@ -357,7 +359,8 @@ class RequestService:
         if self._tracing is not None and isinstance(data, EmbeddingGenerated | EmbeddingFailed):
             self._tracing.ended(data, pending.tenant, now - pending.started, time.time_ns(), pending.caller)
         if isinstance(data, EmbeddingGenerated):
-            self._metrics.generated(pending.tenant, data, now - pending.started)
+            looked_up = pending.count if pending.message.cache == "use" else 0
+            self._metrics.generated(pending.tenant, data, now - pending.started, looked_up)
             result = outcomes.result_message(
                 data,
                 event_id,

@@ -112,10 +112,33 @@ class Vectors:
         if self._shared is not None:
             self._shared.put_many(items)
 
+    def keep_early(self, pending: Pending, indexes: list[int], rows: NDArray[np.float32]) -> None:
+        """The same for rows of a stream, which are forgotten once they are out; see `forget`."""
+        fresh = [place for place, index in enumerate(indexes) if index not in pending.hits]
+        if fresh and pending.message.cache != "off":
+            pending.kept += (new := [indexes[place] for place in fresh])
+            self.keep(pending, new, rows[fresh])
+
+    def forget(self, pending: Pending) -> None:
+        """The request fails and is not billed: nothing that was embedded for it stays in a cache."""
+        keys = [pending.keys[index] for index in pending.kept]
+        for key in keys:
+            self._lru.drop(key)
+        if self._shared is not None:
+            self._shared.drop_many(keys)
+        pending.kept.clear()
+
     def keep_all(self, pending: Pending) -> None:
         """The same for a whole request, unless it came from the cache. A stream's rows were kept as they went out."""
         if pending.rows is not None and pending.cached < pending.count:
             self.keep(pending, list(range(pending.count)), pending.rows)
+
+    @staticmethod
+    def _hit(pending: Pending, index: int, vector: bytes) -> None:
+        pending.fill(index, np.frombuffer(vector, dtype=np.float32))
+        pending.cached += 1
+        if pending.message.stream:
+            pending.hits.add(index)
 
     def _from_lru(self, pending: Pending) -> list[int]:
         missing = []
@@ -124,8 +147,7 @@ class Vectors:
             if vector is None:
                 missing.append(index)
             else:
-                pending.fill(index, np.frombuffer(vector, dtype=np.float32))
-                pending.cached += 1
+                self._hit(pending, index, vector)
         return missing
 
     def _from_shared(self, pending: Pending, missing: list[int], found: list[bytes | None]) -> None:
@@ -142,6 +164,5 @@ class Vectors:
                 still.append(index)
             else:
                 self._lru.put(pending.keys[index], vector)
-                pending.fill(index, np.frombuffer(vector, dtype=np.float32))
-                pending.cached += 1
+                self._hit(pending, index, vector)
         return still

@@ -49,15 +49,18 @@ class RequestMetrics(Collector):
         self._failures: Counter[tuple[str, str, str]] = Counter()
         self._errors: Counter[tuple[str, str, str]] = Counter()
         self._cache_hits: Counter[tuple[str, str]] = Counter()
+        self._cache_lookups: Counter[tuple[str, str]] = Counter()
         self._unpriced: Counter[tuple[str, str]] = Counter()
         self._switches: Counter[tuple[str, str, str, str]] = Counter()
 
-    def generated(self, tenant: str, data: EmbeddingGenerated, seconds: float) -> None:
-        """A request was answered after `seconds`."""
+    def generated(self, tenant: str, data: EmbeddingGenerated, seconds: float, looked_up: int = 0) -> None:
+        """A request was answered after `seconds`; so many of its texts were looked up in the cache."""
         served = self._billed(tenant, data.provider, data)
         served.successes += 1
         served.seconds += seconds
         served.buckets[bisect_left(BUCKETS, seconds)] += 1
+        if looked_up:
+            self._cache_lookups[tenant, data.model] += looked_up
         if data.cached_inputs:
             self._cache_hits[tenant, data.model] += data.cached_inputs
         if data.failover is not None:
@@ -121,6 +124,12 @@ class RequestMetrics(Collector):
         )
         yield _family(
             "embedding_cache_hits", "Texts answered from the cache.", ["tenant_id", "model"], self._cache_hits
+        )
+        yield _family(
+            "embedding_cache_lookups",
+            "Texts looked up in the cache; hits by lookups is the hit ratio of a tenant.",
+            ["tenant_id", "model"],
+            self._cache_lookups,
         )
         yield _family(
             "embedding_unpriced_requests",
@@ -194,6 +203,7 @@ class Gauges(Collector):
         self._counters: list[tuple[str, str, Callable[[], float]]] = []
         self._labelled: list[tuple[str, str, str, Callable[[], Mapping[str, float]]]] = []
         self._families: list[tuple[str, str, list[str], Callable[[], Mapping[tuple[str, ...], float]]]] = []
+        self._collectors: list[Callable[[], Metric]] = []
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Add a gauge."""
@@ -213,6 +223,10 @@ class Gauges(Collector):
         """Add a gauge with several labels, read as a map from their values."""
         self._families.append((name, text, labels, read))
 
+    def collector(self, read: Callable[[], Metric]) -> None:
+        """Add samples that are made elsewhere."""
+        self._collectors.append(read)
+
     def collect(self) -> Iterator[Metric]:
         """The samples."""
         for name, text, read in self._gauges:
@@ -229,3 +243,5 @@ class Gauges(Collector):
             for values, value in read_family().items():
                 family.add_metric(list(values), value)
             yield family
+        for collect in self._collectors:
+            yield collect()

@@ -97,3 +97,16 @@ async def test_a_purge_that_cannot_reach_the_server_says_so(tmp_path: Path) -> N
     with pytest.raises(OSError, match="out of reach"):
         await cache.purge(b"12345678")
     await cache.close()
+
+
+async def test_what_is_dropped_is_gone_also_where_it_was_just_put(redis_url: str) -> None:
+    cache = RedisVectorCache(redis_url, 60)
+    cache.put_many([(b"kept", b"1"), (b"dropped", b"2")])
+    await cache.close()  # waits for what is being written
+    cache = RedisVectorCache(redis_url, 60)
+    cache.put_many([(b"on its way", b"3")])
+    cache.drop_many([b"dropped", b"on its way"])
+    await cache.close()
+    cache = RedisVectorCache(redis_url, 60)
+    assert await look_up(cache, [b"kept", b"dropped", b"on its way"]) == [b"1", None, None]
+    await cache.close()

@@ -206,6 +206,47 @@ async def test_a_missed_deadline_is_told_in_time_and_logged(rig: Rig) -> None:
     rig.provider.gate.set()
 
 
+async def test_a_stream_that_fails_unbilled_leaves_nothing_of_its_own_in_the_cache(rig: Rig) -> None:
+    texts = [f"text {i}" for i in range(20)]
+    await rig.ask(texts[0], id="r0")
+
+    def second(call: EmbedCall) -> None:
+        if len(call.texts) < 16:
+            raise ProviderError(ProviderFault.REFUSED, "as told")
+
+    rig.provider.behaviour = second
+    reply = await rig.ask(texts, id="r1", stream=True)
+    assert reply.refusal is not None
+    assert len(reply.streamed) == 17, "vectors of it had gone out"
+    [_, failed] = [e for e in await rig.events() if not isinstance(e, EmbeddingRequested)]
+    assert isinstance(failed, EmbeddingFailed)
+    assert failed.nano_usd == 0
+    assert len(rig.lru) == 1, "what had been paid for before stays"
+    rig.provider.behaviour = None
+    again = await rig.ask(texts, id="r2")
+    assert again.answer is not None
+    assert (again.answer.usage.cached_inputs, again.answer.usage.billed_tokens) == (1, 38)
+
+
+async def test_a_stream_that_is_cancelled_is_billed_and_what_it_paid_for_stays_cached(rig: Rig) -> None:
+    texts = [f"text {i}" for i in range(20)]
+    held = asyncio.Event()
+
+    def second(call: EmbedCall) -> None:
+        if len(call.texts) < 16:
+            rig.provider.gate.clear()
+            held.set()
+
+    rig.provider.behaviour = second
+    reply, ticket = rig.send(texts, stream=True)
+    while len(rig.lru) < 16:
+        await asyncio.sleep(0.001)
+    ticket.cancel()
+    await reply.wait()
+    rig.provider.gate.set()
+    assert len(rig.lru) >= 16
+
+
 async def test_one_tenants_cache_serves_no_other_tenant(rig: Rig) -> None:
     from domain.tenancy import Principal
 
