@@ -5,10 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from domain.catalogue import Candidate
+from domain.ports.breaker import Permit
 from domain.ports.provider import EmbedAnswer, EmbedCall, Provider, ProviderError, ProviderFault
+from domain.vectors import UnusableVectors, finished
+from gateway.dispatch.context import CallOutcome, Context
 from gateway.dispatch.flights import Batch, Ticket
 from gateway.dispatch.ports import CallReport
-from gateway.dispatch.tickets import Tickets
+from gateway.dispatch.recovery import recover
 
 if TYPE_CHECKING:
     from gateway.dispatch.lane import Lane
@@ -17,30 +23,119 @@ _GRACE = 1.0
 """Seconds that an adapter gets beyond the call's own timeout to report it, before the call is cancelled."""
 
 
-async def embed(provider: Provider, call: EmbedCall, dimensions: int) -> EmbedAnswer | ProviderError:
-    """The provider's answer, of vectors of `dimensions`, or what went wrong. Nothing but cancellation is raised, whatever the adapter does."""
+class Shape(msgspec.Struct, frozen=True, gc=False):
+    """The size that a provider is asked for (None: the model's own), the one it answers with, and the one that is wanted."""
+
+    asked: int | None
+    given: int
+    size: int
+    unit: bool
+
+    @classmethod
+    def of(cls, candidate: Candidate, dimensions: int | None) -> Shape:
+        """Where the provider makes no other size than the model's own, that is what is asked for, and it is cut here."""
+        model = candidate.model
+        size = dimensions or model.dimensions
+        if candidate.offering.sends_dimensions:
+            return cls(dimensions, size, size, model.unit)
+        return cls(None, model.dimensions, size, model.unit)
+
+
+async def embed(
+    provider: Provider, call: EmbedCall, shape: Shape, permit: Permit | None = None, *, isolating: bool = False
+) -> EmbedAnswer | ProviderError:
+    """The provider's answer, its vectors as the space wants them, or what went wrong. Nothing but cancellation is raised, whatever the adapter does.
+
+    The call is made with the `permit`, which sees its end as the lane does. One that is made to isolate a bad text tells the breaker only
+    that it was answered: that it failed is what was to be expected, and no sign of ill health.
+    """
+    try:
+        if permit is None:
+            return await _made(provider, call, shape)
+        if not isolating:
+            return await permit.run(lambda: _made(provider, call, shape))
+        try:
+            answer = await _made(provider, call, shape)
+        except BaseException:
+            permit.give_back()
+            raise
+        return await permit.run(lambda: _already(answer))
+    except ProviderError as error:
+        return error
+
+
+async def _already(answer: EmbedAnswer) -> EmbedAnswer:
+    return answer
+
+
+async def _made(provider: Provider, call: EmbedCall, shape: Shape) -> EmbedAnswer:
+    """Raises `ProviderError` and nothing else."""
     try:
         async with asyncio.timeout(call.timeout + _GRACE):
             answer = await provider.embed(call)
-    except ProviderError as error:
-        return error
+    except ProviderError:
+        raise
     except TimeoutError:
-        return ProviderError(ProviderFault.TIMEOUT, f"no answer within {call.timeout:.3f} s")
+        raise ProviderError(ProviderFault.TIMEOUT, f"no answer within {call.timeout:.3f} s") from None
     except Exception as error:
         asyncio.get_running_loop().call_exception_handler(
             {"message": "a provider adapter raised something other than ProviderError", "exception": error}
         )
-        return ProviderError(ProviderFault.SERVER, f"the adapter failed with {type(error).__name__}")
+        raise ProviderError(ProviderFault.SERVER, f"the adapter failed with {type(error).__name__}") from error
     if len(answer.vectors) != len(call.texts):
-        return ProviderError(ProviderFault.BAD_ANSWER, f"{len(answer.vectors)} vectors for {len(call.texts)} texts")
-    if answer.vectors.shape[1] != dimensions:
-        return ProviderError(
-            ProviderFault.BAD_ANSWER, f"vectors of {answer.vectors.shape[1]} dimensions, expected {dimensions}"
-        )
-    return answer
+        raise ProviderError(ProviderFault.BAD_ANSWER, f"{len(answer.vectors)} vectors for {len(call.texts)} texts")
+    try:
+        rows = finished(answer.vectors, shape.size, given=shape.given, unit=shape.unit)
+    except UnusableVectors as error:
+        raise ProviderError(ProviderFault.BAD_ANSWER, str(error)) from None
+    return answer if rows is answer.vectors else msgspec.structs.replace(answer, vectors=rows)
 
 
-def deliver(lane: Lane, tickets: Tickets, batch: Batch, answer: EmbedAnswer, report: CallReport) -> int:
+async def run(
+    lane: Lane, context: Context, batch: Batch, call: EmbedCall, tokens: int, sent_at: float, permit: Permit | None
+) -> None:
+    """Make the call of a batch for which a slot is held, and deal with its end."""
+    candidate, pace = lane.candidate, lane.slots.pace
+    try:
+        answer = await embed(lane.provider, call, lane.shape, permit)
+        now = lane.now()
+        error = answer if isinstance(answer, ProviderError) else None
+        if context.on_call is not None:
+            context.on_call(_outcome(candidate, batch, tokens, now - sent_at, error))
+        if isinstance(answer, ProviderError):
+            if answer.fault is ProviderFault.RATE_LIMITED:
+                pace.refused(sent_at, now, lane.slots.used)
+            recover(lane, context, candidate, batch, answer, now - sent_at)
+        else:
+            pace.succeeded(now)
+            endpoint = candidate.endpoint
+            report = CallReport(
+                endpoint.name, endpoint.provider, sent_at, now - sent_at, len(batch.flights), batch.attempts
+            )
+            lane.answered(deliver(lane, context, batch, answer, report))
+    finally:
+        lane.calls -= 1
+        lane.slots.release()
+    lane.poke()
+
+
+def _outcome(
+    candidate: Candidate, batch: Batch, tokens: int, seconds: float, error: ProviderError | None
+) -> CallOutcome:
+    return CallOutcome(
+        endpoint=candidate.endpoint.name,
+        provider=candidate.endpoint.provider,
+        model=candidate.model.id,
+        texts=len(batch.flights),
+        tokens=tokens,
+        seconds=seconds,
+        attempt=len(batch.attempts) + 1,
+        fault=None if error is None else error.fault,
+        status=None if error is None else error.status,
+    )
+
+
+def deliver(lane: Lane, context: Context, batch: Batch, answer: EmbedAnswer, report: CallReport) -> int:
     """Fill every waiter's rows, then flush each waiter once. Returns how many requests are now complete.
 
     Rows are views: a waiter that keeps one keeps the whole call's array in memory, so what lives on (a cache) must copy.
@@ -72,7 +167,7 @@ def deliver(lane: Lane, tickets: Tickets, batch: Batch, answer: EmbedAnswer, rep
             continue
         ticket.touched_by = None
         if not ticket.open:
-            tickets.end(ticket)
+            context.tickets.end(ticket)
             complete += 1
         if ticket.several:
             if id(ticket.waiter) in flushed:

@@ -8,6 +8,8 @@ from random import Random
 
 import msgspec
 
+from domain.catalogue import Endpoint
+from domain.ports.breaker import Breaker
 from domain.ports.provider import ProviderFault
 from gateway.dispatch.flights import Load
 from gateway.dispatch.limits import DispatchLimits
@@ -40,4 +42,5 @@ class Context(msgspec.Struct, eq=False):
     tickets: Tickets
     queued: Load
     tasks: set[asyncio.Task[None]]
+    breakers: Callable[[Endpoint], Breaker] | None = None
     closed: bool = False

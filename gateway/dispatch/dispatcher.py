@@ -13,6 +13,7 @@ import msgspec
 
 from domain.catalogue import Candidate, Endpoint
 from domain.errors import GatewayError
+from domain.ports.breaker import Breaker
 from domain.ports.provider import Provider
 from gateway.dispatch.context import CallOutcome, Context
 from gateway.dispatch.failures import unavailable_until
@@ -41,7 +42,8 @@ class Dispatcher:
     """Packs texts into provider calls. All methods are called on one loop.
 
     `providers` gives the provider of an endpoint, by a function or by the endpoint's name. `on_call` is told of every provider
-    call that ended, good or bad; it must not block or raise.
+    call that ended, good or bad; it must not block or raise. `breakers` gives an endpoint's breaker, always the same one; whoever owns it
+    calls `poke_endpoint` when its state changes.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Dispatcher:
         *,
         limits: DispatchLimits | None = None,
         on_call: Callable[[CallOutcome], None] | None = None,
+        breakers: Callable[[Endpoint], Breaker] | None = None,
         rng: Random | None = None,
     ) -> None:
         self._provider_of: Callable[[Endpoint], Provider] = (
@@ -59,6 +62,7 @@ class Dispatcher:
             limits=limits or DispatchLimits(),
             rng=rng or Random(),
             on_call=on_call,
+            breakers=breakers,
             tickets=Tickets(),
             queued=Load(),
             tasks=set(),
@@ -121,10 +125,7 @@ class Dispatcher:
                 self._of_endpoint = {}
                 for kept in self._lanes.values():
                     self._of_endpoint.setdefault(kept.candidate.endpoint.name, []).append(kept)
-            slots = self._slots.get(endpoint.name)
-            if slots is None:
-                slots = self._slots[endpoint.name] = Slots(endpoint.max_concurrency)
-            slots.limit = endpoint.max_concurrency
+            slots = self._slots_of(endpoint)
             lane = self._lanes[key] = Lane(
                 candidate,
                 dimensions,
@@ -136,9 +137,28 @@ class Dispatcher:
             )
             self._of_endpoint.setdefault(endpoint.name, []).append(lane)
         elif lane.candidate is not candidate:
+            self._slots_of(endpoint)
             lane.adopt(candidate, self._provider_of(endpoint))
-            self._slots[endpoint.name].limit = endpoint.max_concurrency
         return lane
+
+    def _slots_of(self, endpoint: Endpoint) -> Slots:
+        """The endpoint's slots, as it is configured now."""
+        slots = self._slots.get(endpoint.name)
+        if slots is None:
+            slots = self._slots[endpoint.name] = Slots(endpoint.max_concurrency)
+        slots.pace.resize(endpoint.max_concurrency)
+        breakers = self._context.breakers
+        slots.breaker = None if breakers is None else breakers(endpoint)
+        return slots
+
+    def poke_endpoint(self, name: str) -> None:
+        """The state of this endpoint's circuit has changed: what waits there goes out, or is given up."""
+        slots = self._slots.get(name)
+        if slots is not None:
+            slots.hand_out()
+            for lane in self._lanes.values():
+                if lane.slots is slots:
+                    lane.poke()
 
     def submit(self, lane: Lane, waiter: Waiter, items: Sequence[Item]) -> None:
         """Take the texts of a request whose `requested` event is committed. Consumes one announcement of the lane, also if it raises.
@@ -208,8 +228,9 @@ class Dispatcher:
                 f"the queue has no room for {len(items)} more text(s) of this tenant: send fewer at once, or again a little later",
                 retry_after_ms=1000,
             )
-        if lane.paced_until > deadline:
-            raise unavailable_until(lane.candidate, lane.paced_until - now)
+        pause_ends = lane.slots.pace.until
+        if pause_ends > deadline:
+            raise unavailable_until(lane.candidate, pause_ends - now)
 
     def withdraw(self, waiter: Waiter) -> None:
         """The request was cancelled, is past its deadline, or its asker is gone. Nothing is called on the waiter any more.
@@ -228,6 +249,8 @@ class Dispatcher:
         )
         for lane in self._lanes.values():
             lane.close()
+        for slots in self._slots.values():
+            slots.close()
         tasks = list(context.tasks)
         for task in tasks:
             task.cancel()

@@ -109,6 +109,16 @@ def final(error: ProviderError, candidate: Candidate, attempts: Sequence[Attempt
     )
 
 
+def circuit_open(candidate: Candidate, seconds: float, attempts: Sequence[Attempt]) -> GatewayError:
+    """The endpoint's circuit is open, so nothing was sent."""
+    return GatewayError(
+        "provider_unavailable",
+        f"{candidate.endpoint.name} takes no calls: its circuit is open for another {seconds:.1f} s: try again then or choose another model",
+        details={"attempts": as_details(attempts)},
+        retry_after_ms=int(seconds * 1000) + 1,
+    )
+
+
 def unavailable_until(candidate: Candidate, seconds: float) -> GatewayError:
     """The provider has asked for a pause that is longer than the request's deadline."""
     attempt = Attempt(endpoint=candidate.endpoint.name, reason=ProviderFault.RATE_LIMITED.value, ms=0)

@@ -12,13 +12,12 @@ from collections import deque
 
 from domain.catalogue import Candidate
 from domain.errors import GatewayError
-from domain.ports.provider import EmbedCall, Provider, ProviderError
-from gateway.dispatch.calls import deliver, embed
-from gateway.dispatch.context import CallOutcome, Context
+from domain.ports.provider import EmbedCall, Provider
+from gateway.dispatch.calls import Shape, run
+from gateway.dispatch.context import Context
 from gateway.dispatch.fairness import FairQueue
 from gateway.dispatch.flights import Batch, Flight
-from gateway.dispatch.ports import CallReport
-from gateway.dispatch.recovery import recover
+from gateway.dispatch.recovery import give_up_unsent
 from gateway.dispatch.regather import TICK, Regather
 from gateway.dispatch.slots import Slots
 
@@ -50,12 +49,11 @@ class Lane:
         self.queue = FairQueue(candidate.max_inputs, candidate.max_tokens_per_call)
         self.calls = 0
         """Provider calls in flight."""
-        self.paced_until = 0.0
-        """No call goes out before this loop time: the provider has asked for a pause."""
+        self.slots = slots
         self.dimensions = dimensions
         self.input_type = input_type
-        self._provider = provider
-        self._slots = slots
+        self.shape = Shape.of(candidate, dimensions)
+        self.provider = provider
         self._context = context
         self._loop = asyncio.get_running_loop()
         self._regather = Regather(context.limits.regather, context.limits.window)
@@ -89,7 +87,8 @@ class Lane:
     def adopt(self, candidate: Candidate, provider: Provider) -> None:
         """The catalogue was replaced: use its caps. What was learnt about the endpoint's cap holds."""
         self.candidate = candidate
-        self._provider = provider
+        self.shape = Shape.of(candidate, self.dimensions)
+        self.provider = provider
         self._resize()
 
     def learn(self, max_inputs: int) -> None:
@@ -110,6 +109,10 @@ class Lane:
         now = self._loop.time()
         self._regather.arrive(now)
         return now
+
+    def answered(self, requests: int) -> None:
+        """A call has answered the last texts of so many requests."""
+        self._regather.answer(requests, self._loop.time())
 
     def added(self) -> None:
         """New texts are in the queue."""
@@ -135,10 +138,6 @@ class Lane:
         """Send these texts again in `delay` seconds; the lane goes on with others meanwhile."""
         self._pausing[batch] = self._loop.call_later(delay, self.resend, batch)
 
-    def pace(self, delay: float) -> None:
-        """Start no call for `delay` seconds."""
-        self.paced_until = max(self.paced_until, self._loop.time() + delay)
-
     def close(self) -> None:
         """Cancel what is timed. The calls in flight and the waiters are the dispatcher's."""
         if self._timer is not None:
@@ -158,22 +157,23 @@ class Lane:
         self._poked = False
         if not self._context.closed:
             self._send_what_is_due(self._loop.time())
-        self._slots.settle(self)
+        self.slots.settle(self)
 
     def _send_what_is_due(self, now: float) -> None:
-        if now < self.paced_until - TICK:
-            if self._again or self.queue.texts:
-                self._wake_at(self.paced_until)
-            return
+        if self._again or self.queue.texts:
+            open_for = self.slots.open_for
+            if open_for is not None:
+                self._give_up_unsent(open_for)
+                return
         while True:
             due = self._due(now)
             if self._again and (self._again_next or not due):
-                if not self._slots.acquire(self):
+                if not self.slots.acquire(self):
                     return
                 self._again_next = False
                 self._send(self._again.popleft(), now)
             elif due:
-                if not self._slots.acquire(self):
+                if not self.slots.acquire(self):
                     return
                 self._again_next = True
                 flights, tokens = self.queue.take()
@@ -229,9 +229,16 @@ class Lane:
             tokens += flight.tokens
         batch.flights = wanted
         if not wanted or latest <= now:
-            self._slots.release()
+            self.slots.release()
             self._expire(batch)
             return
+        permit = None
+        if self.slots.breaker is not None:
+            permit = self.slots.breaker.admit()
+            if permit is None:  # other lanes took its last trial calls in this round of the loop
+                self._again.appendleft(batch)
+                self.slots.release()
+                return
         for flight in wanted:
             if not flight.charged:
                 flight.charged = True
@@ -241,13 +248,26 @@ class Lane:
             texts=texts,
             model=self.candidate.provider_model,
             timeout=min(self.candidate.endpoint.timeout, latest - now + _PAST_DEADLINE),
-            dimensions=self.dimensions,
+            dimensions=self.shape.asked,
             input_type=self.input_type,
+            config=self.candidate.offering.config,
         )
         self.calls += 1
-        task = self._loop.create_task(self._run(batch, call, tokens, now))
+        task = self._loop.create_task(run(self, self._context, batch, call, tokens, now, permit))
         self._context.tasks.add(task)
         task.add_done_callback(self._context.tasks.discard)
+
+    def _give_up_unsent(self, open_for: float) -> None:
+        """The endpoint's circuit is open: nothing waits for it here."""
+        batches = list(self._again)
+        self._again.clear()
+        while self.queue.texts:
+            flights, tokens = self.queue.take()
+            self._context.queued.texts -= len(flights)
+            self._context.queued.tokens -= tokens
+            batches.append(Batch(flights))
+        for batch in batches:
+            give_up_unsent(self, self._context, self.candidate, batch, open_for)
 
     def _expire(self, batch: Batch) -> None:
         error = GatewayError(
@@ -258,34 +278,3 @@ class Lane:
         for flight in batch.flights:
             for ticket, _ in list(flight.askers()):
                 self._context.tickets.fail(ticket, error, batch.attempts)
-
-    async def _run(self, batch: Batch, call: EmbedCall, tokens: int, sent_at: float) -> None:
-        candidate = self.candidate
-        try:
-            answer = await embed(self._provider, call, self.dimensions or self.candidate.model.dimensions)
-        finally:
-            self.calls -= 1
-            self._slots.release()
-        seconds = self._loop.time() - sent_at
-        error = answer if isinstance(answer, ProviderError) else None
-        endpoint = candidate.endpoint
-        if self._context.on_call is not None:
-            outcome = CallOutcome(
-                endpoint=endpoint.name,
-                provider=endpoint.provider,
-                model=candidate.model.id,
-                texts=len(batch.flights),
-                tokens=tokens,
-                seconds=seconds,
-                attempt=len(batch.attempts) + 1,
-                fault=None if error is None else error.fault,
-                status=None if error is None else error.status,
-            )
-            self._context.on_call(outcome)
-        if isinstance(answer, ProviderError):
-            recover(self, self._context, candidate, batch, answer, seconds)
-        else:
-            report = CallReport(endpoint.name, endpoint.provider, sent_at, seconds, len(batch.flights), batch.attempts)
-            answered = deliver(self, self._context.tickets, batch, answer, report)
-            self._regather.answer(answered, self._loop.time())
-        self.poke()

@@ -41,7 +41,7 @@ def recover(
         rng=context.rng,
     )
     if error.fault is ProviderFault.RATE_LIMITED and error.retry_after is not None:
-        lane.pace(min(error.retry_after, context.limits.longest_pace))
+        lane.slots.pause(min(error.retry_after, context.limits.longest_pace))
     match step:
         case failures.Split():
             if step.learn:
@@ -71,15 +71,16 @@ def _try_again_or_leave(
     leaving = Leaving(lane, context, batch, error)
     flights, limits = batch.flights, context.limits
     if isinstance(step, failures.Later):
-        if step.pace:
-            lane.pace(min(step.delay, limits.longest_pace))
+        pause = step.pace and (error.retry_after is not None or lane.slots.pace.rate is None)
+        if pause:
+            lane.slots.pause(min(step.delay, limits.longest_pace))
         if not (step.pace and step.delay <= limits.patience):
             flights = leaving.part(flights)
         spent = [f for f in flights if f.before + batch.tries >= limits.max_attempts]
         batch.flights = [f for f in flights if f.before + batch.tries < limits.max_attempts]
         if not batch.flights:
             pass
-        elif step.pace:
+        elif pause:
             lane.resend(batch)
         else:
             lane.resend_after(step.delay, batch)
@@ -87,6 +88,15 @@ def _try_again_or_leave(
         spent, batch.flights = leaving.part(flights), []
     leaving.give_up(spent)
     leaving.tell(lambda index: failures.final(error, candidate, batch.attempts, index))
+
+
+def give_up_unsent(lane: Lane, context: Context, candidate: Candidate, batch: Batch, open_for: float) -> None:
+    """The endpoint's circuit is open for so many seconds: hand the texts over, or fail who waits for them."""
+    error = ProviderError(ProviderFault.CIRCUIT_OPEN, "its circuit is open", retry_after=open_for)
+    batch.attempts = (*batch.attempts, Attempt(endpoint=candidate.endpoint.name, reason=error.fault.value, ms=0))
+    leaving = Leaving(lane, context, batch, error)
+    leaving.give_up(leaving.part(batch.flights))
+    leaving.tell(lambda _: failures.circuit_open(candidate, open_for, batch.attempts))
 
 
 def _take_back(flights: list[Flight], error: ProviderError, candidate: Candidate) -> None:

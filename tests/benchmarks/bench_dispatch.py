@@ -30,7 +30,7 @@ class Instant:
     """A provider that answers at once."""
 
     def __init__(self) -> None:
-        self.vectors = np.zeros((2048, 1536), np.float32)
+        self.vectors = np.full((2048, 1536), 1536**-0.5, np.float32)
         self.calls = 0
 
     async def embed(self, call: EmbedCall) -> EmbedAnswer:

@@ -207,12 +207,24 @@ def candidate(
     max_tokens: int = 300_000,
     concurrency: int = 8,
     timeout: float = 30.0,
+    unit: bool = False,
+    sends_dimensions: bool = False,
+    config: dict[str, str] | None = None,
 ) -> Candidate:
     endpoint = Endpoint(name=name, provider="fake", models={model: model}, max_concurrency=concurrency, timeout=timeout)
-    offering = Offering(model, "fake", model, Price("free", 0), max_inputs, max_tokens)
+    offering = Offering(
+        model,
+        "fake",
+        model,
+        Price("free", 0),
+        max_inputs,
+        max_tokens,
+        sends_dimensions=sends_dimensions,
+        config=config or {},
+    )
     return Candidate(
         endpoint=endpoint,
-        model=Model(model, "1", DIMENSIONS, 8191, None, True, 1),
+        model=Model(model, "1", DIMENSIONS, 8191, None, unit, 1, dimensions_range=(1, DIMENSIONS)),
         offering=offering,
         provider_model=f"{model}-there",
         max_inputs=max_inputs,

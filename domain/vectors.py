@@ -1,0 +1,38 @@
+"""Vectors as a space wants them, from vectors as a provider gave them: of the size that was asked for, of length 1, finite, none of them zero."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_UNIT_TOLERANCE = 1e-3
+"""How far from 1 a length may be: providers round to few digits, and cosines that are off by as much order texts the same."""
+
+
+class UnusableVectors(ValueError):
+    """What a provider answered with is no vector of the space; the message says why, and holds nothing of it."""
+
+
+def finished(rows: NDArray[np.float32], size: int, *, given: int, unit: bool) -> NDArray[np.float32]:
+    """Vectors of `size`, from rows that must be of `given` numbers each; brought to length 1 where `unit` and they are not, or were cut.
+
+    Returns the rows as they are where nothing is to be done, else new ones. Raises `UnusableVectors`.
+    """
+    if rows.ndim != 2 or rows.shape[1] != given:
+        raise UnusableVectors(f"vectors of {'x'.join(map(str, rows.shape[1:]))} dimensions, expected {given}")
+    if size > given:
+        raise UnusableVectors(f"vectors of {given} dimensions cannot be cut to {size}")
+    if size != given:
+        rows = np.ascontiguousarray(rows[:, :size])
+    # One pass finds all there is to find: a number that is not finite makes its square's sum so.
+    squares = np.einsum("ij,ij->i", rows, rows)
+    if not np.isfinite(squares).all():
+        raise UnusableVectors("a vector has a number that is not finite, or too large")
+    if not squares.all():
+        raise UnusableVectors("a vector is zero")
+    if unit:
+        off = np.abs(squares - 1.0) > 2 * _UNIT_TOLERANCE
+        if off.any():
+            rows = rows.copy()
+            rows[off] /= np.sqrt(squares[off], dtype=np.float32)[:, np.newaxis]
+    return rows
