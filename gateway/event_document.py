@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -62,5 +63,11 @@ def _shown(event: StoredEvent) -> bytes:
     hidden = _HIDDEN.get(event.type, _OURS)
     if not any(name.encode() in event.data for name in hidden):
         return event.data
-    fields: dict[str, Any] = msgspec.json.decode(event.data, type=dict[str, msgspec.Raw])
-    return msgspec.json.encode({name: value for name, value in fields.items() if name not in hidden})
+    return msgspec.json.encode(_without(msgspec.json.decode(event.data), hidden))
+
+
+def _without(value: Any, hidden: Collection[str]) -> Any:
+    """The value without the fields of these names, also those of what is in it: attempts have costs of their own."""
+    if isinstance(value, dict):
+        return {name: _without(inner, hidden) for name, inner in value.items() if name not in hidden}
+    return [_without(inner, hidden) for inner in value] if isinstance(value, list) else value

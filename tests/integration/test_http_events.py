@@ -117,6 +117,15 @@ def test_no_event_type_has_a_field_of_a_providers_charge_that_a_tenant_is_shown(
         assert bytes(event_document(stored, for_tenant=False).data) == stored.data
 
 
+def test_what_a_failed_attempt_may_cost_us_is_not_shown_to_the_tenant_either() -> None:
+    attempt = {"endpoint": "a", "reason": "timeout", "ms": 5, "provider_nano_usd": 7}
+    data = json.dumps({"attempts": [attempt], "provider_nano_usd": 9}).encode()
+    stored = StoredEvent(1, bytes(16), "acme", "s", None, "embedding.generated", 1, 0, data, b"")
+    shown = json.loads(bytes(event_document(stored, for_tenant=True).data))
+    assert shown == {"attempts": [{"endpoint": "a", "reason": "timeout", "ms": 5}]}
+    assert bytes(event_document(stored, for_tenant=False).data) == data
+
+
 def numbers(node: Any) -> set[int]:
     """Every number within a JSON document."""
     if isinstance(node, dict):
