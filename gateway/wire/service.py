@@ -13,6 +13,8 @@ from domain.tenancy import Principal
 from gateway.alerts.desk import AlertDesk
 from gateway.control import Control, Written
 from gateway.credential_admin import CredentialAdmin
+from gateway.endpoints.attest_model import AttestationsAnswer
+from gateway.endpoints.desk import EndpointDesk
 from gateway.limits.logins import FailedLogins
 from gateway.limits.standing import Standing
 from gateway.reads.reads import Reads
@@ -63,6 +65,8 @@ class EmbeddingService(Protocol):
     """Alerts; whose, is for the caller to check."""
     webhooks: WebhookAdmin
     """Webhooks; whose, is for the caller to check."""
+    endpoint_desk: EndpointDesk
+    """Endpoints, their circuits and their health; whose, is for the caller to check."""
     credentials: CredentialAdmin
     """Credentials for providers; whose, is for the caller to check."""
 
@@ -120,6 +124,12 @@ class EmbeddingService(Protocol):
 
     async def validate_model(self, model: str, actor: str) -> Written:
         """Embed probe texts by a model in testing and decide on what they show. Raises `GatewayError` where that cannot be done."""
+        ...
+
+    async def attest_model(
+        self, model: str, actor: str, *, endpoint: str | None = None, new_references: bool = False
+    ) -> AttestationsAnswer:
+        """Hold the model's endpoints, or that one, against the references of their spaces: see `gateway.endpoints.attest_model`."""
         ...
 
     async def keep_tenant_key(self, tenant: str) -> None:

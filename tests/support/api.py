@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 from uuid import UUID
@@ -11,23 +11,23 @@ import httpx2 as httpx
 from prometheus_client import CollectorRegistry
 
 from adapters.memory.event_log import MemoryEventLog
+from domain.catalogue import Endpoint
 from domain.cursor import decode_cursor, encode_cursor
+from domain.endpoints import serving
 from domain.events import EventData, TenantCreated
 from domain.plane import ControlPlane
 from domain.ports.event_log import ANY_VERSION, Appended, NewEvent, StoredEvent
+from domain.ports.provider import Provider
 from domain.tenancy import Principal
 from gateway.app import build_app
 from gateway.control import Control
 from gateway.credential_admin import CredentialAdmin
 from gateway.decisions import decision_event
+from gateway.endpoints.desk import EndpointDesk
 from gateway.reads.reads import Reads
 from gateway.tail import PlaneTail
 from tests.support.credentials import MemorySecrets
 from tests.unit.wire.fake_service import FakeService
-
-
-async def _nothing(event: StoredEvent, data: EventData) -> None:
-    pass
 
 
 class MemoryBacking:
@@ -37,7 +37,12 @@ class MemoryBacking:
         self.log = log
         self.instance = instance
         self.before: list[NewEvent] = []
-        self._tail = PlaneTail(log, plane, _nothing)
+        self.observers: list[Callable[[EventData], None]] = []
+        self._tail = PlaneTail(log, plane, self._observe)
+
+    async def _observe(self, event: StoredEvent, data: EventData) -> None:
+        for observe in self.observers:
+            observe(data)
 
     async def append(self, events: Sequence[NewEvent]) -> list[Appended]:
         if self.before:
@@ -92,6 +97,17 @@ class ApiSite:
         self.backing = backing
         self.secrets = MemorySecrets()
         service.credentials = CredentialAdmin(service.control.plane, self.secrets)
+        self.endpoints = [Endpoint("main", "fake", {"tiny": ""}, base_url="https://user:word@main.test/v1?key=secret")]
+        service.endpoint_desk = EndpointDesk(
+            service.control.plane,
+            endpoints=lambda: serving(self.endpoints, service.control.plane.endpoints),
+            configured=["main"],
+            provider_of=lambda endpoint: self.providers[endpoint.name],
+            append=lambda event: backing.append([event]),
+            instance=lambda: "here",
+        )
+        self.providers: dict[str, Provider] = {}
+        backing.observers.append(service.endpoint_desk.observe)
         self.used = cast("_Cursors", service.reads).views.used
         self.plane = service.control.plane
         transport = httpx.ASGITransport(app=build_app(service, CollectorRegistry()), raise_app_exceptions=False)

@@ -14,6 +14,9 @@ import pytest
 from domain.catalogue import Endpoint
 from domain.events import (
     AgentRegistered,
+    BreakerChanged,
+    DeploymentChanged,
+    EndpointSpec,
     EventData,
     KeyCreated,
     KeyRevoked,
@@ -31,7 +34,7 @@ from gateway.http.api.table import ROUTES
 from tests.support.api import ApiSite, api_site
 from tests.support.planes import registered
 
-MODEL, AGENT, PRICE, KEY = "m1", "their-agent", "their-price", "00000000deadbeef"
+MODEL, AGENT, PRICE, KEY, ENDPOINT = "m1", "their-agent", "their-price", "00000000deadbeef", "their-endpoint"
 SCOPES = ("agent", "billing", "admin")
 VIEWS = {"threads", "cost", "usage"}
 """What reads these needs a database: its statements take the tenant, see tests/integration."""
@@ -40,7 +43,7 @@ ASKED = [
     for route in ROUTES
     if route.scopes and route.tag not in ("alerts", "webhooks") and (route.view or "") not in VIEWS
 ]
-NAMES = {"agent": AGENT, "model": MODEL, "price": PRICE, "key": KEY}
+NAMES = {"agent": AGENT, "model": MODEL, "price": PRICE, "key": KEY, "endpoint": ENDPOINT}
 QUERY = {"model": MODEL, "for_tenant": "other", "scope": "agent", "subject": AGENT, "unit": "tokens"}
 BODIES: dict[str, dict[str, Any]] = {
     "registerAgent": {"agent_id": AGENT, "preferences": {}},
@@ -61,6 +64,12 @@ THEIRS: list[tuple[str, str, EventData]] = [
     ("other", "tenant/other", KeyRevoked(KEY)),
     ("other", "tenant/other", QuotaSet(scope="model", subject=MODEL, unit="tokens", window="month", limit=0)),
     ("other", "tenant/other", RateLimitSet(scope="agent", subject=AGENT, requests_per_minute=1)),
+    (
+        "other",
+        f"endpoint/{ENDPOINT}",
+        DeploymentChanged(ENDPOINT, "d", MODEL, "ready", 1, EndpointSpec("p", {MODEL: ""}), owner="other"),
+    ),
+    ("other", f"endpoint/{ENDPOINT}", BreakerChanged(ENDPOINT, "open", "closed", "failures", 1, 5, until=2**51)),
     (
         "_system",
         "prices",

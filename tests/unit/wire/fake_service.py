@@ -19,6 +19,8 @@ from domain.tenancy import Principal
 from gateway.alerts.desk import AlertDesk
 from gateway.control import Control, Written
 from gateway.credential_admin import CredentialAdmin
+from gateway.endpoints.attest_model import AttestationDocument, AttestationsAnswer
+from gateway.endpoints.desk import EndpointDesk
 from gateway.limits.logins import FailedLogins
 from gateway.limits.standing import Standing
 from gateway.reads.reads import Reads
@@ -115,6 +117,7 @@ class FakeService:
     alerts: AlertDesk
     webhooks: WebhookAdmin
     credentials: CredentialAdmin
+    endpoint_desk: EndpointDesk
 
     def __init__(self) -> None:
         self.limits = Limits()
@@ -125,6 +128,7 @@ class FakeService:
         self.hold = False
         self.notices: list[str] = []
         self.fail: Exception | None = None
+        self.attested: list[tuple[str, str, str | None, bool]] = []
         self.reload_fails: GatewayError | None = None
         self.refusal: GatewayError | None = None
         self.tickets: list[FakeTicket] = []
@@ -224,6 +228,12 @@ class FakeService:
 
     async def validate_model(self, model: str, actor: str) -> Written:
         raise GatewayError("no_model_available", "nothing is validated here")
+
+    async def attest_model(
+        self, model: str, actor: str, *, endpoint: str | None = None, new_references: bool = False
+    ) -> AttestationsAnswer:
+        self.attested.append((model, actor, endpoint, new_references))
+        return AttestationsAnswer([AttestationDocument("main", model, f"{model}@1/8/unit", True)])
 
     async def readiness(self) -> tuple[bool, dict[str, object]]:
         return self.ready, {"log": "ok"}
