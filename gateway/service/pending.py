@@ -192,6 +192,7 @@ class Pending:
         "selection",
         "started",
         "state",
+        "stays",
         "steps",
         "tenant",
         "texts",
@@ -238,6 +239,8 @@ class Pending:
         """The endpoints that may come to answer it, best first."""
         self.pinned = False
         """Whether it is for this endpoint alone, as it is: our own probes are."""
+        self.stays = False
+        """Whether no other endpoint may take it over, nor another model."""
         self.tried: list[str] = []
         """The endpoints where it has failed."""
         self.moved: Failover | None = None

@@ -88,8 +88,12 @@ class Selector:
 
     def another(self, tenant: str, model: str | None, failover: str | None) -> bool:
         """Whether another model than the first in line may answer: by the request's `failover`, else the tenant's."""
-        mode = failover or self._plane.tenants.of(tenant).settings.failover
+        mode = self.failover(tenant, failover)
         return mode == "any" or (model is None and mode != "none")
+
+    def failover(self, tenant: str, failover: str | None) -> str:
+        """Where a request may move on to: `same_space`, `any` or `none`, as it says itself or else its tenant."""
+        return failover or self._plane.tenants.of(tenant).settings.failover
 
     def choose(
         self, tenant: str, agent: str, question: Question, refused: Mapping[str, GatewayError] | None = None

@@ -73,12 +73,15 @@ class Sending:
         candidates = self._candidates(pending.selection.model.id, pending.tenant)
         pending.candidates = candidates
         found = self._router.choose(candidates, space)
+        if found is not None and found.passed is not None and pending.stays:
+            candidates = pending.candidates = [found.passed]
+            found = None
         if found is None:
             pending.candidate = candidates[0]
             return self._router.refusal(pending.selection.model.id, candidates, space)
         pending.candidate = found.candidate
         if found.passed is not None:
-            self._passed_over(pending, found)
+            pending.moved = Failover(pending.selection.model.id, found.passed.endpoint.name, "circuit_open")
         return None
 
     def send(self, pending: Pending, indexes: list[int]) -> None:
@@ -137,7 +140,7 @@ class Sending:
 
     def elsewhere(self, pending: Pending, fault: ProviderFault) -> bool:
         """See `Steps.elsewhere`. An endpoint whose circuit is open takes nothing, so it is no reason to leave this one."""
-        if pending.pinned or not fault.elsewhere or pending.message.failover == "none" or len(pending.candidates) == 1:
+        if pending.pinned or not fault.elsewhere or pending.stays or len(pending.candidates) == 1:
             return False
         if len(pending.tried) + 1 >= self._limits.max_attempts:
             return False
@@ -154,7 +157,7 @@ class Sending:
 
     def _go_on(self, pending: Pending, indexes: list[int], fault: ProviderFault, error: ProviderError | None) -> None:
         here = pending.candidate.endpoint.name
-        found = None if pending.message.failover == "none" else self._next(pending)
+        found = None if pending.stays else self._next(pending)
         if found is None or len(pending.tried) + 1 >= self._limits.max_attempts:
             left = {*pending.tried, here}
             pending.note(self._router.attempts(pending.candidates, pending.selection.space, left))
@@ -174,10 +177,6 @@ class Sending:
         pending.candidate = found.candidate
         take_price(pending)
         self.send(pending, indexes)
-
-    def _passed_over(self, pending: Pending, found: Route) -> None:
-        assert found.passed is not None
-        pending.moved = Failover(pending.selection.model.id, found.passed.endpoint.name, "circuit_open")
 
     # -- another model --------------------------------------------------------------------------------------------------
 

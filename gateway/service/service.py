@@ -193,6 +193,7 @@ class RequestService:
             self, tenant, agent, principal.key, message, texts, question, selection, candidate, fingerprint,
             started, time.time_ns() // 1000, deadline, trace,
         )  # fmt: skip
+        pending.stays = self.selector.failover(tenant, message.failover) == "none"
         if pinned is not None:
             pending.pinned = True
             pending.tries = self.sending.max_attempts - 1  # one try: whoever asks for it decides what then

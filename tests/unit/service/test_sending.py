@@ -16,7 +16,7 @@ from adapters.memory.event_log import MemoryEventLog
 from adapters.memory.vector_cache import LruVectorCache
 from domain.catalogue import Candidate, Catalogue, Endpoint, Model, Offering, Price
 from domain.errors import GatewayError
-from domain.events import EmbeddingFailed, EmbeddingGenerated, EmbeddingRequested, PriceSet
+from domain.events import EmbeddingFailed, EmbeddingGenerated, EmbeddingRequested, PriceSet, TenantConfigured
 from domain.plane import ControlPlane
 from domain.ports.breaker import CircuitState, Permit
 from domain.ports.provider import EmbedCall, ProviderError, ProviderFault
@@ -127,6 +127,7 @@ class Site(Rig):
     circuits: dict[str, Circuit]
     probes: Probes
     holds: Holds
+    plane: ControlPlane
 
 
 def catalogue(**endpoint: Any) -> Catalogue:
@@ -184,7 +185,7 @@ async def site() -> AsyncIterator[Site]:
         attests=probes,
     )
     made = Site(service, log, appender, providers["a"], lru, metrics, catalogued, prices)
-    made.providers, made.circuits, made.probes, made.holds = providers, circuits, probes, holds
+    made.providers, made.circuits, made.probes, made.holds, made.plane = providers, circuits, probes, holds, plane
     yield made
     assert not holds.live, "whatever became of it, nothing is held any more"
     assert dispatcher.open_requests == 0
@@ -242,6 +243,15 @@ async def test_a_request_that_may_not_fail_over_is_tried_again_where_it_is(site:
     assert (reply.answer.endpoint, reply.answer.failover) == ("a", None)
     assert len(site.providers["a"].calls) == 3
     assert site.providers["b"].calls == []
+
+
+async def test_a_tenants_setting_keeps_its_requests_where_they_are_unless_they_say_otherwise(site: Site) -> None:
+    site.plane.tenants.apply("acme", TenantConfigured(failover="none"))
+    site.providers["a"].behaviour = failing(ProviderFault.SERVER)
+    kept = await site.ask("one", id="r1", model="m")
+    assert kept.refusal is not None
+    assert site.providers["b"].calls == []
+    assert right(await site.ask("one", id="r2", model="m", failover="same_space"), ["one"])
 
 
 async def test_where_every_endpoint_of_the_space_fails_the_sender_is_told_of_each(site: Site) -> None:
@@ -330,6 +340,13 @@ async def test_an_endpoint_whose_circuit_is_open_is_passed_over_and_the_answer_s
     }
     assert site.providers["a"].calls == []
     assert 'reason="circuit_open"' in _metrics(site)
+
+
+async def test_a_request_that_may_not_fail_over_is_not_sent_past_an_open_circuit(site: Site) -> None:
+    site.circuits["a"].open()
+    with pytest.raises(GatewayError, match="no endpoint of 'm' answers"):
+        await site.ask("one", model="m", failover="none", cache="off")
+    assert site.providers["b"].calls == []
 
 
 async def test_with_every_circuit_open_a_request_is_refused_before_it_is_logged(site: Site) -> None:
