@@ -66,7 +66,7 @@ def error_of(error: Exception, texts: int, timeout: float) -> ProviderError:
     """The error that a call with so many `texts` met, as botocore or what lies under it raised it."""
     if isinstance(error, ClientError):
         return _answered(error, texts)
-    if isinstance(error, (http.TimeoutError, ReadTimeoutError, TimeoutError)):
+    if isinstance(error, (http.TimeoutError, ReadTimeoutError, TimeoutError)) and not isinstance(error, _UNREACHED):
         return timed_out(timeout)
     if isinstance(error, InvalidEndpointConfigurationError):
         return ProviderError(
@@ -90,6 +90,10 @@ def error_of(error: Exception, texts: int, timeout: float) -> ProviderError:
             "set its usual variables, a profile or a role, or give the endpoint a credential",
         )
     return ProviderError(ProviderFault.SERVER, f"the SDK failed ({type(error).__name__})")
+
+
+# urllib3 counts a refused connection among its timeouts.
+_UNREACHED = http.NewConnectionError
 
 
 def timed_out(timeout: float) -> ProviderError:
