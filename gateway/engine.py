@@ -13,6 +13,7 @@ from uuid import UUID
 import structlog
 
 from adapters.appender import Appender, AppenderClosed, QueueFull
+from adapters.breaker import CircuitPolicy
 from adapters.catalogue import shipped
 from adapters.memory.vector_cache import LruVectorCache
 from adapters.postgres.event_log import PostgresEventLog
@@ -49,9 +50,11 @@ from gateway.control import Control
 from gateway.credential_admin import CredentialAdmin
 from gateway.credentials import CredentialSecrets
 from gateway.decisions import keep_tenant_key
+from gateway.dispatch.context import CallOutcome
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.dispatch.limits import DispatchLimits
 from gateway.endpoints.attestations import Attestations
+from gateway.endpoints.desk import EndpointDesk
 from gateway.endpoints.pool import POOLED, EndpointPool
 from gateway.endpoints.router import Router
 from gateway.instance import Lease, Reconciler, describe
@@ -101,6 +104,7 @@ class Engine:
     alerts: AlertDesk
     webhooks: WebhookAdmin
     pool: EndpointPool
+    endpoint_desk: EndpointDesk
     attestations: Attestations
     credentials: CredentialAdmin
     failed_logins: FailedLogins
@@ -197,11 +201,14 @@ class Engine:
         )
         self._stack.push_async_callback(self.pool.close)
         self.pool.open()
+        self.endpoint_desk = self._open_desk()
         self._dispatcher = Dispatcher(
             self.pool.provider,
             limits=DispatchLimits(max_queued_texts=settings.max_queued_texts),
-            on_call=self.provider_metrics.call_ended,
+            on_call=self._call_ended,
+            breakers=self.endpoint_desk.breakers.of,
         )
+        self.endpoint_desk.breakers.on_change(self._dispatcher.poke_endpoint)
         lru, shared = LruVectorCache(settings.cache_bytes, settings.cache_ttl_seconds, time.monotonic), None
         if places.redis_url is not None:
             shared = RedisVectorCache(places.redis_url, settings.cache_ttl_seconds)
@@ -224,7 +231,12 @@ class Engine:
             enabled=settings.attest_endpoints,
         )
         self._stack.push_async_callback(self.attestations.close)
-        self._router = Router(attested=self.attestations.state, load=self._dispatcher.load)
+        self._router = Router(
+            breaker_of=self.endpoint_desk.breakers.of,
+            health_of=self.endpoint_desk.health.of,
+            attested=self.attestations.state,
+            load=self._dispatcher.load,
+        )
         self._quota = await QuotaParts.open(places.app_dsn, self.plane, str(instance))
         self._stack.callback(self._quota.close)
         self._service = RequestService(
@@ -284,7 +296,7 @@ class Engine:
             lambda: UUID(self._service.instance),
         )
         self._start(self._scheduler.run())
-        for work in self._quota.runs():
+        for work in (*self._quota.runs(), *self.endpoint_desk.runs()):
             self._start(work)
         self._start(keep_sealed(self._log.pool))
         self._start(self._tokens.run())
@@ -296,12 +308,36 @@ class Engine:
         )
         watch_maintenance(self.gauges, self._scheduler)
         self._quota.watch(self.gauges)
+        self.endpoint_desk.watch(self.gauges)
         for work in self._outbound.work():
             self._start(work)
         self._outbound.watch_gauges(self.gauges)
 
     def _new_appender(self, instance: UUID) -> Appender:
         return Appender(self._log, instance, on_fenced=partial(self._fenced, instance), on_batch=self._appended)
+
+    def _open_desk(self) -> EndpointDesk:
+        settings = self._settings
+        return EndpointDesk(
+            self.plane,
+            endpoints=self.pool.endpoints,
+            configured=[endpoint.name for endpoint in self.pool.configured],
+            provider_of=self.pool.provider,
+            append=self._append_surely,
+            instance=lambda: self._service.instance,
+            lanes=lambda: self._dispatcher.gauges(),
+            policy=CircuitPolicy(
+                settings.breaker_failures,
+                settings.breaker_open_seconds,
+                settings.breaker_trial_calls,
+                settings.breaker_successes,
+            ),
+            check_seconds=settings.health_check_seconds,
+        )
+
+    def _call_ended(self, outcome: CallOutcome) -> None:
+        self.provider_metrics.call_ended(outcome)
+        self.endpoint_desk.health.on_call(outcome)
 
     def _open_tracing(self) -> RequestTracing | None:
         tracing = open_tracing(server_version())
@@ -389,6 +425,8 @@ class Engine:
                 self._start(self._purge.keep_trying(data.tenant))
         elif isinstance(data, SettingChanged) and hasattr(self, "_service"):
             asyncio.get_running_loop().call_soon(self._apply_settings)  # once it is folded
+        if hasattr(self, "endpoint_desk"):
+            self.endpoint_desk.observe(data)
         if isinstance(data, POOLED) and hasattr(self, "pool"):
             asyncio.get_running_loop().call_soon(self.pool.sync)  # likewise
 
