@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,14 +12,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 
 from adapters.providers import registry
 from adapters.providers.local.provider import LocalProvider
 from adapters.providers.openai import OpenAIProvider
 from adapters.providers.registry import EndpointError, open_provider
+from domain import model_config
 from domain.catalogue import Endpoint
-from domain.ports.provider import Provider
+from domain.ports.provider import EmbedCall, Provider, ProviderError
+from gateway.settings import load_settings
 
 STORE = Path("unused")
 
@@ -48,7 +52,7 @@ async def test_the_local_provider_opens_without_a_key(tmp_path: Path) -> None:
 
 
 def test_an_unknown_provider_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(EndpointError, match=r"unknown provider 'opnai'.*local, openai"):
+    with pytest.raises(EndpointError, match=r"unknown provider 'opnai'.*local, .*openai"):
         open_provider(Endpoint("e", "opnai", {}), {}, STORE)
 
 
@@ -89,3 +93,101 @@ async def test_an_installed_package_may_offer_a_provider(monkeypatch: pytest.Mon
 def test_importing_the_registry_imports_no_sdk() -> None:
     code = "import sys, adapters.providers.registry; sys.exit(any(m in sys.modules for m in ('openai', 'aiohttp', 'onnxruntime')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    page = (Path(__file__).parents[2] / "docs" / "providers.md").read_text()
+    package, site = tmp_path_factory.mktemp("acme"), tmp_path_factory.mktemp("site")
+    for language in ("ini", "python"):
+        text = re.findall(rf"```{language}\n# (\S+)\n(.*?)```", page, re.DOTALL)
+        ((name, body),) = text
+        (package / name).write_text(body)
+    with (package / "pyproject.toml").open("a") as file:
+        file.write('[tool.hatch.build.targets.wheel]\ninclude = ["*.py"]\n')
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "--disable-pip-version-check", "--target", site, package], check=True)
+    return site
+
+
+class TestAPackageOfSomebodyElse:
+    """The example of docs/providers.md, installed as anybody would and served from."""
+
+    @pytest.fixture
+    def endpoint(self, site: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Endpoint:
+        monkeypatch.syspath_prepend(site)
+        page = (Path(__file__).parents[2] / "docs" / "providers.md").read_text()
+        config = tmp_path / "emberlog.toml"
+        config.write_text(next(t for t in re.findall(r"```toml\n(.*?)```", page, re.DOTALL) if '"acme"' in t))
+        monkeypatch.chdir(tmp_path)
+        (found,) = load_settings(config).configured_endpoints()
+        return found
+
+    async def test_it_serves_under_the_name_of_its_entry_point(self, endpoint: Endpoint) -> None:
+        provider = open_provider(endpoint, {"ACME_API_KEY": "k"}, STORE)
+        answer = await provider.embed(EmbedCall(["a", "bc"], "acme-embed-1", 1.0))
+        assert answer.vectors.argmax(axis=1).tolist() == [1, 2]
+        await provider.check(1.0)
+        await provider.close()
+        with pytest.raises(ProviderError):
+            await provider.embed(EmbedCall(["a"], "acme-embed-1", 1.0))
+
+    async def test_what_it_finds_wrong_is_told_with_the_endpoints_name(self, endpoint: Endpoint) -> None:
+        keyless = msgspec.structs.replace(endpoint, api_key_env=None)
+        with pytest.raises(EndpointError, match="endpoint 'acme': acme needs a key: set api_key_env"):
+            open_provider(keyless, {}, STORE)
+
+    async def test_an_unknown_provider_is_answered_with_its_name_too(self, endpoint: Endpoint) -> None:
+        with pytest.raises(EndpointError, match=r"unknown provider 'acne'; known here: acme, "):
+            open_provider(msgspec.structs.replace(endpoint, provider="acne"), {}, STORE)
+
+
+class TestWhoseCredentialIsUsed:
+    @pytest.fixture
+    def opened(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Mapping[str, str], str | None]]:
+        """What the openers are given."""
+        seen: list[tuple[Mapping[str, str], str | None]] = []
+
+        def opener(endpoint: Endpoint, environ: Mapping[str, str], store: Path, key: str | None) -> Provider:
+            seen.append((environ, key))
+            return LocalProvider(store)
+
+        for name, key in (("keyed", "needed"), ("chained", "chain")):
+            monkeypatch.setitem(registry.PROVIDERS, name, registry.ProviderFacts(opener, key=key))  # type: ignore[arg-type]  # a Key
+        return seen
+
+    async def test_a_credential_given_beats_the_environment(
+        self, opened: list[tuple[Mapping[str, str], str | None]]
+    ) -> None:
+        endpoint = Endpoint("e", "keyed", {}, api_key_env="MINE")
+        await open_provider(endpoint, {"MINE": "from the environment"}, STORE, "given").close()
+        await open_provider(endpoint, {"MINE": "from the environment"}, STORE).close()
+        assert [key for _, key in opened] == ["given", "from the environment"]
+
+    @pytest.mark.parametrize("provider", ["keyed", "chained"])
+    async def test_a_tenants_endpoint_gets_nothing_of_the_installations(
+        self, opened: list[tuple[Mapping[str, str], str | None]], provider: str
+    ) -> None:
+        endpoint = Endpoint("e", provider, {}, api_key_env="MINE", tenant="acme")
+        with pytest.raises(EndpointError, match=r"'e'.*needs a"):
+            open_provider(endpoint, {"MINE": "the installation's"}, STORE)
+        await open_provider(endpoint, {"MINE": "the installation's"}, STORE, "the tenant's").close()
+        assert opened == [({}, "the tenant's")]
+
+    async def test_the_installations_own_endpoint_may_leave_credentials_to_the_sdk(
+        self, opened: list[tuple[Mapping[str, str], str | None]]
+    ) -> None:
+        await open_provider(Endpoint("e", "chained", {}), {"AWS_PROFILE": "p"}, STORE).close()
+        assert opened == [({"AWS_PROFILE": "p"}, None)]
+
+
+def test_an_option_that_a_provider_does_not_take_is_answered_with_those_it_takes() -> None:
+    endpoint = Endpoint("e", "openai", {}, base_url="http://127.0.0.1:9/v1", options={"organisation": "o"})
+    with pytest.raises(
+        EndpointError, match=r"no option 'organisation'; it takes: encoding_format, organization, project"
+    ):
+        open_provider(endpoint, {}, STORE)
+
+
+def test_every_provider_with_an_adapter_is_known_to_the_catalogue() -> None:
+    assert registry.PROVIDERS.keys() <= model_config.PROVIDERS.keys()
