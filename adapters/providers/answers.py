@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -85,14 +86,13 @@ def answer(vectors: Sequence[Vector], count: int, dimensions: int | None, tokens
 
 
 def _from_base64(vectors: Sequence[Vector], dimensions: int | None) -> NDArray[np.float32]:
+    if not all(isinstance(vector, str) for vector in vectors):
+        raise bad("some vectors are base64 and some are lists")
     rows: list[bytes] = []
-    for vector in vectors:
-        if not isinstance(vector, str):
-            raise bad("some vectors are base64 and some are lists")
-        try:
-            rows.append(pybase64.b64decode(vector, validate=True))
-        except ValueError:
-            raise bad("a vector is not base64") from None
+    with contextlib.suppress(ValueError):  # said below, where the decoder's own exception is out of the way
+        rows = [pybase64.b64decode(vector, validate=True) for vector in vectors]  # type: ignore[arg-type]  # texts
+    if not rows:
+        raise bad("a vector is not base64")
     size = len(rows[0])
     if size % 4 or any(len(row) != size for row in rows):
         raise bad("the vectors differ in size or are not whole float32 numbers")
