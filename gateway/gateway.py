@@ -24,6 +24,7 @@ from domain.tenancy import Principal
 from gateway.catalogue.live import rehearse
 from gateway.control import Written
 from gateway.decisions import keep_tenant_key
+from gateway.endpoints.attest_model import AttestationsAnswer, attest_model
 from gateway.engine import Engine
 from gateway.replies import Reply
 from gateway.secrets import open_metadata, seal_metadata
@@ -135,6 +136,20 @@ class Gateway(Engine):
     async def rehearse(self, model: CatalogModel) -> None:
         """See `EmbeddingService.rehearse`."""
         await rehearse(self._live, self.plane, model, self._settings.model_store or default_store())
+
+    async def attest_model(
+        self, model: str, actor: str, *, endpoint: str | None = None, new_references: bool = False
+    ) -> AttestationsAnswer:
+        """See `EmbeddingService.attest_model`."""
+        return await attest_model(
+            self.attestations,
+            self.plane.endpoints,
+            self.models(),
+            model,
+            actor=actor,
+            endpoint=endpoint,
+            new_references=new_references,
+        )
 
     async def validate_model(self, model: str, actor: str) -> Written:
         """See `EmbeddingService.validate_model`."""

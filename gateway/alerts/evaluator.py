@@ -74,8 +74,7 @@ class Evaluator:
     async def evaluate(self, tenants: Iterable[str]) -> int:
         """The same of many tenants; those that fail are noted, and left out until they are due again."""
         failed = {f.subject: f for f in await alert_facts.failures(self._pool)}
-        # The installation itself has no quotas; its own alerts are the watch's.
-        wanted = [t for t in sorted({*tenants} - {SYSTEM_TENANT}) if t not in failed or failed[t].due]
+        wanted = [t for t in sorted({*tenants}) if t not in failed or failed[t].due]
         reached = 0
         for start in range(0, len(wanted), _AT_ONCE):
             reached = max(reached, await self._some(wanted[start : start + _AT_ONCE], failed.keys()))
@@ -136,6 +135,8 @@ class Evaluator:
         """Those that are open, and those that these conditions would raise again."""
         await self._view_shows()
         rows = await read_alerts(self._pool, tenants=tenants, kinds=TENANT_KINDS, still_open=True)
+        # Of the installation only the quotas of its own requests are worked out here; its other alerts are the watch's.
+        rows = [a for a in rows if a.tenant != SYSTEM_TENANT or a.kind in QUOTA_KINDS]
         rows += await read_alerts(self._pool, tenants=tenants, alerts=alerts, still_open=False)
         found: dict[str, list[Alert]] = {}
         for alert in rows:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.common import ConfigOption, JsonOption, encode, fields, show, tell, with_installation
+from gateway.cli.models_attest import attest
 from gateway.cli.models_metrics import metrics
 from gateway.cli.models_select import select
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Models: their facts, what providers offer of them, their lifecycle.", no_args_is_help=True)
 app.command()(select)
 app.command()(metrics)
+app.command()(attest)
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="The model's id, or an alias of it.")]
 ReasonOption = Annotated[str | None, typer.Option(help="Why, for whoever looks at the model later.")]

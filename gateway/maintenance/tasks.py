@@ -37,10 +37,12 @@ def gateway_tasks(
     places: Places,
     abandon_open: Callable[[], Awaitable[int]],
     end_graces: Callable[[], Awaitable[int]],
+    attest_due: Callable[[], Awaitable[dict[str, int]]] | None = None,
 ) -> list[Task]:
     """What every gateway of the installation may be asked to do.
 
-    `abandon_open` gives up attempts, `end_graces` removes models whose grace period has ended; both say how many.
+    `abandon_open` gives up attempts, `end_graces` removes models whose grace period has ended; both say how many. `attest_due` attests
+    the endpoints that are due; None: none is attested.
     """
 
     async def partitions() -> dict[str, int]:
@@ -75,6 +77,8 @@ def gateway_tasks(
         Task("sweep", 24 * HOUR, sweep),
         Task("deprecations", 2 * HOUR, deprecations),
     ]
+    if attest_due is not None:
+        tasks.append(Task("attestations", HOUR, attest_due))
     days, folder = settings.archive_after_days, settings.archive_folder
     if days is not None and folder is not None:
         age = timedelta(days=days)
