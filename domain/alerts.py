@@ -30,6 +30,8 @@ MODEL_DEPRECATED = "model_deprecated"
 PRICE_UNKNOWN = "price_unknown"
 FAILOVER = "failover"
 CIRCUIT_OPEN = "circuit_open"
+ENDPOINT_UNHEALTHY = "endpoint_unhealthy"
+ENDPOINT_DRIFT = "endpoint_drift"
 PROJECTION_LAG = "projection_lag"
 QUOTA_DRIFT = "quota_drift"
 EVALUATION_FAILED = "evaluation_failed"
@@ -41,6 +43,8 @@ SEVERITIES = {
     PRICE_UNKNOWN: "warning",
     FAILOVER: "warning",
     CIRCUIT_OPEN: "critical",
+    ENDPOINT_UNHEALTHY: "warning",
+    ENDPOINT_DRIFT: "critical",
     PROJECTION_LAG: "critical",
     QUOTA_DRIFT: "critical",
     EVALUATION_FAILED: "critical",

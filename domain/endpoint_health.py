@@ -76,6 +76,11 @@ class EndpointHealth:
         self._heard = False
 
     @property
+    def ails(self) -> bool:
+        """Whether it is unhealthy for what its calls and checks say, whatever its circuit and its vectors are like."""
+        return self._ails is not None
+
+    @property
     def doubtful(self) -> bool:
         """Whether a check failed, and too few did to say that the endpoint is unhealthy."""
         return 0 < self._failed_checks < FAILED_CHECKS

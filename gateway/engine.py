@@ -365,6 +365,7 @@ class Engine:
             append=self.append_decisions,
             reach=self.plane_reaches,
             drift=lambda: self._quota.upkeep.drift,
+            endpoints=self.endpoint_desk.conditions,
         )
 
     async def _forget_in_database(self, tenant: str) -> None:

@@ -13,6 +13,7 @@ from adapters.postgres import deliveries
 from adapters.postgres.event_scan import EventScan
 from adapters.postgres.pool import UNREACHABLE, Pool, open_pool
 from adapters.webhooks.http import WebhookClient
+from domain.alerts import Condition
 from domain.ports.event_log import Appended, EventLog, NewEvent
 from gateway.alerts.delivery import AlertmanagerPost, UnwantedAlerts
 from gateway.alerts.desk import AlertDesk
@@ -34,7 +35,9 @@ _STATEMENT_SECONDS = 30.0
 
 
 class OutboundPorts(msgspec.Struct, frozen=True):
-    """What of the gateway it needs. `reach` waits until the control plane has folded a position; `drift` is that of the quotas."""
+    """What of the gateway it needs. `reach` waits until the control plane has folded a position; `drift` is that of the quotas; `endpoints`
+    says what of the endpoints needs a person.
+    """
 
     dsn: str
     log: EventLog
@@ -45,6 +48,7 @@ class OutboundPorts(msgspec.Struct, frozen=True):
     append: Callable[[Sequence[NewEvent]], Awaitable[list[Appended]]]
     reach: Callable[[int, float], Awaitable[None]]
     drift: Callable[[], int]
+    endpoints: Callable[[float], list[Condition]] = lambda _: []
 
 
 class Outbound:
@@ -94,6 +98,7 @@ class Outbound:
                 reach=ports.reach,
                 standings=ports.runner.standings,
                 drift=ports.drift,
+                endpoints=ports.endpoints,
                 manager=manager,
             )
             secrets = WebhookSecrets(pool, ports.master, ports.tenant_keys)

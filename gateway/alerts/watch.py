@@ -15,6 +15,7 @@ from adapters.postgres import alert_facts, followers
 from adapters.postgres.alert_facts import Fact
 from adapters.postgres.pool import UNREACHABLE, Pool
 from domain.alerts import FAILOVER, MODEL_DEPRECATED, PROJECTION_LAG, QUOTA_DRIFT, Alert, Condition
+from domain.endpoint_alerts import ENDPOINT_KINDS
 from domain.events import SYSTEM_TENANT
 from domain.model_lifecycle import DEPRECATED
 from domain.plane import ControlPlane
@@ -45,7 +46,7 @@ class AlertWatch:
     """Run one in each process: `run` until cancelled. `wake` when the log has grown.
 
     `reach` waits (at most so many seconds) until the control plane has folded a position. `standings` says where the views stand,
-    `drift` by how much leases of quotas and the log disagree.
+    `drift` by how much leases of quotas and the log disagree, `endpoints` what holds of the endpoints at a time (seconds since the epoch).
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class AlertWatch:
         reach: Callable[[int, float], Awaitable[None]],
         standings: Callable[[], Mapping[str, Standing]],
         drift: Callable[[], int] = lambda: 0,
+        endpoints: Callable[[float], list[Condition]] = lambda _: [],
         manager: AlertmanagerPost | None = None,
         poll_seconds: float = POLL_SECONDS,
         lease_seconds: float = LEASE_SECONDS,
@@ -70,6 +72,7 @@ class AlertWatch:
         self._reach = reach
         self._standings = standings
         self._drift = drift
+        self._endpoints = endpoints
         self._manager = manager
         self._poll_seconds = poll_seconds
         self._lease = timedelta(seconds=lease_seconds)
@@ -173,10 +176,12 @@ class AlertWatch:
         await self._evaluator.settle(unknown + failovers.conditions(facts, now), priced)
 
     async def _system(self) -> None:
-        """What holds of the installation itself."""
+        """What holds of the installation itself, and of endpoints, whoever they serve."""
         self.open = await count_open(self._pool)
         ours = await read_alerts(self._pool, tenants=[SYSTEM_TENANT], kinds=_SYSTEM_KINDS, still_open=True)
-        await self._evaluator.settle(self._conditions(ours), [alert.alert for alert in ours])
+        theirs = await read_alerts(self._pool, kinds=ENDPOINT_KINDS, still_open=True)
+        found = self._conditions(ours) + self._endpoints(self._evaluator.clock())
+        await self._evaluator.settle(found, [alert.alert for alert in (*ours, *theirs)])
 
     def _conditions(self, known: list[Alert]) -> list[Condition]:
         behind = {alert.labels.get("projection") for alert in known if alert.kind == PROJECTION_LAG}

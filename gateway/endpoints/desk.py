@@ -10,7 +10,9 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from adapters.breaker import CircuitPolicy
+from domain.alerts import Condition
 from domain.catalogue import Endpoint
+from domain.endpoint_alerts import endpoint_conditions
 from domain.endpoint_health import Health
 from domain.errors import GatewayError
 from domain.events import EventData
@@ -108,6 +110,11 @@ class EndpointDesk:
         for key, count in self.breakers.changes.items():
             family.add_metric(list(key), count)
         return family
+
+    def conditions(self, now: float) -> list[Condition]:
+        """What of the endpoints needs a person, as of `now` (seconds since the epoch)."""
+        ailing = {name: (seen.reason, seen.since) for name, seen in self.health.all().items() if seen.ails}
+        return endpoint_conditions(self._plane.endpoints, self._endpoints(), ailing, now)
 
     # -- what is shown --------------------------------------------------------------------------------------------------
 

@@ -34,11 +34,15 @@ _log = structlog.get_logger("emberlog.endpoints")
 
 
 class HealthStanding(msgspec.Struct, frozen=True):
-    """The health of an endpoint, why, and since when (seconds since the epoch; None: from the start)."""
+    """The health of an endpoint, why, and since when (seconds since the epoch; None: from the start).
+
+    `ails`: it is unhealthy by its own calls or checks, not (or not only) because its circuit is open or its vectors have drifted.
+    """
 
     health: Health
     reason: str
     since: float | None
+    ails: bool = False
 
 
 class _Watched:
@@ -97,7 +101,7 @@ class HealthWatch:
         watched = self._watched.get(name)
         if watched is None:
             return HealthStanding(Health.UNKNOWN, "nothing is known yet", None)
-        return HealthStanding(watched.seen.health, watched.seen.reason, watched.since)
+        return HealthStanding(watched.seen.health, watched.seen.reason, watched.since, watched.seen.ails)
 
     def all(self) -> dict[str, HealthStanding]:
         """That of every endpoint under watch."""

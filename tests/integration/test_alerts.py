@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
@@ -17,8 +18,11 @@ from adapters.alertmanager import Alertmanager
 from adapters.postgres import alert_facts
 from adapters.postgres.event_log import PostgresEventLog
 from domain.alerts import alert_stream, close, decide_acknowledge, decide_silence
+from domain.catalogue import Endpoint
+from domain.endpoint_alerts import endpoint_conditions
 from domain.events import (
     AgentRegistered,
+    BreakerChanged,
     Failover,
     ModelRegistered,
     ModelSpec,
@@ -193,6 +197,32 @@ async def test_a_view_that_lags_or_halts_and_drift_are_told_to_operators(tower: 
         [alert] = await tower.see("projection_lag")
         assert alert.labels == {"projection": "usage"}, "over is over when it has caught up"
         tower.standings = {"usage": standing(0)}
+        await tower.see()
+
+
+async def test_a_circuit_that_stays_open_is_told_to_whom_its_endpoint_belongs_until_it_is_closed(
+    tower: Watchtower,
+) -> None:
+    serving = [Endpoint("main", "openai", {}), Endpoint("own", "openai", {}, tenant="acme")]
+    ailing: dict[str, tuple[str, float | None]] = {}
+    opened = BreakerChanged("main", "open", "closed", "failures", int((NOW - 5) * 1_000_000), 5)
+    await tower.log("_system", opened)
+    await tower.log("acme", msgspec.structs.replace(opened, endpoint="own"))
+    known = tower.home.plane.endpoints
+    async with Working(tower.watch(endpoints=lambda now: endpoint_conditions(known, serving, ailing, now))):
+        alerts = await tower.see("circuit_open", "circuit_open")
+        assert {(a.tenant, a.labels["endpoint"], a.severity) for a in alerts} == {
+            ("_system", "main", "critical"),
+            ("acme", "own", "critical"),
+        }
+        await tower.log("_system", msgspec.structs.replace(opened, state="closed"))
+        [alert] = await tower.see("circuit_open")
+        assert alert.labels["endpoint"] == "own"
+        ailing["main"] = ("2 checks in a row failed (connection)", NOW - 60)
+        await tower.log("acme", msgspec.structs.replace(opened, endpoint="own", state="closed"))
+        [alert] = await tower.see("endpoint_unhealthy")
+        assert alert.summary == "the endpoint main is unhealthy: 2 checks in a row failed (connection)"
+        ailing.clear()
         await tower.see()
 
 

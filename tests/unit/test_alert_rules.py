@@ -25,7 +25,7 @@ def rules() -> list[dict[str, Any]]:
 
 def named(expression: str) -> dict[str, set[str]]:
     """Metric -> labels that it is selected by."""
-    found = re.findall(r"\b((?:emberlog|embedding|health_check)_\w+|up)\b(?:\{([^}]*)\})?", expression)
+    found = re.findall(r"\b((?:emberlog|embedding|health_check|circuit_breaker)_\w+|up)\b(?:\{([^}]*)\})?", expression)
     return {name: set(re.findall(r"(\w+)\s*[=!]~?", labels)) for name, labels in found}
 
 
