@@ -31,20 +31,20 @@ class Reply(NamedTuple):
 
 
 class HttpApi:
-    """One provider endpoint over HTTP with a bearer token. At most `endpoint.max_concurrency` connections are open at once, kept alive
+    """One provider endpoint over HTTP. The key goes as a bearer token, or by itself in `key_header`. At most `endpoint.max_concurrency` connections are open at once, kept alive
     between calls. No retries, redirects, cookies or proxies of the environment.
 
     Raises `ValueError` for a key that no header can carry.
     """
 
-    def __init__(self, endpoint: Endpoint, key: str | None, base_url: str) -> None:
+    def __init__(self, endpoint: Endpoint, key: str | None, base_url: str, key_header: str | None = None) -> None:
         self._base = (endpoint.base_url or base_url).rstrip("/")
         self._most = endpoint.max_concurrency
         self._headers = {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": "emberlog"}
         if key is not None:
             if not (key.isascii() and key.isprintable()):
                 raise ValueError("the key holds characters that no HTTP header can carry; expected printable ASCII")
-            self._headers["Authorization"] = f"Bearer {key}"
+            self._headers[key_header or "Authorization"] = key if key_header else f"Bearer {key}"
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
