@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.emberlog-setup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check bench format docs lock clean
+.PHONY: help setup demo serve test live check bench format docs lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ unexport PYTHONDONTWRITEBYTECODE
 test: setup ## run every test; what is Postgres's own on the oldest supported one too
 	EMBERLOG_TEST_POSTGRES=16 $(BIN)/python -m pytest -q $(TOGETHER) $(ON_16) $(NOT_ON_16)
 	$(BIN)/python -m pytest -q $(TOGETHER)
+
+live: setup ## ask the real providers whose credentials are in the environment what tests/conformance asks of simulated ones
+	$(BIN)/python -m pytest -q -rs --no-header tests/live/providers.py
 
 check: setup ## what CI checks before the tests: lint, format, types, import contracts
 	$(BIN)/ruff check .
