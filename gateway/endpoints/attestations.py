@@ -81,16 +81,17 @@ class Attestations:
             return Attested
         return attestation_state(self._endpoints, endpoint.name, self._configuration(endpoint), space)
 
-    async def ensure(self, candidate: Candidate, size: int, input_type: str | None) -> None:
+    async def ensure(self, candidate: Candidate, size: int, input_type: str | None, *, again: bool = False) -> None:
         """Return once the endpoint is attested for the space of this size and input type; however many wait, it is asked once.
 
+        One that is quarantined is asked only with `again`, which is for endpoints that somebody is putting to work.
         Raises `ProviderError`: with the fault of the probe's call where that failed, `unattested` where it could not be made, and
         `drifted` where the vectors are not those of the space, now or when it was found so.
         """
         state = self.state(candidate.endpoint, candidate.model.space(size, input_type))
         if state is Attested:
             return
-        if state is Quarantined:
+        if state is Quarantined and not again:
             raise drifted(candidate)
         try:
             found = await self.attest(candidate, size, input_type)

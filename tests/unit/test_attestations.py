@@ -190,6 +190,9 @@ async def test_quarantine_is_tried_again_an_hour_later_and_lifted_by_passing(wor
     world.answers["one"] = vectors(2)
     with pytest.raises(ProviderError):
         await process.ensure("one")
+    with pytest.raises(ProviderError):
+        await process.attestations.ensure(world.candidate("one"), 64, None, again=True)
+    assert world.asked[-1][0] == "one", "whoever puts it to work has it asked again"
     world.now += AGAIN_SECONDS - 1
     assert list(process.due().due()) == []
     world.answers["one"] = vectors(1)
