@@ -14,10 +14,14 @@ from typing import Any
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectTimeoutError,
     HTTPClientError,
     IncompleteReadError,
     InvalidEndpointConfigurationError,
     ReadTimeoutError,
+)
+from botocore.exceptions import (
+    ConnectionError as SdkConnectionError,
 )
 from botocore.parsers import ResponseParserError
 from urllib3 import exceptions as http
@@ -66,7 +70,9 @@ def error_of(error: Exception, texts: int, timeout: float) -> ProviderError:
     """The error that a call with so many `texts` met, as botocore or what lies under it raised it."""
     if isinstance(error, ClientError):
         return _answered(error, texts)
-    if isinstance(error, (http.TimeoutError, ReadTimeoutError, TimeoutError)) and not isinstance(error, _UNREACHED):
+    if isinstance(error, (http.TimeoutError, ReadTimeoutError, ConnectTimeoutError, TimeoutError)) and not isinstance(
+        error, _UNREACHED
+    ):
         return timed_out(timeout)
     if isinstance(error, InvalidEndpointConfigurationError):
         return ProviderError(
@@ -78,7 +84,7 @@ def error_of(error: Exception, texts: int, timeout: float) -> ProviderError:
         return ProviderError(
             ProviderFault.CONNECTION, "no TLS connection: is the server's certificate one that AWS_CA_BUNDLE trusts?"
         )
-    if isinstance(error, (http.HTTPError, HTTPClientError, IncompleteReadError, OSError)):
+    if isinstance(error, (http.HTTPError, HTTPClientError, SdkConnectionError, IncompleteReadError, OSError)):
         return ProviderError(
             ProviderFault.CONNECTION,
             f"no connection, or it broke before the answer was whole ({type(error).__name__})",

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
@@ -128,6 +128,19 @@ class _PoolTLS(HTTPSConnectionPool):
     ConnectionCls = _CuttableTLS
 
 
+def _through(proxy: str, settings: dict[str, Any]) -> urllib3.ProxyManager:
+    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    headers = None
+    if parts.username is not None:
+        headers = urllib3.make_headers(proxy_basic_auth=f"{unquote(parts.username)}:{unquote(parts.password or '')}")
+    return urllib3.ProxyManager(parts.geturl(), proxy_headers=headers, **settings)
+
+
+def _target(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.path}?{parts.query}" if parts.query else parts.path
+
+
 class Transport:
     """Sends what botocore has signed, over at most `connections` kept connections. To be used inside `flying` only.
 
@@ -140,21 +153,22 @@ class Transport:
         if parts.scheme == "https":
             settings["ssl_context"] = ssl.create_default_context(cafile=get_cert_path(ca_bundle or True))
         proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
-        pools = urllib3.ProxyManager(proxy, **settings) if proxy else urllib3.PoolManager(**settings)
-        pools.pool_classes_by_scheme = {"http": _Pool, "https": _PoolTLS}
-        self._pools = pools
+        self._pools = _through(proxy, settings) if proxy else urllib3.PoolManager(**settings)
+        self._pools.pool_classes_by_scheme = {"http": _Pool, "https": _PoolTLS}
+        # A proxy forwards what is not encrypted, and must be told where to; to what is, it only opens a way.
+        self._whole_urls = bool(proxy) and parts.scheme == "http"
 
     def send(self, request: Any, **_: Any) -> AWSResponse:
         """Send one request; the body of the answer is left to be read. A handler of botocore's `before-send`."""
         left = _flight().left()
-        parts = urlsplit(request.url)
         answer = self._pools.connection_from_url(request.url).urlopen(
             request.method,
-            f"{parts.path}?{parts.query}" if parts.query else parts.path,
+            request.url if self._whole_urls else _target(request.url),
             body=request.body,
             headers=request.headers,
             retries=False,
             redirect=False,
+            assert_same_host=False,  # a proxy's is another
             timeout=urllib3.Timeout(connect=left, read=left),
             preload_content=False,
             decode_content=False,

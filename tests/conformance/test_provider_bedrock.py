@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import ssl
 import threading
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from botocore.exceptions import ClientError, ConnectTimeoutError, CredentialRetrievalError, EndpointConnectionError
+from botocore.parsers import ResponseParserError
 
 from adapters.providers.bedrock import BedrockProvider
+from adapters.providers.bedrock_errors import error_of
 from adapters.providers.registry import EndpointError, open_provider
 from domain.catalogue import Endpoint
 from domain.ports.provider import EmbedCall, Provider, ProviderError, ProviderFault
 from gateway.bench.faults import Control, Fault
 from gateway.bench.simulator import Simulator, SimulatorOptions
 from tests.conformance.http_rig import HttpRig
-from tests.conformance.provider_contract import KEY, SECRET_TEXT, STATUSES, ProviderContract, Rig
+from tests.conformance.provider_contract import KEY, SECRET_TEXT, STATUSES, ProviderContract, Rig, listener
 from tests.support.bedrock import REGION, BedrockApi
 from tests.support.bedrock_sigv4 import Account
 from tests.support.certificates import certificate
@@ -49,6 +54,14 @@ def opens(
         "e", "bedrock", {}, base_url=url, max_concurrency=max_concurrency, options={"region": REGION} | options
     )
     return BedrockProvider(endpoint, {}, secret if secret is not None or key is None else secret_of(key))
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine's own proxy is not for servers in this process."""
+    for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
 
 
 @pytest.fixture
@@ -290,6 +303,10 @@ class TestWhatBedrockSays:
 async def refused(rig: Rig, provider: Provider, fault: Fault | None) -> ProviderError:
     if fault is not None:
         rig.fault(fault)
+    return await refused_call(provider)
+
+
+async def refused_call(provider: Provider) -> ProviderError:
     with pytest.raises(ProviderError) as caught:
         await provider.embed(EmbedCall(["a"], TITAN, 9))
     assert caught.value.__context__ is None
@@ -461,6 +478,51 @@ class TestApiKeys:
         await provider.embed(EmbedCall(["a"], TITAN, 9))
         await provider.close()
 
+    async def test_the_sdk_finds_an_api_key_in_its_variable(self, url: str, aws: pytest.MonkeyPatch) -> None:
+        aws.setenv("AWS_BEARER_TOKEN_BEDROCK", API_KEY)
+        provider = opens(url, key=None)
+        await provider.embed(EmbedCall(["a"], TITAN, 9))
+        await provider.close()
+
+    async def test_one_that_the_sdk_finds_is_not_sent_in_the_clear_either(
+        self, rig: HttpRig, aws: pytest.MonkeyPatch
+    ) -> None:
+        aws.setenv("AWS_BEARER_TOKEN_BEDROCK", API_KEY)
+        provider = opens(rig.simulator.url, key=None)
+        error = await refused(rig, provider, None)
+        assert error.fault is ProviderFault.AUTHENTICATION
+        assert "https" in error.detail
+        assert rig.stats().calls == 0
+        await provider.close()
+
+    async def test_calls_go_through_the_proxy_of_the_environment(
+        self, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with connecting_proxy() as (port, heard):
+            monkeypatch.setenv("https_proxy", f"http://us%40er:pass@127.0.0.1:{port}")
+            provider = opens(url, secret=API_KEY)
+            await provider.embed(EmbedCall(["a"], TITAN, 9))
+            await provider.close()
+            monkeypatch.setenv("no_proxy", "127.0.0.1")
+            past = opens(url, secret=API_KEY)
+            await past.embed(EmbedCall(["a"], TITAN, 9))
+            await past.close()
+        assert len(heard) == 1
+        assert heard[0].startswith(f"CONNECT {url.removeprefix('https://')} ".encode())
+        assert b"\r\nproxy-authorization: basic " + b64encode(b"us@er:pass").lower() in heard[0].lower()
+
+    async def test_a_proxy_of_what_is_not_encrypted_is_told_where_to(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with listener("babbles") as proxy:
+            monkeypatch.setenv("http_proxy", f"127.0.0.1:{proxy.port}")
+            provider = opens("http://bedrock.invalid")
+            error = await refused_call(provider)
+            assert error.fault is ProviderFault.CONNECTION
+            await provider.close()
+            assert proxy.heard, error
+            assert proxy.heard[0].startswith(
+                b"POST http://bedrock.invalid/model/amazon.titan-embed-text-v2%3A0/invoke "
+            )
+
     async def test_a_certificate_that_nobody_vouches_for_is_a_connection_error(
         self, url: str, rig: Rig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -477,38 +539,91 @@ class TestApiKeys:
             opens("http://127.0.0.1:9", secret=API_KEY)
 
 
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass on what comes, until one side has enough."""
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+@asynccontextmanager
+async def forwarder(
+    target: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[str]],
+    context: ssl.SSLContext | None = None,
+) -> AsyncIterator[int]:
+    """A port whose connections are passed on to `host:port` as `target` says for each."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host, port = (await target(reader, writer)).split(":")
+        there, back = await asyncio.open_connection(host, int(port))
+        for task in (asyncio.create_task(pump(reader, back)), asyncio.create_task(pump(there, writer))):
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in list(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def connecting_proxy() -> AsyncIterator[tuple[int, list[bytes]]]:
+    """A proxy that opens ways (CONNECT), and what it was asked."""
+    heard: list[bytes] = []
+
+    async def target(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        return heard[-1].split()[1].decode()
+
+    async with forwarder(target) as port:
+        yield port, heard
+
+
 @asynccontextmanager
 async def tls(url: str, cert: Path, key: Path) -> AsyncIterator[str]:
     """The server at `url`, behind TLS."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(cert, key)
-    host, port = url.removeprefix("http://").split(":")
-    pumps: set[asyncio.Task[None]] = set()
 
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        except (OSError, ssl.SSLError):
-            pass
-        finally:
-            writer.close()
+    async def target(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> str:
+        return url.removeprefix("http://")
 
-    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(host, int(port))
-        for task in (asyncio.create_task(pump(reader, back)), asyncio.create_task(pump(there, writer))):
-            pumps.add(task)
-            task.add_done_callback(pumps.discard)
+    async with forwarder(target, context) as port:
+        yield f"https://127.0.0.1:{port}"
 
-    server = await asyncio.start_server(take, "127.0.0.1", 0, ssl=context)
-    try:
-        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for task in list(pumps):
-            task.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
+
+def client_error(code: str, status: int, operation: str) -> ClientError:
+    said = {"Error": {"Code": code, "Message": SECRET_TEXT}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(said, operation)
+
+
+@pytest.mark.parametrize(
+    ("error", "fault"),
+    [
+        (client_error("AccessDenied", 403, "AssumeRole"), ProviderFault.AUTHENTICATION),
+        (client_error("ValidationError", 400, "AssumeRoleWithWebIdentity"), ProviderFault.AUTHENTICATION),
+        (client_error("Throttling", 400, "AssumeRole"), ProviderFault.RATE_LIMITED),
+        (client_error("InternalFailure", 500, "AssumeRole"), ProviderFault.SERVER),
+        (CredentialRetrievalError(provider="p", error_msg=SECRET_TEXT), ProviderFault.AUTHENTICATION),
+        (ConnectTimeoutError(endpoint_url="https://sts"), ProviderFault.TIMEOUT),
+        (EndpointConnectionError(endpoint_url="https://sts"), ProviderFault.CONNECTION),
+        (ResponseParserError(SECRET_TEXT), ProviderFault.BAD_ANSWER),
+        (KeyError(SECRET_TEXT), ProviderFault.SERVER),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_what_the_sdk_meets_on_its_way_to_credentials_has_its_place(error: Exception, fault: ProviderFault) -> None:
+    told = error_of(error, 1, 9.0)
+    assert told.fault is fault
+    assert "Karmesin" not in str(told)
 
 
 class TestThreads:
