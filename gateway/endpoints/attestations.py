@@ -13,16 +13,18 @@ from typing import Protocol
 import asyncpg
 import structlog
 
+from adapters.postgres.pool import UNREACHABLE
 from domain.attestations import AttestationState, attestation_state
 from domain.catalogue import Candidate, Endpoint
 from domain.endpoints import endpoint_stream
 from domain.errors import GatewayError
 from domain.events import SYSTEM_TENANT, EndpointAttested
 from domain.plane import ControlPlane
-from domain.ports.event_log import Appended, NewEvent
+from domain.ports.event_log import Appended, LogUnavailable, NewEvent
 from domain.ports.provider import ProviderError, ProviderFault
 from gateway.catalogue.attestation import Answer, attest_endpoint
 from gateway.decisions import check_appended, decision_event
+from gateway.service.refusals import log_error
 
 __all__ = ["AttestationState", "Attestations", "PinnedAsk"]
 
@@ -116,7 +118,10 @@ class Attestations:
             )
             self._running[key] = task
             task.add_done_callback(lambda done: self._ended(key, done))
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except (LogUnavailable, *UNREACHABLE):
+            raise log_error(LogUnavailable()) from None
 
     async def close(self) -> None:
         """End what is under way: who waits for it gets a cancellation. Idempotent."""

@@ -8,8 +8,11 @@ class Kept:
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, str, int, bytes], bytes] = {}
+        self.away = False
 
     async def fetch(self, sql: str, space: str, owner: str, epoch: int, probes: list[bytes]) -> list[dict[str, bytes]]:
+        if self.away:
+            raise ConnectionRefusedError
         of = space, owner, epoch
         return [{"probe": p, "vector": self.rows[*of, p]} for p in probes if (*of, p) in self.rows]
 

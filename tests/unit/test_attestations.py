@@ -234,6 +234,16 @@ async def test_probes_that_are_not_answered_are_a_failed_attempt_and_no_drift(
     assert process.state("one") == "attested"
 
 
+async def test_a_database_that_is_away_is_a_failed_attempt_too(world: World) -> None:
+    world.kept.away = True
+    with pytest.raises(ProviderError) as failed:
+        await world.process.ensure("one")
+    assert failed.value.fault is ProviderFault.UNATTESTED
+    world.kept.away = False
+    await world.process.ensure("one")
+    assert world.process.state("one") == "attested"
+
+
 async def test_a_failed_attestation_of_what_was_attested_leaves_it_so_and_is_tried_again(world: World) -> None:
     process = world.process
     await process.ensure("one")
