@@ -11,6 +11,7 @@ from gateway.cli import (
     alerts,
     bench,
     credentials,
+    endpoints,
     events,
     keys,
     log,
@@ -65,6 +66,7 @@ app.add_typer(keys.app, name="keys")
 app.command()(usage)
 app.command()(costs)
 app.add_typer(credentials.app, name="credentials")
+app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(events.app, name="events")
 app.add_typer(log.app, name="log")
 app.add_typer(models.app, name="models")

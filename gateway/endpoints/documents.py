@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
@@ -13,10 +14,12 @@ from domain.endpoint_health import Health
 from domain.events import BreakerChanged
 from domain.plane import ControlPlane
 from domain.ports.breaker import CircuitState
-from gateway.dispatch.dispatcher import LaneGauge
 from gateway.endpoints.breakers import CircuitStanding
-from gateway.endpoints.health import HealthStanding
 from gateway.event_document import time_text
+
+if TYPE_CHECKING:  # a command that shows endpoints has no use for what runs them
+    from gateway.dispatch.dispatcher import LaneGauge
+    from gateway.endpoints.health import HealthStanding
 
 
 class CircuitDocument(msgspec.Struct, frozen=True):
