@@ -71,6 +71,7 @@ PROVIDERS: dict[str, ProviderSchema] = {
         inputs=96,
     ),
     "vertex": ProviderSchema({"auto_truncate": _YES_NO, "billing": ("token", "character")}, inputs=250),
+    "gemini": ProviderSchema(inputs=100),
     "cohere": ProviderSchema({"truncate": ("NONE", "START", "END")}, inputs=96),
     "voyage": ProviderSchema({"truncation": _YES_NO}, inputs=1000),
     "jina": ProviderSchema({"truncate": _YES_NO, "normalized": _YES_NO, "late_chunking": _YES_NO}),

@@ -9,6 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+import msgspec
+
+from adapters.providers.http import Reply
+from adapters.providers.http_errors import retry_after
 from domain.ports.provider import ProviderError, ProviderFault
 
 _CREDENTIAL = frozenset({
@@ -90,3 +94,34 @@ def _index(said: str, texts: int) -> int | None:
         return 0
     found = _INDEX.search(said)
     return int(found[1]) if found is not None and int(found[1]) < texts else None
+
+
+class _Detail(msgspec.Struct, rename={"retry_delay": "retryDelay"}):
+    reason: str | None = None
+    retry_delay: str | None = None
+
+
+class _Status(msgspec.Struct):
+    message: str = ""
+    status: str = ""
+    details: list[_Detail] = []
+
+
+class _Body(msgspec.Struct):
+    error: _Status
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+_SECONDS = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
+
+
+def json_error(reply: Reply, texts: int) -> ProviderError:
+    """The error of an answer with a status other than 200, with a `google.rpc.Status` as JSON in its body or with any other page."""
+    try:
+        told = _decode(reply.body).error
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        told = _Status()
+    delays = [_SECONDS.fullmatch(detail.retry_delay) for detail in told.details if detail.retry_delay is not None]
+    wait = float(delays[0][1]) if delays and delays[0] is not None else retry_after(reply.headers)
+    reasons = [detail.reason for detail in told.details if detail.reason is not None]
+    return google_error(reply.status, told.status, told.message, reasons, texts=texts, retry_after=wait)

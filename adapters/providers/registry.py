@@ -171,6 +171,12 @@ def _cohere(endpoint: Endpoint, environ: Mapping[str, str], store: Path, key: st
     return CohereProvider(endpoint, key)
 
 
+def _gemini(endpoint: Endpoint, environ: Mapping[str, str], store: Path, key: str | None) -> Provider:
+    from adapters.providers.gemini import GeminiProvider
+
+    return GeminiProvider(endpoint, key)
+
+
 def _jina(endpoint: Endpoint, environ: Mapping[str, str], store: Path, key: str | None) -> Provider:
     from adapters.providers.jina import JinaProvider
 
@@ -202,6 +208,9 @@ PROVIDERS: dict[str, ProviderFacts] = {
         base_url="https://api.cohere.com",
         api_key_env="COHERE_API_KEY",
         options=frozenset({"encoding_format"}),
+    ),
+    "gemini": ProviderFacts(
+        _gemini, base_url="https://generativelanguage.googleapis.com", api_key_env="GEMINI_API_KEY"
     ),
     "jina": ProviderFacts(
         _jina,

@@ -16,6 +16,7 @@ from google.cloud.location.locations_pb2 import GetLocationRequest
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 
 from adapters.providers.google_errors import google_error
+from adapters.providers.google_tasks import task_of
 from adapters.providers.vertex_answer import Prediction, read_answer
 from adapters.providers.vertex_token import Token
 from domain.ports.provider import EmbedAnswer, EmbedCall, ProviderError, ProviderFault
@@ -37,14 +38,6 @@ _OPTIONS = [
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 ]
-
-_TASKS = {
-    None: "RETRIEVAL_DOCUMENT",
-    "query": "RETRIEVAL_QUERY",
-    "document": "RETRIEVAL_DOCUMENT",
-    "classification": "CLASSIFICATION",
-    "clustering": "CLUSTERING",
-}
 
 # What gRPC says of a connection of its own, where a server's UNAVAILABLE says something else.
 _LINE = re.compile(
@@ -124,7 +117,7 @@ class Link:
 def _request(call: EmbedCall, model: str, truncate: bool) -> PredictRequest:
     # Into the protobuf message itself: through proto-plus each field costs ten times as much.
     message = PredictRequest.pb()(endpoint=model)
-    task = _TASKS.get(call.input_type, "RETRIEVAL_DOCUMENT")
+    task = task_of(call.input_type)
     unsendable = False
     try:
         for text in call.texts:
