@@ -17,12 +17,12 @@ from adapters.breaker import CircuitPolicy
 from adapters.catalogue import shipped
 from adapters.memory.vector_cache import LruVectorCache
 from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.instances import open_of_fenced
+from adapters.postgres.instances import live_instances, open_of_fenced
 from adapters.postgres.wakeups import Wakeups
 from adapters.providers.local.files import default_store
 from adapters.redis.vector_cache import RedisVectorCache
 from adapters.tokenizers.registry import tokenizer
-from domain.catalogue import Candidate, Model
+from domain.catalogue import Candidate, Endpoint, Model
 from domain.errors import GatewayError
 from domain.events import (
     SYSTEM_TENANT,
@@ -54,6 +54,7 @@ from gateway.dispatch.context import CallOutcome
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.dispatch.limits import DispatchLimits
 from gateway.endpoints.attestations import Attestations
+from gateway.endpoints.deployments import Deployments
 from gateway.endpoints.desk import EndpointDesk
 from gateway.endpoints.pool import POOLED, EndpointPool
 from gateway.endpoints.router import Router
@@ -107,6 +108,7 @@ class Engine:
     endpoint_desk: EndpointDesk
     attestations: Attestations
     credentials: CredentialAdmin
+    deployments: Deployments
     failed_logins: FailedLogins
 
     def __init__(self) -> None:
@@ -298,6 +300,16 @@ class Engine:
         self._start(self._scheduler.run())
         for work in (*self._quota.runs(), *self.endpoint_desk.runs()):
             self._start(work)
+        self.deployments = Deployments(
+            self.control,
+            self.pool,
+            instance=lambda: self._service.instance,
+            live=self._live_instances,
+            attest=self._attest_deployed,
+            max_calls=lambda: self._settings.max_provider_calls,
+        )
+        self._stack.push_async_callback(self.deployments.close)
+        self._start(self.deployments.run())
         self._start(keep_sealed(self._log.pool))
         self._start(self._tokens.run())
         self._start(self.pool.warm_up())
@@ -532,6 +544,14 @@ class Engine:
     async def _reach(self, position: int) -> None:
         if self.plane.position < position:
             await self.catch_up()
+
+    async def _live_instances(self) -> set[str]:
+        return {str(instance) for instance in await live_instances(self._log.pool)}
+
+    async def _attest_deployed(self, endpoint: Endpoint, model: str) -> None:
+        """Hold an endpoint that nobody is sent to yet against the model's space. Raises `ProviderError`, `GatewayError`."""
+        candidate = self._live.aside(endpoint, model)
+        await self.attestations.ensure(candidate, candidate.model.dimensions, None)
 
     def _own_requests(self) -> OwnRequests:
         settings = self._settings

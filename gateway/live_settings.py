@@ -16,7 +16,15 @@ from domain.plane import ControlPlane
 from domain.problems import Problems
 from gateway.settings import Settings
 
-LIVE = ("cache_bytes", "cache_ttl_seconds", "drain_seconds", "log_level", "max_connections", "max_queued_texts")
+LIVE = (
+    "cache_bytes",
+    "cache_ttl_seconds",
+    "drain_seconds",
+    "log_level",
+    "max_connections",
+    "max_provider_calls",
+    "max_queued_texts",
+)
 """The settings that may be changed so; what others decide was decided when the process started."""
 
 _log = structlog.get_logger("emberlog.settings")

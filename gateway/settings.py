@@ -159,6 +159,7 @@ class Settings(BaseSettings):
     max_connections: int | None = Field(default=None, ge=1, le=1_000_000)
     failed_logins_per_minute: int = Field(default=60, ge=1, le=1_000_000)
     max_queued_texts: int = Field(default=200_000, ge=1, le=1_000_000_000)
+    max_provider_calls: int = Field(default=10_000, ge=1, le=10_000_000)
     database_pool_size: int = Field(default=4, ge=1, le=100)
     archive_dir: AbsolutePath | None = None
     archive_after_days: int | None = Field(default=None, ge=3, le=36_500)

@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from adapters.tokenizers.registry import tokenizer
-from domain.catalogue import Catalogue, Endpoint, Price
+from domain.catalogue import Candidate, Catalogue, Endpoint, Price
 from domain.endpoints import serving
 from domain.errors import GatewayError
 from domain.model_catalog import CatalogModel, ModelCatalog
@@ -54,6 +54,14 @@ class LiveCatalogue:
     def assemble(self, models: ModelCatalog) -> Catalogue:
         """What would serve if these were the models."""
         return models.catalogue(self._price, serving(self._configured, self._plane.endpoints))
+
+    def aside(self, endpoint: Endpoint, model: str) -> Candidate:
+        """The endpoint as it would serve a model, though it does not yet. Raises `resource_constraint` where it cannot."""
+        catalogue = self._plane.models.catalogue(self._price, [endpoint])
+        found = catalogue.candidates(model, endpoint.tenant)
+        if not found:
+            raise GatewayError("resource_constraint", f"endpoint {endpoint.name!r}: {catalogue.unserved[0].reason}")
+        return found[0]
 
     def _price(self, model: str, provider: str) -> Price:
         return self._plane.prices.list_price(model, provider, time.time())

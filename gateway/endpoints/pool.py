@@ -18,6 +18,7 @@ from gateway.endpoints.place import Place
 
 _log = structlog.get_logger("emberlog.endpoints")
 POLL_SECONDS = 0.05
+RELEASE_SECONDS = 5.0
 POOLED = (DeploymentChanged, CredentialSet, CredentialRemoved, TenantShredded)
 """The events after whose fold `EndpointPool.sync` is to be called."""
 
@@ -100,10 +101,21 @@ class EndpointPool:
         self._loading[endpoint.name] = endpoint
         return self._place(endpoint)
 
-    def settled(self, endpoint: Endpoint) -> None:
-        """The endpoint was registered, or was not after all: then what was opened is closed."""
-        self._loading.pop(endpoint.name, None)
+    def registered(self, endpoint: Endpoint) -> None:
+        """The endpoint that was loaded serves from now on, or others have decided otherwise."""
+        if self._loading.get(endpoint.name) is endpoint:  # not another deployment of the same
+            del self._loading[endpoint.name]
         self.sync()
+
+    async def release(self, endpoint: Endpoint) -> None:
+        """The endpoint is not registered after all: close what was opened for it, which takes a while where it hangs."""
+        place = self._places.get(endpoint.name)
+        if self._loading.get(endpoint.name) is endpoint:
+            del self._loading[endpoint.name]
+            if place is not None and place.endpoint == endpoint:
+                del self._places[endpoint.name]
+                self._leaving[place] = task = asyncio.get_running_loop().create_task(self._close(place))
+                await asyncio.wait({task}, timeout=RELEASE_SECONDS)
 
     async def resolve(self, endpoint: Endpoint) -> None:
         """Find out whether it could be opened, and let go again. Raises `ProviderError`."""
@@ -132,15 +144,15 @@ class EndpointPool:
         place = self._places.get(endpoint.name)
         if place is not None and place.endpoint == endpoint:
             return place
-        for leaving in self._leaving:
-            if leaving.endpoint == endpoint:
-                return leaving
         made = Place(endpoint, self._open, lambda: self._revision(endpoint))
         if self._wanted(endpoint):
             self.sync()  # another of this name, if there is one, is not wanted then
             self._places[endpoint.name] = made
-        else:
-            made.shut()
+            return made
+        for leaving in self._leaving:
+            if leaving.endpoint == endpoint:
+                return leaving
+        made.shut()
         return made
 
     def _revision(self, endpoint: Endpoint) -> int:
@@ -185,5 +197,10 @@ class EndpointPool:
                     await asyncio.sleep(POLL_SECONDS)
         except TimeoutError:
             _log.warning("endpoint_not_drained", endpoint=place.endpoint.name, calls=place.calls)
-        await place.close()
-        self._leaving.pop(place, None)
+        await self._close(place)
+
+    async def _close(self, place: Place) -> None:
+        try:
+            await place.close()
+        finally:
+            self._leaving.pop(place, None)

@@ -14,6 +14,7 @@ from gateway.alerts.desk import AlertDesk
 from gateway.control import Control, Written
 from gateway.credential_admin import CredentialAdmin
 from gateway.endpoints.attest_model import AttestationsAnswer
+from gateway.endpoints.deployments import Deployments
 from gateway.endpoints.desk import EndpointDesk
 from gateway.limits.logins import FailedLogins
 from gateway.limits.standing import Standing
@@ -69,6 +70,8 @@ class EmbeddingService(Protocol):
     """Endpoints, their circuits and their health; whose, is for the caller to check."""
     credentials: CredentialAdmin
     """Credentials for providers; whose, is for the caller to check."""
+    deployments: Deployments
+    """Endpoints put to work; whose, is for the caller to check."""
 
     failed_logins: FailedLogins
     """Told of every credential that was refused, and asked what to say."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
@@ -23,7 +24,9 @@ from gateway.app import build_app
 from gateway.control import Control
 from gateway.credential_admin import CredentialAdmin
 from gateway.decisions import decision_event
+from gateway.endpoints.deployments import Deployments
 from gateway.endpoints.desk import EndpointDesk
+from gateway.endpoints.pool import EndpointPool
 from gateway.reads.reads import Reads
 from gateway.tail import PlaneTail
 from tests.support.credentials import MemorySecrets
@@ -88,6 +91,10 @@ class _Views:
         return [{"used": self.used.get(key, 0), "reserved": 0, "position": 1, "recorded_at": None} for key in keys]
 
 
+async def _attested(endpoint: Endpoint, model: str) -> None:
+    pass
+
+
 class ApiSite:
     """The tenants acme and other exist. Keys are `tests.unit.wire.fake_service`'s."""
 
@@ -108,10 +115,32 @@ class ApiSite:
         )
         self.providers: dict[str, Provider] = {}
         backing.observers.append(service.endpoint_desk.observe)
+        self.pool = EndpointPool(
+            service.control.plane.endpoints, [], environ={}, store=Path("unused"), secrets=self.secrets
+        )
+        self.attest: Callable[[Endpoint, str], Awaitable[None]] = _attested
+        self.max_calls = 100
+        self.live = {"gateway-1"}
+        service.deployments = self.deployments("gateway-1")
         self.used = cast("_Cursors", service.reads).views.used
         self.plane = service.control.plane
         transport = httpx.ASGITransport(app=build_app(service, CollectorRegistry()), raise_app_exceptions=False)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://test")
+
+    def deployments(self, instance: str) -> Deployments:
+        """Those of this site as a gateway instance works at them."""
+
+        async def live() -> set[str]:
+            return self.live
+
+        return Deployments(
+            self.service.control,
+            self.pool,
+            instance=lambda: instance,
+            live=live,
+            attest=lambda endpoint, model: self.attest(endpoint, model),
+            max_calls=lambda: self.max_calls,
+        )
 
     async def ask(self, method: str, path: str, key: str, json: Any = None, **query: Any) -> httpx.Response:
         headers = {"authorization": f"Bearer {key}"}
@@ -138,3 +167,5 @@ async def api_site() -> AsyncIterator[ApiSite]:
         await site.given(name, f"tenant/{name}", TenantCreated(tenant=name))
     async with site.http:
         yield site
+    await service.deployments.close()
+    await site.pool.close()

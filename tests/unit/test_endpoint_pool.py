@@ -211,9 +211,14 @@ async def test_an_endpoint_that_is_loaded_is_open_and_serves_nobody_until_it_is_
     await provider.warm_up()
     made.pool.sync()
     assert (made.pool.endpoints(), made.pool.provider(endpoint) is provider) == ((CONFIGURED,), True)
-    made.pool.settled(endpoint)
-    await made.pool.drained(endpoint)
+    await made.pool.release(endpoint)
     assert made.tellers.open_now == []
+    other = Endpoint("e", "told", {"m": ""})
+    again = made.pool.take_up(other)
+    await again.warm_up()
+    await made.pool.release(endpoint)
+    assert len(made.tellers.open_now) == 1, "another deployment of the same is none of its business"
+    await made.pool.release(other)
 
 
 async def test_the_endpoints_of_a_shredded_tenant_are_let_go(made: Pool) -> None:

@@ -20,6 +20,7 @@ from gateway.alerts.desk import AlertDesk
 from gateway.control import Control, Written
 from gateway.credential_admin import CredentialAdmin
 from gateway.endpoints.attest_model import AttestationDocument, AttestationsAnswer
+from gateway.endpoints.deployments import Deployments
 from gateway.endpoints.desk import EndpointDesk
 from gateway.limits.logins import FailedLogins
 from gateway.limits.standing import Standing
@@ -117,6 +118,7 @@ class FakeService:
     alerts: AlertDesk
     webhooks: WebhookAdmin
     credentials: CredentialAdmin
+    deployments: Deployments
     endpoint_desk: EndpointDesk
 
     def __init__(self) -> None:
