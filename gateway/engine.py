@@ -551,7 +551,7 @@ class Engine:
     async def _attest_deployed(self, endpoint: Endpoint, model: str) -> None:
         """Hold an endpoint that nobody is sent to yet against the model's space. Raises `ProviderError`, `GatewayError`."""
         candidate = self._live.aside(endpoint, model)
-        await self.attestations.ensure(candidate, candidate.model.dimensions, None)
+        await self.attestations.ensure(candidate, candidate.model.dimensions, None, again=True)
 
     def _own_requests(self) -> OwnRequests:
         settings = self._settings
