@@ -19,7 +19,7 @@ Names = tuple[tuple[str, ...], ...]
 _NEEDS: dict[str, Names] = {
     "azure": (("AZURE_OPENAI_API_KEY",), ("AZURE_OPENAI_ENDPOINT",)),
     "bedrock": (("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_BEARER_TOKEN_BEDROCK"), ("AWS_REGION", "AWS_DEFAULT_REGION")),
-    "vertex": (("GOOGLE_APPLICATION_CREDENTIALS",), ("GOOGLE_CLOUD_PROJECT",)),
+    "vertex": (("GOOGLE_APPLICATION_CREDENTIALS",), ("GOOGLE_CLOUD_PROJECT",), ("GOOGLE_CLOUD_LOCATION",)),
     "local": (),
 }
 _ADDRESS = {"azure": ("AZURE_OPENAI_ENDPOINT",)}
