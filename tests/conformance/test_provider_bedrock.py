@@ -83,6 +83,7 @@ def rig(simulator: Simulator, request: pytest.FixtureRequest) -> HttpRig:
 @pytest.fixture
 async def provider(rig: HttpRig) -> AsyncIterator[Provider]:
     opened = rig.open()
+    await opened.warm_up()  # not in the time of a call that is to time out once it was sent
     yield opened
     await opened.close()
 
@@ -470,9 +471,10 @@ class TestApiKeys:
 
     async def test_a_call_over_tls_is_given_up_as_well(self, url: str, rig: HttpRig) -> None:
         provider = opens(url, 1, secret=API_KEY)
+        await provider.embed(EmbedCall(["a"], TITAN, 9))
         rig.fault(Fault("stall"))
         with pytest.raises(ProviderError) as caught:
-            await provider.embed(EmbedCall(["a"], TITAN, 0.3))
+            await provider.embed(EmbedCall(["a"], TITAN, 0.5))
         assert caught.value.fault is ProviderFault.TIMEOUT
         await rig.abandoned(1)
         await provider.embed(EmbedCall(["a"], TITAN, 9))
