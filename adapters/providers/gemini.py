@@ -1,7 +1,7 @@
 """The `gemini` provider: Google's embedding models at the Gemini API, with an API key.
 
 Over HTTP and not through the SDK, which costs 190 µs more a vector and listens to the process's environment (docs/decisions/0022).
-A text over the limit is cut by the API without a word, and it has no setting against that: the gateway's own limit stands before it.
+What the API does with a text over the model's limit is not documented, and it has no setting for it.
 """
 
 from __future__ import annotations
