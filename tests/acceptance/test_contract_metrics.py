@@ -19,6 +19,7 @@ LABELS: dict[str, set[str]] = {
     "embedding_tokens_total": {"tenant_id", "model", "provider"},
     "embedding_cost_usd_total": {"tenant_id", "model", "provider"},
     "embedding_cache_hits_total": {"tenant_id", "model"},
+    "embedding_cache_lookups_total": {"tenant_id", "model"},
     "embedding_errors_total": {"tenant_id", "model", "error_type"},
     "embedding_unpriced_requests_total": {"tenant_id", "model"},
     "embedding_model_switches_total": {"tenant_id", "from_model", "to_model", "reason"},
