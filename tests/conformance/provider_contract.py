@@ -379,6 +379,20 @@ class ProviderContract:
         answer = await provider.embed(self.call(rig, "after"))
         assert np.array_equal(answer.vectors[0], rig.vector("after", self.size))
 
+    async def test_waiting_for_a_connection_counts_towards_the_timeout_and_sends_nothing(self, rig: Rig) -> None:
+        provider = rig.open(max_concurrency=1)
+        rig.hold(True)
+        first = asyncio.create_task(provider.embed(self.call(rig, "a")))
+        await rig.calls(1)
+        with pytest.raises(ProviderError) as caught:
+            await provider.embed(self.call(rig, SECRET_TEXT, timeout=0.1))
+        assert caught.value.fault is ProviderFault.TIMEOUT
+        self.tells_nothing(caught.value)
+        rig.hold(False)
+        assert np.array_equal((await first).vectors[0], rig.vector("a", self.size))
+        assert rig.stats().calls == 1
+        await provider.close()
+
     async def test_cancelling_a_call_passes_through_and_frees_its_connection(self, rig: Rig) -> None:
         provider = rig.open(max_concurrency=1)
         rig.fault(Fault("hang"))

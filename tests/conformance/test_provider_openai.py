@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -18,6 +20,7 @@ from gateway.bench.faults import Control, Fault
 from gateway.bench.simulator import Simulator, SimulatorOptions, vector_of
 from tests.conformance.http_rig import HttpRig
 from tests.conformance.provider_contract import KEY, MODEL_SIZE, SECRET_TEXT, ProviderContract, Rig
+from tests.support.certificates import certificate
 
 
 def opens(url: str, max_concurrency: int, key: str) -> OpenAIProvider:
@@ -194,3 +197,24 @@ class TestHeaders:
 def test_an_unknown_encoding_format_is_refused_when_the_endpoint_is_opened() -> None:
     with pytest.raises(ValueError, match="expected 'base64' or 'float'"):
         OpenAIProvider(Endpoint("e", "openai", {}, options={"encoding_format": "int8"}), KEY)
+
+
+async def test_a_server_whose_certificate_nobody_trusts_is_told_nothing(tmp_path: Path) -> None:
+    heard: list[bytes] = []
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(65536))
+        writer.close()
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate(tmp_path))
+    server = await asyncio.start_server(take, "127.0.0.1", 0, ssl=context)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    provider = OpenAIProvider(Endpoint("e", "openai", {}, base_url=url), KEY)
+    with pytest.raises(ProviderError) as caught:
+        await provider.embed(EmbedCall([SECRET_TEXT], "m", 10.0))
+    assert caught.value.fault is ProviderFault.CONNECTION
+    await provider.close()
+    server.close()
+    await server.wait_closed()
+    assert b"".join(heard) == b""

@@ -66,6 +66,7 @@ class LiveSuite:
         assert caught.value.fault is ProviderFault.TOO_LONG, caught.value.detail
         assert caught.value.index in (None, min(place.offering.max_inputs, 2) - 1)
         assert "lighthouse" not in str(caught.value)
+        assert caught.value.__context__ is None
 
     async def test_a_wrong_key_is_told(self, place: Place) -> None:
         facts = PROVIDERS[place.endpoint.provider]

@@ -61,17 +61,20 @@ class LocalProvider(Provider):
             async with asyncio.timeout(call.timeout):
                 return await self._call(lambda: self._embed(texts, given_up))
         except TimeoutError:
-            raise ProviderError(ProviderFault.TIMEOUT, f"no answer within {call.timeout:g} s") from None
+            pass
         finally:
             given_up.set()
+        raise ProviderError(ProviderFault.TIMEOUT, f"no answer within {call.timeout:g} s")
 
     async def check(self, timeout: float) -> None:
         """The model is loaded, or can be."""
         try:
             async with asyncio.timeout(timeout):
                 await self.warm_up()
+            return
         except TimeoutError:
-            raise ProviderError(ProviderFault.TIMEOUT, f"the model was not loaded within {timeout:g} s") from None
+            pass
+        raise ProviderError(ProviderFault.TIMEOUT, f"the model was not loaded within {timeout:g} s")
 
     async def close(self) -> None:
         """Let the run in progress end, answer what waits with an error, free the model. Idempotent."""
@@ -94,19 +97,23 @@ class LocalProvider(Provider):
         model = self._load()
         from adapters.providers.local.model import TooLongError
 
+        # Raised outside the except blocks: what a library raises may hold a text.
+        failed: ProviderError
         try:
             vectors, counts = model.embed(texts, stopped)
         except TooLongError as error:
-            raise ProviderError(ProviderFault.TOO_LONG, str(error), index=error.index) from None
+            failed = ProviderError(ProviderFault.TOO_LONG, str(error), index=error.index)
         except TypeError:
-            raise ProviderError(
+            failed = ProviderError(
                 ProviderFault.REFUSED, "a text is not valid Unicode (lone surrogate)", index=_invalid(texts)
-            ) from None
+            )
         except Exception as error:
-            raise ProviderError(ProviderFault.SERVER, f"inference failed: {type(error).__name__}") from error
-        if stopped():
-            raise _closed()
-        return EmbedAnswer(vectors=vectors, tokens=sum(counts), text_tokens=counts)
+            failed = ProviderError(ProviderFault.SERVER, f"inference failed: {type(error).__name__}")
+        else:
+            if stopped():
+                raise _closed()
+            return EmbedAnswer(vectors=vectors, tokens=sum(counts), text_tokens=counts)
+        raise failed
 
     def _load(self) -> LocalModel:
         """The model, loaded once. In the model's thread."""
