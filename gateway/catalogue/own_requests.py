@@ -36,16 +36,6 @@ class Generates(Protocol):
     """The request service, as far as this needs it."""
 
     def generate(
-        self, principal: Principal, agent: str, message: EmbeddingGenerate, texts: Sequence[Text], reply: Reply
-    ) -> Ticket:
-        """See `EmbeddingService.generate`."""
-        ...
-
-
-class GeneratesPinned(Protocol):
-    """The request service, as far as attestation needs it."""
-
-    def generate(
         self,
         principal: Principal,
         agent: str,
@@ -147,7 +137,7 @@ async def answered(send: Callable[[Reply], Ticket]) -> Answer:
 
 
 def pinned_ask(
-    service: GeneratesPinned,
+    service: Generates,
 ) -> Callable[[Candidate, Sequence[str], int | None, str | None], Awaitable[Answer]]:
     """Asks one endpoint, through the request service: see `gateway.endpoints.attestations.PinnedAsk`."""
 

@@ -84,7 +84,11 @@ class Validator:
 
     async def _ask(self, model: str, texts: Sequence[str], dimensions: int | None) -> Answer:
         message = probe_message(VALIDATION, model, texts, dimensions, None)
-        return await answered(lambda reply: self._service.generate(OURSELVES, VALIDATION, message, texts, reply))
+        # Where it is to be sent it goes whatever is known of the endpoint: what attestation would find is what is to be found out here.
+        pinned = next(iter(self._catalogue().candidates(model)), None)
+        return await answered(
+            lambda reply: self._service.generate(OURSELVES, VALIDATION, message, texts, reply, pinned=pinned)
+        )
 
 
 def _blame(error: GatewayError, model: Model) -> str | None:

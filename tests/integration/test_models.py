@@ -44,10 +44,10 @@ _COUNT = "SELECT type, count(*) FROM emberlog.events WHERE type LIKE 'model.%' O
 
 
 class Hashing:
-    """A provider whose vectors follow from the text; `scale` and `error` are what goes wrong."""
+    """A provider whose vectors follow from the text; `stuck` (the same for all of them) and `error` are what goes wrong."""
 
     def __init__(self) -> None:
-        self.scale = 1.0
+        self.stuck = False
         self.error: ProviderError | None = None
         self.calls = 0
 
@@ -56,8 +56,8 @@ class Hashing:
         if self.error is not None:
             raise self.error
         size = call.dimensions or 16
-        rows = np.stack([vector_of(text if isinstance(text, str) else str(text), size) for text in call.texts])
-        return EmbedAnswer(np.ascontiguousarray(rows * np.float32(self.scale)), len(call.texts))
+        rows = np.stack([vector_of("" if self.stuck else str(text), size) for text in call.texts])
+        return EmbedAnswer(np.ascontiguousarray(rows), len(call.texts))
 
     async def warm_up(self) -> None:
         pass
@@ -187,15 +187,15 @@ async def test_a_model_of_ones_own_goes_from_its_registration_to_its_first_answe
         await until(seen, what="the running gateway knows the model that another process let be tested", timeout=5)
         assert await answered() == "model_not_enabled"
 
-        provider.scale = 2.0
+        provider.stuck = True
         await gateway.validate_model(MODEL, "key:k")
         failed = gateway.plane.models.models[MODEL]
         assert failed.state == "draft"
         assert failed.validated is not None
-        assert "the catalogue says that they have length 1" in failed.validated.problems[0]
+        assert failed.validated.problems == ["different texts got the same vector (probes 0 and 1)"]
         assert await owner.fetchval("SELECT count(*) FROM emberlog.space_references") == 0
 
-        provider.scale = 1.0
+        provider.stuck = False
         await cli.json("models", "test", MODEL)
         await gateway.catch_up()
         provider.error = ProviderError(ProviderFault.REFUSED, "no such model", status=404)
@@ -318,7 +318,9 @@ async def test_of_two_who_register_one_id_with_other_facts_the_later_is_refused(
         assert not (await two.run(registering(8), stream="model/a")).changed
 
 
-async def test_a_command_validates_a_model_on_a_server_that_speaks_openais_api(cli: Cli, tmp_path: Path) -> None:
+async def test_commands_validate_a_model_and_attest_its_endpoint_on_a_server_that_speaks_openais_api(
+    cli: Cli, tmp_path: Path, owner: Connection
+) -> None:
     simulator = Simulator()
     try:
         config = tmp_path / "emberlog.toml"
@@ -335,6 +337,19 @@ async def test_a_command_validates_a_model_on_a_server_that_speaks_openais_api(c
         assert found["validation"]["space"] == f"{MODEL}@1/1536/unit"
         again = await cli.run("models", "validate", MODEL)
         assert (again.code, "is available: that takes no 'validate'" in again.error) == (1, True)
+
+        [good] = await cli.json("models", "attest", MODEL)
+        assert (good["endpoint"], good["space"], good["passed"]) == ("own", f"{MODEL}@1/1536/unit", True)
+        assert (good["cosine_min"], good["epoch"]) == (1.0, 0), "by the references that validation has taken"
+        await owner.execute(
+            "UPDATE emberlog.space_references r SET vector = (SELECT min(vector) FROM emberlog.space_references)"
+        )
+        drifted = await cli.run("models", "attest", MODEL, "--endpoint", "own")
+        assert (drifted.code, "drifted" in drifted.out, "are not those of the space" in drifted.out) == (1, True, True)
+        renewed = await cli.run("models", "attest", MODEL, "--new-references")
+        assert (renewed.code, "attested" in renewed.out) == (0, True)
+        unknown = await cli.run("models", "attest", MODEL, "--endpoint", "other")
+        assert (unknown.code, "does not serve own-model; those that do: own" in unknown.error) == (1, True)
     finally:
         simulator.close()
 
