@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import random
 import ssl
 import threading
 import time
@@ -15,6 +16,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError, CredentialRetrievalError, EndpointConnectionError
 from botocore.parsers import ResponseParserError
@@ -654,6 +656,46 @@ class TestThreads:
                 await task
         await provider.embed(EmbedCall(["third"], TITAN, 9))
         assert [texts[0] for texts in rig.simulator.texts] == ["first", "third"]
+        await provider.close()
+
+    async def test_without_its_connection_being_cut_a_cancelled_call_would_keep_its_thread(
+        self, rig: HttpRig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The control: what the tests of cancelling and of timeouts show is the work of the cut."""
+        provider = rig.open(max_concurrency=1)
+        await provider.warm_up()
+        monkeypatch.setattr("adapters.providers.bedrock_transport._Cuttable.cut", lambda *_: None)
+        rig.fault(Fault("hang"))
+        hung = asyncio.create_task(provider.embed(EmbedCall(["a"], TITAN, 1.0)))
+        await rig.calls(1)
+        hung.cancel()
+        with pytest.raises(ProviderError) as caught:
+            await provider.embed(EmbedCall(["b"], TITAN, 0.2))
+        assert caught.value.fault is ProviderFault.TIMEOUT
+        await provider.embed(EmbedCall(["c"], TITAN, 9))  # the thread was free once its socket's own time was over
+        await provider.close()
+
+    async def test_calls_given_up_at_any_moment_never_mix_up_the_answers_of_others(self, rig: HttpRig) -> None:
+        provider = rig.open(max_concurrency=3)
+        chance = random.Random(5)
+
+        async def one(number: int) -> bool:
+            text = f"text {number}"
+            call = asyncio.create_task(provider.embed(EmbedCall([text], TITAN, 9)))
+            if number % 2:
+                for _ in range(chance.randrange(40)):  # loop turns: before the thread, while it sends, while it reads
+                    await asyncio.sleep(0)
+                call.cancel()
+            try:
+                answer = await call
+            except asyncio.CancelledError:
+                return False
+            assert np.array_equal(answer.vectors[0], rig.vector(text, 1024))
+            return True
+
+        answered = await asyncio.gather(*(one(number) for number in range(200)))
+        assert all(answered[::2])
+        assert not all(answered[1::2])
         await provider.close()
 
     async def test_the_event_loop_goes_on_while_a_call_waits(self, rig: HttpRig) -> None:
