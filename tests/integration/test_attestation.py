@@ -198,8 +198,9 @@ async def test_a_model_of_unknown_price_is_attested_within_its_tokens_and_not_be
             ("agent", "validation", "nano_usd"): 1_000_000_000,
             ("agent", "attestation", "tokens"): 5_000_000,
         }
-        with pytest.raises(GatewayError):
+        with pytest.raises(GatewayError) as unbounded:
             await gateway.validate_model(UNPRICED, "key:k")
+        assert unbounded.value.code == "no_model_available", "what a validation costs is bound by money"
     used = await owner.fetchval(
         "SELECT sum((data->>'billed_tokens')::bigint) FROM emberlog.events WHERE tenant = '_system'"
     )

@@ -111,7 +111,7 @@ async def test_a_misspelt_parameter_is_refused(site: ApiSite) -> None:
 async def test_what_changes_no_stream_of_decisions_takes_no_version_to_expect(site: ApiSite) -> None:
     unversioned = {route.name for route in ROUTES if route.writes and not route.versioned}
     assert unversioned == {
-        "selectModel", "resolveAlert", "retryAlertFailures", "requeueWebhookDeadLetters", "discardWebhookDeadLetters",
+        "selectModel", "attestModel", "resolveAlert", "retryAlertFailures", "requeueWebhookDeadLetters", "discardWebhookDeadLetters",
     }  # fmt: skip
     answer = await site.ask("POST", "/api/v1/embedding-models/select", ADMIN_KEY, {}, expected_version=1)
     assert answer.status_code == 400
