@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any, Self
@@ -53,6 +53,7 @@ from gateway.decisions import keep_tenant_key
 from gateway.dispatch.context import CallOutcome
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.dispatch.limits import DispatchLimits
+from gateway.endpoints.attest_due import DueAttestations
 from gateway.endpoints.attestations import Attestations
 from gateway.endpoints.deployments import Deployments
 from gateway.endpoints.desk import EndpointDesk
@@ -293,7 +294,9 @@ class Engine:
         self._start(Reconciler(self._log, self._abandon_open, settings.instance_lease_seconds).run())
         self._scheduler = Scheduler(
             self._log.pool,
-            gateway_tasks(self._log, settings, places, self._abandon_open, lambda: end_graces(self.control)),
+            gateway_tasks(
+                self._log, settings, places, self._abandon_open, lambda: end_graces(self.control), self._attest_due()
+            ),
             lambda event: self._appender.append(event),
             lambda: UUID(self._service.instance),
         )
@@ -544,6 +547,12 @@ class Engine:
     async def _reach(self, position: int) -> None:
         if self.plane.position < position:
             await self.catch_up()
+
+    def _attest_due(self) -> Callable[[], Awaitable[dict[str, int]]] | None:
+        if not self._settings.attest_endpoints:
+            return None
+        hours = self._settings.attest_every_hours
+        return DueAttestations(self.plane.endpoints, self.attestations, self._live.current, hours).run
 
     async def _live_instances(self) -> set[str]:
         return {str(instance) for instance in await live_instances(self._log.pool)}
