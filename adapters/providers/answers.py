@@ -81,7 +81,7 @@ def answer(vectors: Sequence[Vector], count: int, dimensions: int | None, tokens
     rows = _from_base64(vectors, dimensions) if isinstance(vectors[0], str) else _from_numbers(vectors, dimensions)
     if not np.isfinite(rows).all():
         raise bad("a vector holds NaN or infinity")
-    told = None if tokens is None else int(tokens)
+    told = int(tokens) if tokens else None  # 0 for texts that are not empty: whoever says so does not count
     return EmbedAnswer(rows, told, [told] if told is not None and count == 1 else None)
 
 

@@ -50,8 +50,11 @@ class Reading:
         return found
 
     def maybe(self, name: str, kind: type, *options: Any) -> Any:
-        """The field where it is there: this provider refuses null like any other wrong value."""
-        return self._one(name, kind, options) if name in self._left else None
+        """The field where it is there; null is as good as absent, as the SDKs have it."""
+        if self._left.get(name) is None:
+            self._left.pop(name, None)
+            return None
+        return self._one(name, kind, options)
 
     def end(self) -> None:
         """Refuse what was not read: the real ones do, or it would have no effect that anybody notices."""

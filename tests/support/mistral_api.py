@@ -61,6 +61,6 @@ class MistralApi(JsonApi):
 
     def other(self, request: Request) -> Answer:
         if (request.method, request.target) == (b"GET", b"/v1/models"):
-            listed = [{"id": name, "object": "model"} for name in self.models]
+            listed = [{"id": name, "object": "model", "type": "base", "capabilities": {}} for name in self.models]
             return Answer(200, msgspec.json.encode({"object": "list", "data": listed}))
         return super().other(request)

@@ -32,6 +32,7 @@ class VoyageApi(JsonApi):
         truncation = fields.maybe("truncation", bool)
         dimensions = fields.maybe("output_dimension", int)
         form = fields.maybe("encoding_format", str, "base64")
+        fields.maybe("output_dtype", str, "float")
         fields.end()
         size = self.size(model, dimensions, lambda n: model == "voyage-4" and n in (256, 512, 1024, 2048), fields)
         if len(texts) > limits.max_inputs:
