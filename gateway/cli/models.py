@@ -11,6 +11,7 @@ import typer
 
 from gateway.cli.common import ConfigOption, JsonOption, encode, fields, show, tell, with_installation
 from gateway.cli.models_attest import attest
+from gateway.cli.models_deploy import deploy, deployments, undeploy
 from gateway.cli.models_metrics import metrics
 from gateway.cli.models_select import select
 
@@ -24,6 +25,9 @@ app = typer.Typer(help="Models: their facts, what providers offer of them, their
 app.command()(select)
 app.command()(metrics)
 app.command()(attest)
+app.command()(deploy)
+app.command()(undeploy)
+app.command()(deployments)
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="The model's id, or an alias of it.")]
 ReasonOption = Annotated[str | None, typer.Option(help="Why, for whoever looks at the model later.")]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adapters.providers import registry
 from domain.catalogue import Endpoint
@@ -15,7 +17,14 @@ from domain.endpoints import Endpoints
 from domain.events import CredentialSet, DeploymentChanged, EndpointSpec
 from domain.ports.provider import EmbedAnswer, EmbedCall, ProviderError
 
+DIMENSIONS = 16
 CALL = EmbedCall(["a text"], "m", 5.0)
+
+
+def _vector(text: str) -> NDArray[np.float32]:
+    """The vector of this text alone."""
+    seed = int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
+    return np.random.default_rng(seed).standard_normal(DIMENSIONS).astype(np.float32)
 
 
 class Telling:
@@ -31,6 +40,7 @@ class Telling:
         self.gate = asyncio.Event()
         self.gate.set()
         self.faults: dict[str, Exception] = {}
+        self.scale = np.ones(DIMENSIONS, dtype=np.float32)
 
     async def embed(self, call: EmbedCall) -> EmbedAnswer:
         assert not self.closed
@@ -38,7 +48,7 @@ class Telling:
         self.called.set()
         await self.gate.wait()
         assert not self.closed, "a provider is closed after its calls"
-        return EmbedAnswer(np.ones((len(call.texts), 4), dtype=np.float32))
+        return EmbedAnswer(np.stack([_vector(str(text)) for text in call.texts]) * self.scale, len(call.texts))
 
     async def warm_up(self) -> None:
         await self._do("warm_up")
@@ -63,6 +73,7 @@ class Tellers:
         self.refuse: Exception | None = None
         self.faults: dict[str, ProviderError | Exception] = {}
         self.shut = False
+        self.drifted = False
 
     def open(self, endpoint: Endpoint, environ: Mapping[str, str], store: Path, key: str | None) -> Telling:
         if self.refuse is not None:
@@ -71,6 +82,8 @@ class Tellers:
         made.faults = dict(self.faults)
         if self.shut:
             made.gate.clear()
+        if self.drifted:
+            made.scale = np.where(np.arange(DIMENSIONS) % 2, 1, -1).astype(np.float32)
         self.opened.append(made)
         return made
 
