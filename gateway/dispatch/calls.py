@@ -97,7 +97,7 @@ async def run(
     """Make the call of a batch for which a slot is held, and deal with its end."""
     candidate, pace = lane.candidate, lane.slots.pace
     try:
-        answer = await embed(lane.provider, call, lane.shape, permit)
+        answer = await embed(lane.provider, call, lane.shape, permit, isolating=batch.trial is not None)
         now = lane.now()
         error = answer if isinstance(answer, ProviderError) else None
         if context.on_call is not None:
@@ -113,6 +113,8 @@ async def run(
                 endpoint.name, endpoint.provider, sent_at, now - sent_at, len(batch.flights), batch.attempts
             )
             lane.answered(deliver(lane, context, batch, answer, report))
+            if batch.trial is not None:
+                batch.trial.answered()
     finally:
         lane.calls -= 1
         lane.slots.release()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -38,11 +38,12 @@ class GiveUp(msgspec.Struct, frozen=True):
     """Fail everybody who waits for these texts."""
 
 
+Told = Callable[[int], GatewayError]
+"""What the asker of the text at an index of its request is told."""
+
 Step = Split | Reject | Later | GiveUp
 
-_SINGLE_OUT = frozenset(
-    {ProviderFault.REFUSED, ProviderFault.BAD_ANSWER, ProviderFault.TOO_LONG, ProviderFault.TOO_LARGE}
-)
+_SINGLE_OUT = frozenset({ProviderFault.REFUSED, ProviderFault.TOO_LONG, ProviderFault.TOO_LARGE})
 """Faults that one text of a batch, or the batch's size, may be to blame for."""
 
 
@@ -106,6 +107,18 @@ def final(error: ProviderError, candidate: Candidate, attempts: Sequence[Attempt
         f"{candidate.endpoint.name} did not answer ({error.fault}) after {len(attempts)} call(s): try again later or choose another model",
         details=details,
         retry_after_ms=None if error.retry_after is None else int(error.retry_after * 1000),
+    )
+
+
+def isolated(error: ProviderError, candidate: Candidate, attempts: Sequence[Attempt], index: int) -> GatewayError:
+    """What the sender of a text is told that alone makes an endpoint fail which answers others."""
+    if error.fault is ProviderFault.REFUSED:
+        return final(error, candidate, attempts, index)
+    return GatewayError(
+        "provider_error",
+        f"{candidate.endpoint.name} fails ({error.fault}) whenever it is sent input[{index}], and answers other texts: "
+        "change this input or choose another model",
+        details={"attempts": as_details(attempts), "field": "input", "index": index},
     )
 
 

@@ -14,6 +14,7 @@ from gateway.dispatch.ports import Waiter
 if TYPE_CHECKING:
     from gateway.dispatch.fairness import AgentQueue
     from gateway.dispatch.lane import Lane
+    from gateway.dispatch.trials import Trial
 
 
 class Load(msgspec.Struct, eq=False):
@@ -110,9 +111,10 @@ class Flight(msgspec.Struct, eq=False):
 
 class Batch(msgspec.Struct, eq=False):
     """Texts that go into one call. `attempts` are the failed calls that they were in here; `tries` counts those that were not about size or
-    a bad text.
+    a bad text. With a `trial` they are sent to find out which of them is bad.
     """
 
     flights: list[Flight]
     attempts: tuple[Attempt, ...] = ()
     tries: int = 0
+    trial: Trial | None = None

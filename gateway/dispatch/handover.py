@@ -5,11 +5,10 @@ Every text that leaves is out of the lane before anybody is told: a waiter that 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from domain.errors import GatewayError
 from domain.ports.provider import ProviderError, ProviderFault
+from gateway.dispatch.failures import Told
 from gateway.dispatch.flights import Batch, Flight, Ticket
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ class Leaving:
             self._lane.drop(flight)
         self._failing += flights
 
-    def tell(self, final: Callable[[int], GatewayError]) -> None:
+    def tell(self, final: Told) -> None:
         """Hand over what goes, then fail what was given up; `final` says what the asker of the text at an index is told."""
         attempts = self._batch.attempts
         for ticket, indexes in self._going.values():

@@ -231,6 +231,8 @@ class Lane:
         if not wanted or latest <= now:
             self.slots.release()
             self._expire(batch)
+            if batch.trial is not None:
+                batch.trial.go_on()
             return
         permit = None
         if self.slots.breaker is not None:

@@ -12,7 +12,8 @@ from collections import deque
 _DECREASE = 0.9
 """What is left of the observed rate after a 429: the endpoint has just answered that much, so it is near what it takes."""
 _REGAIN = 100
-"""Answered calls until the rate is where it was: a 429 or two for each of these rounds is the price of finding out."""
+"""Answered calls until the rate is where it was: a 429 or two for each of these rounds is the price of finding out. From there on it grows
+faster and faster, as what was observed was no limit."""
 _WINDOW = 10.0
 """How far back calls are looked at to observe a rate."""
 _ENOUGH = 3
@@ -30,6 +31,7 @@ class Pace:
         self._allowed = float(limit)
         self._next = 0.0
         self._step = 0.0
+        self._regained = 0
         self._decreased_at = float("-inf")
         self._held_at = float("-inf")
         self._answers: deque[float] = deque(maxlen=1024)
@@ -61,8 +63,7 @@ class Pace:
         if now - self._held_at > _FORGET:
             self.rate = None
             return
-        interval = 1 / self.rate
-        self._next = max(self._next, now - interval) + interval
+        self._next = max(self._next, now) + 1 / self.rate
 
     def pause(self, until: float) -> None:
         """No call starts before `until`."""
@@ -74,7 +75,8 @@ class Pace:
         if self._allowed < self.limit:
             self._allowed = min(float(self.limit), self._allowed + 1 / self._allowed)
         if self.rate is not None and now - self._held_at < 2 / self.rate + 1:
-            self.rate += self._step
+            self._regained += 1
+            self.rate += self._step * max(1.0, self._regained / _REGAIN) ** 2
 
     def refused(self, sent_at: float, now: float, in_flight: int) -> None:
         """A call that was sent at `sent_at` got a 429; `in_flight` calls were under way with it."""
@@ -87,6 +89,7 @@ class Pace:
             return
         self.rate = _DECREASE * (observed if self.rate is None else min(observed, self.rate))
         self._step = self.rate * (1 / _DECREASE - 1) / _REGAIN
+        self._regained = 0
         self._held_at = now
         self._next = max(self._next, now + 1 / self.rate)
 

@@ -11,6 +11,7 @@ from gateway.dispatch import failures
 from gateway.dispatch.context import Context
 from gateway.dispatch.flights import Batch, Flight
 from gateway.dispatch.handover import Leaving
+from gateway.dispatch.trials import SUSPICIOUS, Trial, halves, of_several_requests
 
 if TYPE_CHECKING:
     from gateway.dispatch.lane import Lane
@@ -32,6 +33,9 @@ def recover(
     batch.attempts = (*batch.attempts, attempt)
     flights = batch.flights
     _take_back(flights, error, candidate)
+    if batch.trial is not None:
+        batch.trial.failed(batch, error)
+        return
     step = failures.next_step(
         error,
         texts=len(flights),
@@ -76,23 +80,29 @@ def _try_again_or_leave(
             lane.slots.pause(min(step.delay, limits.longest_pace))
         if not (step.pace and step.delay <= limits.patience):
             flights = leaving.part(flights)
-        spent = [f for f in flights if f.before + batch.tries >= limits.max_attempts]
-        batch.flights = [f for f in flights if f.before + batch.tries < limits.max_attempts]
-        if not batch.flights:
-            pass
-        elif pause:
-            lane.resend(batch)
-        else:
-            lane.resend_after(step.delay, batch)
+        # Garbage was answered, and may be charged for: its cause is looked for at once rather than by sending the same again.
+        last = error.fault is ProviderFault.BAD_ANSWER and of_several_requests(flights)
+        spent = [f for f in flights if last or f.before + batch.tries >= limits.max_attempts]
+        again = [f for f in flights if not last and f.before + batch.tries < limits.max_attempts]
+        if again and pause:
+            lane.resend(Batch(again, batch.attempts, batch.tries))
+        elif again:
+            lane.resend_after(step.delay, Batch(again, batch.attempts, batch.tries))
     else:
-        spent, batch.flights = leaving.part(flights), []
-    leaving.give_up(spent)
+        spent = leaving.part(flights)
+    if error.fault in SUSPICIOUS and of_several_requests(spent):
+        Trial(lane, context, candidate, Batch(spent, batch.attempts, batch.tries), error).begin()
+    else:
+        leaving.give_up(spent)
     leaving.tell(lambda index: failures.final(error, candidate, batch.attempts, index))
 
 
 def give_up_unsent(lane: Lane, context: Context, candidate: Candidate, batch: Batch, open_for: float) -> None:
     """The endpoint's circuit is open for so many seconds: hand the texts over, or fail who waits for them."""
     error = ProviderError(ProviderFault.CIRCUIT_OPEN, "its circuit is open", retry_after=open_for)
+    if batch.trial is not None:
+        batch.trial.failed(batch, error)
+        return
     batch.attempts = (*batch.attempts, Attempt(endpoint=candidate.endpoint.name, reason=error.fault.value, ms=0))
     leaving = Leaving(lane, context, batch, error)
     leaving.give_up(leaving.part(batch.flights))
@@ -109,16 +119,3 @@ def _take_back(flights: list[Flight], error: ProviderError, candidate: Candidate
             waiter.charge(flight.index, -flight.tokens)
             if wasted:
                 waiter.wasted(flight.index, flight.tokens, candidate)
-
-
-def halves(flights: list[Flight], *, by_tenant: bool) -> tuple[list[Flight], list[Flight]]:
-    """Two parts of a batch (at least two texts). `by_tenant` cuts between tenants where it has several, as near to the middle as
-    that goes, so that one tenant's bad text soon leaves the others' alone; else the parts are equal.
-    """
-    middle = len(flights) // 2
-    if not by_tenant:
-        return flights[:middle], flights[middle:]
-    ordered = sorted(flights, key=lambda f: f.home.tenant.name)
-    cuts = [i for i in range(1, len(ordered)) if ordered[i].home.tenant.name != ordered[i - 1].home.tenant.name]
-    cut = min(cuts, key=lambda i: abs(i - middle), default=middle)
-    return ordered[:cut], ordered[cut:]

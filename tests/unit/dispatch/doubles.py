@@ -121,6 +121,8 @@ class Recorder:
         self.unflushed = 0
         self.ended_at = 0.0
         self.tries = 0
+        self.failed_calls: dict[int, int] = {}
+        self.at = ""
         self.submit = submit
         self.handed_over: list[tuple[list[int], ProviderFault]] = []
         self.wastes: list[tuple[int, int, str]] = []
@@ -156,7 +158,9 @@ class Recorder:
         assert self.submit is not None
         assert not set(indexes) & (set(self.rows) | set(self.charged)), "what leaves is neither answered nor paid for"
         self.handed_over.append((sorted(indexes), error.fault))
-        self.tries = max(self.tries, len(attempts))
+        for index in indexes:
+            self.failed_calls[index] = self.failed_calls.get(index, 0) + len(attempts)
+        self.tries = max(self.failed_calls[i] for i in indexes)
         wanted = set(indexes)
         self.submit(self, [i for i in self.items() if i.index in wanted])
 

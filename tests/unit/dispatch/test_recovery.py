@@ -23,7 +23,9 @@ def failing(fault: ProviderFault, times: int, *, retry_after: float | None = Non
     ("fault", "code"),
     [
         (ProviderFault.REFUSED, "provider_error"),
-        (ProviderFault.BAD_ANSWER, "provider_unavailable"),
+        (ProviderFault.BAD_ANSWER, "provider_error"),
+        (ProviderFault.SERVER, "provider_error"),
+        (ProviderFault.CONNECTION, "provider_error"),
         (ProviderFault.TOO_LONG, "input_too_long"),
         (ProviderFault.TOO_LARGE, "input_too_long"),
     ],
@@ -42,10 +44,9 @@ def test_a_poisonous_text_fails_its_own_request_whole_and_no_other_in_its_batch(
         assert follower.error is not None
         assert bad.error.code == follower.error.code == code
         assert bad.attempts
-        if code != "provider_unavailable":
-            assert bad.error.details is not None
-            assert follower.error.details is not None
-            assert (bad.error.details["index"], follower.error.details["index"]) == (1, 0)
+        assert bad.error.details is not None
+        assert follower.error.details is not None
+        assert (bad.error.details["index"], follower.error.details["index"]) == (1, 0)
 
     run(main())
 
