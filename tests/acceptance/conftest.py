@@ -70,7 +70,12 @@ async def shared(simulator: Simulator) -> AsyncIterator[Running]:
     """One gateway with embedded services, the simulated provider and the local model, for every test that neither kills nor stops it."""
     with temporary_folder() as parent, temporary_data_dir(parent):
         # Webhooks of tests end at this machine.
-        site = Site(parent, endpoints_toml(simulator, local=True), EMBERLOG_WEBHOOK_ALLOW_PRIVATE="true")
+        site = Site(
+            parent,
+            endpoints_toml(simulator, local=True),
+            EMBERLOG_WEBHOOK_ALLOW_PRIVATE="true",
+            EMBERLOG_BREAKER_FAILURES="1000",  # what one test has the provider do is no business of the next
+        )
         gateway = site.gateway()
         await gateway.start()
         assert gateway.key is not None
