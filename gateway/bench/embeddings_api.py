@@ -130,7 +130,8 @@ def embed(
     as_base64 = request.encoding_format == "base64" and kind != "float"
     render = _quoted if as_base64 else _listed
     table = table_of(max(1, dimensions - 1) if kind == "wrong_dimensions" else dimensions)
-    rows = [render(table, text if isinstance(text, str) else bytes_of_tokens(text)) for text in texts]
+    texts_seen = [f"another model's {text}" for text in texts] if kind == "drifted" else texts
+    rows = [render(table, text if isinstance(text, str) else bytes_of_tokens(text)) for text in texts_seen]
     indices = list(range(len(rows)))
     if kind is not None:
         last = texts[-1] if isinstance(texts[-1], str) else bytes_of_tokens(texts[-1])

@@ -29,6 +29,7 @@ FaultKind = Literal[
     "same_index",  # every index is 0
     "float",  # floats although base64 was asked for
     "no_usage",  # no usage in the answer
+    "drifted",  # the vectors that another model would give
 ]
 
 

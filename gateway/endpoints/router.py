@@ -34,6 +34,12 @@ class Standing(IntEnum):
     DRIFTED = 6
 
 
+_NO_FAULT = (Standing.GOOD, Standing.DEGRADED, Standing.UNATTESTED)
+"""How an endpoint stands that is passed over for no trouble, or for too little to be called a failover."""
+_DEGRADED_WEIGHT = 0.5
+"""Of its weight, what counts of an endpoint that is degraded. It goes on being called: its circuit decides when it is not."""
+
+
 class Route(msgspec.Struct, frozen=True):
     """The endpoint to send to, how it stands, and the one that was first in line where its circuit or health kept it from being chosen."""
 
@@ -87,24 +93,25 @@ class Router:
             standing = self.standing(candidate.endpoint, space)
             return Route(candidate, standing) if standing < Standing.OPEN else None
         best = first = None
-        best_key: tuple[int, bool, bool, int, float, int] | None = None
+        best_key: tuple[int, bool, bool, bool, float, int] | None = None
         first_key: tuple[bool, bool, float, int] | None = None
         for place, candidate in enumerate(candidates):
             endpoint = candidate.endpoint
             if endpoint.name in tried:
                 continue
             load = 0 if self._load is None else self._load(endpoint.name)
-            line = (endpoint.tenant is None, endpoint.weight == 0, (load + 1) / (endpoint.weight or 1), place)
             standing = self.standing(endpoint, space)
+            weight = (endpoint.weight or 1) * (_DEGRADED_WEIGHT if standing is Standing.DEGRADED else 1)
+            line = (endpoint.tenant is None, endpoint.weight == 0, (load + 1) / weight, place)
             if first_key is None or line < first_key:
                 first, first_key = Route(candidate, standing), line
             if standing >= Standing.OPEN:
                 continue
             last = standing if standing >= Standing.UNHEALTHY else 0
-            key = (last, line[0], line[1], standing, line[2], place)
+            key = (last, line[0], line[1], standing is Standing.UNATTESTED, line[2], place)
             if best_key is None or key < best_key:
                 best, best_key = Route(candidate, standing), key
-        if best is None or first is None or first.candidate is best.candidate or first.standing < Standing.UNHEALTHY:
+        if best is None or first is None or first.candidate is best.candidate or first.standing in _NO_FAULT:
             return best
         return Route(best.candidate, best.standing, first.candidate)
 
