@@ -226,6 +226,7 @@ class Engine:
         self._live.check()
         self.attestations = Attestations(
             plane=self.plane,
+            catalogue=self._live.current,
             pool=self._log.pool,
             ask=self._ask_pinned,
             ready=self._own_requests().ready,

@@ -15,13 +15,14 @@ import structlog
 
 from adapters.postgres.pool import UNREACHABLE
 from domain.attestations import AttestationState, attestation_state
-from domain.catalogue import Candidate, Endpoint
+from domain.catalogue import Candidate, Catalogue, Endpoint
 from domain.endpoints import endpoint_stream
 from domain.errors import GatewayError
 from domain.events import SYSTEM_TENANT, EndpointAttested
 from domain.plane import ControlPlane
 from domain.ports.event_log import Appended, LogUnavailable, NewEvent
 from domain.ports.provider import ProviderError, ProviderFault
+from domain.space import size_and_type
 from gateway.catalogue.attestation import Answer, attest_endpoint
 from gateway.decisions import check_appended, decision_event
 from gateway.service.refusals import log_error
@@ -35,6 +36,8 @@ Attested, Unattested, Quarantined = (
 )
 _log = structlog.get_logger("emberlog.attestation")
 _Key = tuple[str, str, str, bool]
+_KEEP_SPACES = 4096
+"""Above this many spaces, what each is attested by is worked out anew: sizes can be chosen freely within a range."""
 
 
 class PinnedAsk(Protocol):
@@ -49,7 +52,7 @@ class PinnedAsk(Protocol):
 
 class Attestations:
     """One in each process. `ready` returns once requests of ours can be sent (`OwnRequests.ready`), `append` writes events and `reach` waits
-    until this process has folded up to a position.
+    until this process has folded up to a position; `catalogue` gives the catalogue as of now.
 
     With `enabled` false every endpoint counts as attested, and nothing is asked unless somebody orders it (`attest`).
     """
@@ -58,6 +61,7 @@ class Attestations:
         self,
         *,
         plane: ControlPlane,
+        catalogue: Callable[[], Catalogue],
         pool: asyncpg.Pool[asyncpg.Record],
         ask: PinnedAsk,
         ready: Callable[[], Awaitable[None]],
@@ -68,6 +72,7 @@ class Attestations:
     ) -> None:
         self.enabled = enabled
         self._endpoints = plane.endpoints
+        self._catalogue = catalogue
         self._pool = pool
         self._ask = ask
         self._ready = ready
@@ -75,13 +80,32 @@ class Attestations:
         self._reach = reach
         self._clock = clock
         self._running: dict[_Key, asyncio.Task[EndpointAttested]] = {}
+        self._sought: tuple[Catalogue | None, dict[str, str]] = (None, {})
         self._configurations: dict[str, tuple[Endpoint, str]] = {}
 
     def state(self, endpoint: Endpoint, space: str) -> AttestationState:
         """Where the endpoint stands with the space, as of now."""
         if not self.enabled:
             return Attested
-        return attestation_state(self._endpoints, endpoint.name, self._configuration(endpoint), space)
+        return attestation_state(self._endpoints, endpoint.name, self._configuration(endpoint), self.attested_by(space))
+
+    def attested_by(self, space: str) -> str:
+        """The space whose attestation stands for this one: itself, or that of the model's own size where a request chose another from a range.
+
+        Else a tenant that tries every size would use up what attestation may cost.
+        """
+        catalogue = self._catalogue()
+        seen, found = self._sought
+        if seen is not catalogue or len(found) > _KEEP_SPACES:
+            found = {}
+            self._sought = catalogue, found
+        known = found.get(space)
+        if known is None:
+            model = catalogue.models.get(space.rpartition("@")[0])
+            size, input_type = size_and_type(space)
+            listed = model is None or size == model.dimensions or size in model.dimensions_allowed
+            known = found[space] = space if model is None or listed else model.space(model.dimensions, input_type)
+        return known
 
     async def ensure(self, candidate: Candidate, size: int, input_type: str | None, *, again: bool = False) -> None:
         """Return once the endpoint is attested for the space of this size and input type; however many wait, it is asked once.
@@ -90,13 +114,14 @@ class Attestations:
         Raises `ProviderError`: with the fault of the probe's call where that failed, `unattested` where it could not be made, and
         `drifted` where the vectors are not those of the space, now or when it was found so.
         """
-        state = self.state(candidate.endpoint, candidate.model.space(size, input_type))
+        space = self.attested_by(candidate.model.space(size, input_type))
+        state = self.state(candidate.endpoint, space)
         if state is Attested:
             return
         if state is Quarantined and not again:
             raise drifted(candidate)
         try:
-            found = await self.attest(candidate, size, input_type)
+            found = await self.attest(candidate, size_and_type(space)[0], input_type)
         except GatewayError as error:
             raise fault_of(error) from None
         if not found.passed:

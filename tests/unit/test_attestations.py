@@ -29,7 +29,7 @@ from gateway.endpoints.attestations import Attestations
 from tests.support.references import Kept
 
 Rows = NDArray[np.float32]
-MODEL = Model("m", "1", 64, 100, None, True, 1, dimensions_range=(8, 64))
+MODEL = Model("m", "1", 64, 100, None, True, 1, dimensions_allowed=(16,), dimensions_range=(8, 64))
 SPACE = MODEL.space(64, None)
 HOUR = 3600
 
@@ -53,6 +53,7 @@ class World:
         self.answers: dict[str, Rows | GatewayError | asyncio.Event] = {e.name: vectors(1) for e in endpoints}
         self.asked: list[tuple[str, int | None, str | None]] = []
         self.now = time.time()
+        self.models = self.catalogue()
         self.process = Process(self)
 
     def catalogue(self) -> Catalogue:
@@ -93,6 +94,7 @@ class Process:
         self.plane = ControlPlane()
         self.attestations = Attestations(
             plane=self.plane,
+            catalogue=lambda: world.models,
             pool=cast("Any", world.kept),
             ask=world.ask,
             ready=self.ready,
@@ -322,6 +324,18 @@ async def test_each_size_and_input_type_with_a_space_of_its_own_is_attested_by_i
         process.state("one", MODEL.space(16, "clustering")) == process.state("one", MODEL.space(16, None)) == "attested"
     )
     assert process.state("one") == process.state("one", MODEL.space(16, "classification")) == "unattested"
+
+
+async def test_sizes_that_are_freely_chosen_go_by_the_models_own_and_are_not_asked_for(world: World) -> None:
+    process = world.process
+    for size in range(17, 64):
+        await process.ensure("one", size)
+    assert world.asked == [("one", 64, "document")] * 2
+    assert process.state("one", MODEL.space(33, None)) == "attested"
+    world.answers["one"] = vectors(2)
+    assert not (await process.attest("one")).passed
+    assert process.state("one", MODEL.space(33, None)) == "quarantined"
+    assert process.state("one", MODEL.space(33, "clustering")) == "unattested"
 
 
 # -- endpoints of tenants -----------------------------------------------------------------------------------------------
