@@ -58,8 +58,9 @@ class VertexProvider:
         return await self._within(call.timeout, lambda link: link.predict(call))
 
     async def warm_up(self) -> None:
-        """Load the client and find the credentials. Raises `ProviderError`."""
-        await self._linked()
+        """Load the client, find the credentials and get a first token. Raises `ProviderError`."""
+        link = await self._linked()
+        await link.warm_up()
 
     async def check(self, timeout: float) -> None:
         """Ask the API about the region: that costs nothing and needs a valid token."""

@@ -64,6 +64,10 @@ class Link:
         self._slots = asyncio.Semaphore(max_concurrency)
         self._closed = False
 
+    async def warm_up(self) -> None:
+        """Get a token. Raises `ProviderError`."""
+        await self._token.metadata()
+
     async def predict(self, call: EmbedCall) -> EmbedAnswer:
         """Embed once. Raises `ProviderError`."""
         truncate = call.config.get("auto_truncate") == "true"

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import subprocess
 import sys
+import time
 import traceback
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import grpc
 import jwt
 import numpy as np
 import pytest
+import uvloop
+from google.cloud.aiplatform_v1.types import PredictRequest
+from google.protobuf.struct_pb2 import Value
 from google.rpc.error_details_pb2 import ErrorInfo
 from numpy.typing import NDArray
 
 from adapters.providers.vertex import VertexProvider
+from adapters.providers.vertex_link import _request
 from domain.catalogue import Endpoint
 from domain.ports.provider import EmbedCall, Provider, ProviderError, ProviderFault
 from gateway.bench.faults import Control, Fault
@@ -136,6 +144,7 @@ async def rig(server: VertexServer, account: Account, stranger: Account) -> Asyn
 @pytest.fixture
 async def provider(rig: VertexRig) -> AsyncIterator[Provider]:
     opened = rig.open()
+    await opened.check(30.0)  # connected, with a token: what calls of a tenth of a second need not wait for
     yield opened
     await opened.close()
 
@@ -282,6 +291,105 @@ class TestWhatVertexSays:
         assert error.retry_after == 0.25
 
 
+class TestTheClient:
+    async def test_googles_own_log_of_requests_is_off_whoever_listens(
+        self, rig: VertexRig, provider: Provider, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        google = logging.getLogger("google")  # which passes nothing on to the root, where the contract listens
+        monkeypatch.setattr(google, "level", logging.DEBUG)
+        monkeypatch.setattr(google, "handlers", [caplog.handler])
+        logging.getLogger("google.anything").debug("heard")
+        await provider.embed(EmbedCall([SECRET_TEXT], MODEL, 10.0))
+        rig.fault(Fault("status", status=500, message=SECRET_TEXT))
+        with pytest.raises(ProviderError):
+            await provider.embed(EmbedCall([SECRET_TEXT], MODEL, 10.0))
+        shown = repr([record.__dict__ for record in caplog.records])
+        assert "heard" in shown
+        assert "Karmesin" not in shown
+        assert rig.server.metadata["authorization"].removeprefix("Bearer ") not in shown
+
+    def test_it_works_on_the_loop_that_the_gateway_uses(self, account: Account) -> None:
+        async def embed() -> NDArray[np.float32]:
+            async with VertexServer(account) as server:
+                provider = VertexProvider(endpoint(server.port), account.json())
+                calls = [provider.embed(EmbedCall([f"t{i}"], MODEL, 10.0)) for i in range(8)]
+                answers = await asyncio.gather(*calls)
+                await provider.close()
+                return np.concatenate([answer.vectors for answer in answers])
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            vectors = runner.run(embed())
+        assert np.array_equal(vectors, [vector_of(f"t{i}", SIZE) for i in range(8)])
+
+
+class TestTheServer:
+    """The negative control: it takes nothing but what is right."""
+
+    @pytest.mark.parametrize(
+        ("change", "code"),
+        [
+            (lambda request: None, None),
+            (lambda request: request.instances[0].struct_value.fields["title"].MergeFrom(Value(string_value="t")), 400),
+            (lambda request: request.instances[0].struct_value.fields.pop("task_type"), 400),
+            (
+                lambda request: request.instances[0].struct_value.fields["content"].MergeFrom(Value(string_value="")),
+                400,
+            ),
+            (
+                lambda request: request.parameters.struct_value.fields["auto_truncate"].MergeFrom(
+                    Value(bool_value=True)
+                ),
+                400,
+            ),
+            (lambda request: request.instances.extend([request.instances[0]] * 250), 400),
+            (lambda request: request.MergeFrom(type(request)(endpoint="projects/other/locations/x")), 404),
+        ],
+    )
+    async def test_a_request_that_is_wrong_is_refused(
+        self, server: VertexServer, change: Callable[[Any], object], code: int | None
+    ) -> None:
+        request = _request(
+            EmbedCall(["a"], MODEL, 10.0),
+            f"projects/{PROJECT}/locations/{REGION}/publishers/google/models/{MODEL}",
+            False,
+        )
+        message = PredictRequest.pb(request)
+        change(message)
+        server.token = "right"
+        assert await self.status(server.port, message, "Bearer right") is (None if code is None else CODES[code])
+
+    @pytest.mark.parametrize(
+        "claims",
+        [{}, {"scope": "other"}, {"iss": "other"}, {"exp": 1}, {"exp": 1e10}],
+        ids=["right", "scope", "account", "expired", "too long"],
+    )
+    async def test_a_token_that_is_wrong_is_refused(
+        self, server: VertexServer, account: Account, claims: dict[str, Any]
+    ) -> None:
+        request = _request(
+            EmbedCall(["a"], MODEL, 10.0),
+            f"projects/{PROJECT}/locations/{REGION}/publishers/google/models/{MODEL}",
+            False,
+        )
+        now = int(time.time())
+        right = {"iss": EMAIL, "sub": EMAIL, "scope": SCOPE, "iat": now, "exp": now + 3600}
+        token = account.sign(right | claims)
+        found = await self.status(server.port, PredictRequest.pb(request), f"Bearer {token}")
+        assert found is (CODES[401] if claims else None)
+
+    async def status(self, port: int, message: Any, authorization: str) -> grpc.StatusCode | None:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            predict = channel.unary_unary(
+                "/google.cloud.aiplatform.v1.PredictionService/Predict",
+                request_serializer=type(message).SerializeToString,
+            )
+            try:
+                await predict(message, metadata=(("authorization", authorization),), timeout=10)
+            except grpc.aio.AioRpcError as error:
+                return error.code()
+        return None
+
+
 class TestTheLine:
     async def fault(self, provider: Provider) -> ProviderFault | None:
         try:
@@ -382,7 +490,9 @@ class TestCredentials:
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
         provider = VertexProvider(endpoint(server.port), None)
         tokens.refuses = True
-        for ask in (lambda: provider.embed(EmbedCall([SECRET_TEXT], MODEL, 10.0)), lambda: provider.check(10.0)):
+        embed = partial(provider.embed, EmbedCall([SECRET_TEXT], MODEL, 10.0))
+        asks: list[Callable[[], Awaitable[object]]] = [embed, partial(provider.check, 10.0), provider.warm_up]
+        for ask in asks:
             with pytest.raises(ProviderError) as caught:
                 await ask()
             assert (caught.value.fault, caught.value.__context__) == (ProviderFault.AUTHENTICATION, None)
