@@ -74,8 +74,9 @@ PROVIDERS: dict[str, ProviderSchema] = {
     "gemini": ProviderSchema(inputs=100),
     "cohere": ProviderSchema({"truncate": ("NONE", "START", "END")}, inputs=96),
     "voyage": ProviderSchema({"truncation": _YES_NO}, inputs=1000),
-    "jina": ProviderSchema({"truncate": _YES_NO, "normalized": _YES_NO, "late_chunking": _YES_NO}),
-    "mistral": ProviderSchema(inputs=512),
+    # Not `late_chunking`: it makes a text's vector depend on the other texts of the call, which are other people's.
+    "jina": ProviderSchema({"truncate": _YES_NO, "normalized": _YES_NO}),
+    "mistral": ProviderSchema(inputs=256),
     "local": ProviderSchema(),
 }
 """The providers that this release knows. One that an installed package adds may have settings of any name."""

@@ -48,9 +48,14 @@ def parse(decode: Callable[[bytes], T], content: bytes) -> T:
         return decode(content)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         pass
+    raise foreign(content)
+
+
+def foreign(content: bytes) -> ProviderError:
+    """A body that holds no vectors."""
     if content.lstrip()[:1] == b"<":
-        raise bad("the body is HTML or XML, not JSON: is base_url right, or does a proxy answer?")
-    raise bad(f"the body ({len(content)} bytes) is not an embeddings answer: truncated or of another shape")
+        return bad("the body is HTML or XML, not JSON: is base_url right, or does a proxy answer?")
+    return bad(f"the body ({len(content)} bytes) is not an embeddings answer: truncated or of another shape")
 
 
 def in_order(items: Sequence[Item], count: int) -> list[Vector]:
@@ -81,7 +86,7 @@ def answer(vectors: Sequence[Vector], count: int, dimensions: int | None, tokens
     rows = _from_base64(vectors, dimensions) if isinstance(vectors[0], str) else _from_numbers(vectors, dimensions)
     if not np.isfinite(rows).all():
         raise bad("a vector holds NaN or infinity")
-    told = int(tokens) if tokens else None  # 0 for texts that are not empty: whoever says so does not count
+    told = int(tokens) if tokens else None  # 0 for texts that are not empty: whoever says so does not count (LM Studio)
     return EmbedAnswer(rows, told, [told] if told is not None and count == 1 else None)
 
 
