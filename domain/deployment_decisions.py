@@ -64,8 +64,12 @@ _AZURE = re.compile(r"https://[a-z0-9][a-z0-9-]{0,62}\.(openai|cognitiveservices
 TENANT_OPTIONS: Mapping[str, frozenset[str]] = {
     "azure": frozenset({"api_version", "encoding_format"}),
     "bedrock": frozenset({"region"}),
+    "cohere": frozenset({"encoding_format"}),
+    "jina": frozenset({"encoding_format"}),
+    "mistral": frozenset({"encoding_format"}),
     "openai": frozenset({"organization", "project", "encoding_format"}),
     "vertex": frozenset({"project", "region"}),
+    "voyage": frozenset({"encoding_format"}),
 }
 """Options of a provider's that a tenant may set; another provider's has none. A `profile`, say, would be the operator's."""
 
