@@ -158,6 +158,18 @@ async def test_the_first_request_attests_its_endpoint_and_one_that_drifts_serves
             assert served.answer is not None, served.refusal
             assert (served.answer.endpoint, served.answer.space, len(one.asked)) == ("two", SPACE, calls)
 
+        async def alerted() -> bool:
+            alerts = await gateway.alerts.alerts(None, state="open", kind="endpoint_drift")
+            return [(a.tenant, a.labels["endpoint"], a.labels["space"]) for a in alerts] == [
+                (SYSTEM_TENANT, "one", SPACE)
+            ]
+
+        await until(alerted, what="an alert says which endpoint drifted", timeout=15)
+
+        async def attested_again() -> bool:
+            return "attestations" in gateway._scheduler.states
+
+        await until(attested_again, what="the installation's maintenance looks for what is to be attested again")
         two.hangs = True
         [hanging] = (await gateway.attest_model(MODEL, "key:k", endpoint="two")).attestations
         assert hanging.failure is not None
