@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import aiohttp
 import httpx2
 import msgspec
 import openai
-from openai import AsyncOpenAI, DefaultAioHttpClient
+from openai import AsyncOpenAI, DefaultAioHttpClient, RequestOptions
 
 from adapters.providers.openai_answer import read_answer
 from adapters.providers.openai_errors import connection_error, status_error
@@ -87,31 +88,25 @@ class OpenAIProvider:
 
     async def embed(self, call: EmbedCall) -> EmbedAnswer:
         """Embed once. Raises `ProviderError` and nothing else (cancellation passes)."""
-        if self._closed:
-            raise ProviderError(ProviderFault.CONNECTION, "this provider was closed")
-        return read_answer(await self._post(call), len(call.texts), call.dimensions)
+        try:
+            body = _encode(_Body(call.model, call.texts, self._encoding, call.dimensions))
+        except UnicodeEncodeError:
+            body = None
+        if body is None:
+            raise ProviderError(ProviderFault.REFUSED, "a text holds a lone surrogate and cannot be sent as UTF-8")
+        content = await self._ask("post", self.path(call.model), call.timeout, body)
+        return read_answer(content, len(call.texts), call.dimensions)
 
     async def warm_up(self) -> None:
         """Nothing to get ready: the first call connects."""
 
     async def check(self, timeout: float) -> None:
         """List the models: what every server of this API answers without a charge."""
-        if self._closed:
-            raise ProviderError(ProviderFault.CONNECTION, "this provider was closed")
-        error: ProviderError | None = None
         try:
-            async with asyncio.timeout(timeout):
-                await self._client.get(
-                    "/models", cast_to=httpx2.Response, options={"headers": self._headers, "params": self._query}
-                )
-        except TimeoutError:
-            error = ProviderError(ProviderFault.TIMEOUT, f"no answer within {timeout:g} s")
-        except openai.APIStatusError as caught:
-            error = status_error(caught)
-        except (openai.OpenAIError, aiohttp.ClientError, httpx2.HTTPError, OSError) as caught:
-            error = connection_error(caught)
-        if error is not None and error.status not in (404, 405):  # a server without that list is there all the same
-            raise error
+            await self._ask("get", "/models", timeout)
+        except ProviderError as error:
+            if error.status not in (404, 405):  # a server without that list is there all the same
+                raise
 
     async def close(self) -> None:
         """Close every connection; calls in flight fail. Idempotent."""
@@ -119,29 +114,40 @@ class OpenAIProvider:
             self._closed = True
             await self._client.close()
 
-    async def _post(self, call: EmbedCall) -> bytes:
+    async def _ask(self, method: Literal["get", "post"], path: str, timeout: float, body: bytes | None = None) -> bytes:
+        self._must_be_open()
         # The error is raised outside the except blocks: what the SDK raises holds the request, and with it the texts.
         error: ProviderError
+        options: RequestOptions = {"headers": self._headers, "params": self._query}
         try:
-            body = _encode(_Body(call.model, call.texts, self._encoding, call.dimensions))
-            async with asyncio.timeout(call.timeout):
-                response = await self._client.post(
-                    self.path(call.model),
-                    cast_to=httpx2.Response,
-                    content=body,
-                    options={"headers": self._headers, "params": self._query},
-                )
+            async with asyncio.timeout(timeout):
+                if method == "get":
+                    response = await self._client.get(path, cast_to=httpx2.Response, options=options)
+                else:
+                    response = await self._client.post(path, cast_to=httpx2.Response, content=body, options=options)
             return response.content
         except TimeoutError:
-            error = ProviderError(ProviderFault.TIMEOUT, f"no answer within {call.timeout:g} s")
+            error = ProviderError(ProviderFault.TIMEOUT, f"no answer within {timeout:g} s")
+        except asyncio.CancelledError:
+            # A client that closes cancels who waits for a connection, which is no cancellation of the caller's.
+            task = asyncio.current_task()
+            if not self._closed or (task is not None and task.cancelling()):
+                raise
+            error = _closed_meanwhile()
         except openai.APIStatusError as caught:
             error = status_error(caught)
         except (openai.OpenAIError, aiohttp.ClientError, httpx2.HTTPError, OSError) as caught:
             error = connection_error(caught)
-        except UnicodeEncodeError:
-            error = ProviderError(ProviderFault.REFUSED, "a text holds a lone surrogate and cannot be sent as UTF-8")
         except RuntimeError:
             if not self._closed:
                 raise
-            error = ProviderError(ProviderFault.CONNECTION, "this provider was closed during the call")
+            error = _closed_meanwhile()
         raise error
+
+    def _must_be_open(self) -> None:
+        if self._closed:
+            raise ProviderError(ProviderFault.CONNECTION, "this provider was closed")
+
+
+def _closed_meanwhile() -> ProviderError:
+    return ProviderError(ProviderFault.CONNECTION, "this provider was closed during the call")
