@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import aiohttp
 import pytest
 
+from adapters.catalogue import shipped
 from adapters.providers.gemini import DEFAULT_BASE_URL, GeminiProvider
 from adapters.providers.registry import PROVIDERS
 from domain.catalogue import Endpoint
@@ -187,3 +188,12 @@ async def test_the_server_takes_what_is_right_and_nothing_else(
     body = {"requests": [GOOD | change]}
     async with aiohttp.ClientSession() as session, session.post(url, json=body, headers={"x-goog-api-key": key}) as got:
         assert got.status == status
+
+
+def test_the_release_offers_the_model_here_and_at_vertex_with_the_caps_of_each() -> None:
+    (entry,) = (entry for entry in shipped().models if entry.id == MODEL)
+    assert {o.provider: (o.max_inputs, o.sends_dimensions) for o in entry.offerings} == {
+        "vertex": (1, True),
+        "gemini": (100, True),
+    }
+    assert entry.spec.unit, "vectors in a smaller size, which the Gemini API leaves shorter, are brought to length 1"
