@@ -29,6 +29,12 @@ FAILURES, TRIAL_FAILED, TRIALS_SUCCEEDED, ELAPSED = "failures", "trial_failed", 
 """Why a circuit changes by itself: the reasons of `BreakerChanged`."""
 
 
+UNHURRIED = 3.0
+"""Times as long as its calls take of late: a call that got less time than that, because its asker had no more, was the asker's haste."""
+_LATE_WEIGHT = 0.02
+"""What the latest good call counts in how long calls take of late, where it was shorter."""
+
+
 class CircuitPolicy(msgspec.Struct, frozen=True):
     """So many `failures` in a row open a circuit for `open_seconds`; then at most `trial_calls` run at once, until one fails or
     `successes` of them have succeeded.
@@ -85,7 +91,8 @@ class _Circuit(CircuitBreaker):  # type: ignore[misc]  # it is untyped
 class AioBreaker:
     """Implements `domain.ports.breaker.Breaker`.
 
-    `on_change` is told of every change that comes of calls or of the time, not of `force_*`; `on_free` whenever another trial call may go
+    A timeout counts if the call was given `patience` seconds, or `UNHURRIED` times what good calls take of late; else it was its asker's
+    deadline that was short, and nobody can trip a circuit for the others by that. `on_change` is told of every change that comes of calls or of the time, not of `force_*`; `on_free` whenever another trial call may go
     out. Both are called on the loop and must not raise. `clock` is monotonic, in seconds.
     """
 
@@ -93,11 +100,14 @@ class AioBreaker:
         self,
         policy: CircuitPolicy,
         *,
+        patience: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         on_change: Callable[[Transition], None] | None = None,
         on_free: Callable[[], None] | None = None,
     ) -> None:
         self._policy = policy
+        self._patience = patience
+        self._takes: float | None = None
         self._clock = clock
         self._on_change = on_change
         self._on_free = on_free
@@ -188,10 +198,11 @@ class AioBreaker:
                 self.ended()
 
     async def _observed(self, work: Callable[[], Awaitable[T]], permit: AioPermit) -> T:
+        began = self._clock()
         try:
             answer = await work()
         except ProviderError as error:
-            if error.fault not in COUNTED or permit.period != self._period:
+            if permit.period != self._period or error.fault not in COUNTED or self._hurried(error.fault, began):
                 raise _PassedBy(None, error) from None
             raise
         except Exception as error:
@@ -200,11 +211,19 @@ class AioBreaker:
             raise
         if permit.period != self._period:
             raise _PassedBy(answer)
+        took, takes = self._clock() - began, self._takes
+        self._takes = took if takes is None or took > takes else takes + (took - takes) * _LATE_WEIGHT
         if permit.trial:
             self._succeeded += 1
             if self._succeeded < self._policy.successes:
                 raise _PassedBy(answer)
         return answer
+
+    def _hurried(self, fault: ProviderFault, began: float) -> bool:
+        if fault is not ProviderFault.TIMEOUT:
+            return False
+        enough = self._patience if self._takes is None else min(self._patience, self._takes * UNHURRIED)
+        return self._clock() - began < enough
 
     def ended(self) -> None:
         """A trial call ended, or was not made."""

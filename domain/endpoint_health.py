@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from enum import StrEnum
 
+from domain.catalogue import Endpoint
 from domain.ports.breaker import CircuitState
 from domain.ports.provider import ProviderFault
 
@@ -49,10 +50,27 @@ SLOW, NO_LONGER_SLOW = 3.0, 2.0
 """Times the usual latency, from which an endpoint is degraded, and below which it no longer is."""
 
 
-class EndpointHealth:
-    """One endpoint's. `health` and `reason` are the findings; each method that is told something says whether they changed."""
+PATIENCE = 5.0
+"""A call that was given so many seconds, and did not answer, says something about its endpoint, whatever its calls take usually."""
+_NEARLY = 0.9
 
-    def __init__(self) -> None:
+
+def patience(endpoint: Endpoint) -> float:
+    """How many seconds a call at an endpoint has to be given for its timeout to say something about the endpoint: with a shorter timeout of the
+    endpoint's own, (nearly) that.
+    """
+    return min(PATIENCE, endpoint.timeout * _NEARLY)
+
+
+class EndpointHealth:
+    """One endpoint's. `health` and `reason` are the findings; each method that is told something says whether they changed.
+
+    A timeout counts if the call was given `patience` seconds, or several times what calls of its size usually take: else it was its
+    asker's deadline that was short.
+    """
+
+    def __init__(self, patience: float = 0.0) -> None:
+        self._patience = patience
         self.health = Health.UNKNOWN
         self.reason = "nothing is known yet"
         self.changed_at = float("-inf")
@@ -88,7 +106,7 @@ class EndpointHealth:
     def called(self, fault: ProviderFault | None, model: str, tokens: int, seconds: float, now: float) -> bool:
         """A call of so many tokens ended: with `fault`, None for a good one."""
         self.heard_at = now
-        if fault is not None and fault not in _POOR:
+        if fault is not None and (fault not in _POOR or self._hurried(fault, model, tokens, seconds)):
             return False
         if len(self._calls) == WINDOW:
             self._count(self._calls[0], -1)
@@ -157,6 +175,12 @@ class EndpointHealth:
         self._calls.clear()
         self._ill = self._poor = self._bad = self._refused = 0
         self._slowness = 1.0
+
+    def _hurried(self, fault: ProviderFault, model: str, tokens: int, seconds: float) -> bool:
+        if fault is not ProviderFault.TIMEOUT:
+            return False
+        usual, count = self._usual.get((model, tokens.bit_length()), (0.0, 0))
+        return seconds < (self._patience if count < _BASELINE else min(self._patience, usual * SLOW))
 
     def _time(self, model: str, tokens: int, seconds: float) -> None:
         """Latency against what calls of that size usually take: a factor of two in tokens is another size."""

@@ -16,6 +16,7 @@ import msgspec
 from adapters.breaker import AioBreaker, CircuitPolicy, Transition
 from domain.catalogue import Endpoint
 from domain.endpoint_decisions import RESET
+from domain.endpoint_health import patience
 from domain.endpoints import endpoint_stream
 from domain.events import SYSTEM_TENANT, BreakerChanged, EventData
 from domain.ports.breaker import CircuitState
@@ -120,6 +121,7 @@ class Breakers:
         name, owner = endpoint.name, endpoint.tenant
         breaker = AioBreaker(
             self._policy,
+            patience=patience(endpoint),
             clock=self._clock,
             on_change=lambda transition: self._changed(name, owner, transition),
             on_free=lambda: self._poke(name),

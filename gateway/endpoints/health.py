@@ -14,7 +14,7 @@ import structlog
 
 from domain.attestations import AttestationState, attestation_state
 from domain.catalogue import Endpoint
-from domain.endpoint_health import EndpointHealth, Health
+from domain.endpoint_health import EndpointHealth, Health, patience
 from domain.endpoints import Endpoints, endpoint_stream
 from domain.events import SYSTEM_TENANT, EndpointHealthChanged
 from domain.facts import tenant_fact
@@ -51,7 +51,7 @@ class _Watched:
     def __init__(self, endpoint: Endpoint, configuration: str) -> None:
         self.endpoint = endpoint
         self.configuration = configuration
-        self.seen = EndpointHealth()
+        self.seen = EndpointHealth(patience(endpoint))
         self.since: float | None = None
         self.checked_at = float("-inf")
         self.check: asyncio.Task[None] | None = None

@@ -225,6 +225,44 @@ async def test_whatever_else_an_adapter_raises_counts(breaker: AioBreaker) -> No
     assert breaker.state is OPEN
 
 
+async def test_deadlines_that_are_too_short_do_not_trip_it_and_a_provider_that_has_become_slow_does(
+    clock: Clock,
+) -> None:
+    """One sender gives its calls 0.2 seconds, and the provider takes 0.1 to answer the others, or hangs."""
+    breaker = AioBreaker(CircuitPolicy(), patience=5.0, clock=clock)
+
+    def taking(seconds: float, fault: ProviderFault | None = None) -> Callable[[], Awaitable[str]]:
+        async def work() -> str:
+            clock.now += seconds
+            if fault is not None:
+                raise ProviderError(fault, "no")
+            return "vectors"
+
+        return work
+
+    async def end(seconds: float, fault: ProviderFault | None = None) -> None:
+        with suppress(ProviderError):
+            await call(breaker, taking(seconds, fault))
+
+    for _ in range(20):
+        await end(4.9, ProviderFault.TIMEOUT)  # nothing is known yet: it may be slow
+    assert breaker.state is CLOSED
+    await end(0.1)
+    for _ in range(20):
+        await end(0.2, ProviderFault.TIMEOUT)
+    assert breaker.state is CLOSED
+    for _ in range(5):
+        await end(0.31, ProviderFault.TIMEOUT)
+    assert breaker.state is OPEN
+    clock.now += 30
+    await end(3.0)
+    await end(0.1)
+    assert breaker.state is CLOSED
+    for _ in range(5):
+        await end(5.0, ProviderFault.TIMEOUT)
+    assert breaker.state is OPEN
+
+
 async def test_a_cancelled_trial_frees_its_slot_and_says_nothing(clock: Clock) -> None:
     freed = 0
 

@@ -186,6 +186,15 @@ class Circuits(RuleBasedStateMachine):
 
 
 SETTINGS = settings(max_examples=120, stateful_step_count=40, deadline=None)
+SEARCH = settings(
+    SETTINGS,
+    max_examples=2000,
+    phases=[Phase.generate],
+    report_multiple_bugs=False,
+    database=None,
+    derandomize=True,
+)
+"""Until the first failure, which nobody needs in its smallest form."""
 
 
 def test_whatever_happens_it_is_what_the_model_says() -> None:
@@ -219,6 +228,4 @@ def _closes_on_the_first_success(patch: pytest.MonkeyPatch) -> None:
 def test_a_defect_would_be_found(monkeypatch: pytest.MonkeyPatch, defect: Callable[[pytest.MonkeyPatch], None]) -> None:
     defect(monkeypatch)
     with pytest.raises(AssertionError):
-        run_state_machine_as_test(
-            Circuits, settings=settings(SETTINGS, phases=[Phase.generate], report_multiple_bugs=False, database=None)
-        )
+        run_state_machine_as_test(Circuits, settings=SEARCH)

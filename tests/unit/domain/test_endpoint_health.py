@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.endpoint_health import BETTER_SECONDS, WINDOW, EndpointHealth, Health
+from domain.catalogue import Endpoint
+from domain.endpoint_health import BETTER_SECONDS, WINDOW, EndpointHealth, Health, patience
 from domain.ports.breaker import CircuitState
 from domain.ports.provider import ProviderFault
 
@@ -55,6 +56,22 @@ def test_a_pause_asked_for_and_what_a_text_is_to_blame_for_are_no_ill_health(see
     seen.call(None)
     assert seen.call(*[fault] * 100) is HEALTHY
     assert seen.check(ProviderFault.RATE_LIMITED) is HEALTHY
+
+
+def test_a_timeout_of_a_call_whose_sender_had_no_time_says_nothing() -> None:
+    seen = Seen(patience=5.0)
+    seen.call(*[None] * 20, seconds=0.1)
+    assert seen.call(*[ProviderFault.TIMEOUT] * 30, seconds=0.2) is HEALTHY
+    assert (
+        seen.call(*[ProviderFault.TIMEOUT] * 30, seconds=2.0, tokens=10_000) is HEALTHY
+    )  # of that size nothing is known
+    assert seen.call(*[ProviderFault.TIMEOUT] * 3, seconds=0.4) is DEGRADED
+    assert Seen(patience=5.0).call(ProviderFault.TIMEOUT, seconds=5.0) is DEGRADED
+
+
+def test_how_long_a_call_must_be_given_is_bounded_by_the_endpoints_own_timeout() -> None:
+    assert patience(Endpoint("e", "p", {}, timeout=30.0)) == 5.0
+    assert patience(Endpoint("e", "p", {}, timeout=1.0)) == pytest.approx(0.9)
 
 
 def test_bad_answers_make_it_degraded_at_most(seen: Seen) -> None:

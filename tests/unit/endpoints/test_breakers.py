@@ -145,7 +145,7 @@ async def test_a_trial_that_fails_anywhere_opens_it_everywhere(world: World) -> 
     world.now += 30
     await two.call()
     world.tell()
-    await one.call(ProviderFault.TIMEOUT)
+    await one.call(ProviderFault.CONNECTION)
     world.tell()
     assert one.state() is two.state() is OPEN
     assert two.breakers.standing(MAIN).open_for == pytest.approx(30)
@@ -242,6 +242,13 @@ async def test_lanes_are_poked_when_another_trial_call_may_go_out(world: World) 
     del one.poked[:]
     await one.call(ProviderFault.RATE_LIMITED)
     assert one.poked == ["main", "main"]  # it is half open; the slot is free again
+
+
+async def test_calls_that_had_no_time_to_be_answered_in_do_not_open_a_circuit(world: World) -> None:
+    one = world.process("one")
+    for _ in range(20):
+        await one.call(ProviderFault.TIMEOUT)
+    assert one.state() is CLOSED
 
 
 async def test_changes_are_counted(world: World) -> None:
