@@ -30,12 +30,16 @@ _KEEP_LANES = 512
 
 
 class LaneGauge(msgspec.Struct, frozen=True):
-    """What a lane holds now: texts queued, provider calls in flight."""
+    """What a lane holds now: texts queued, provider calls in flight; the most texts that it puts into a call, and the most calls that its
+    endpoint is sent at once, both as learnt.
+    """
 
     endpoint: str
     model: str
     queued_texts: int
     calls: int
+    max_inputs: int
+    max_calls: int
 
 
 class Dispatcher:
@@ -104,7 +108,14 @@ class Dispatcher:
     def gauges(self) -> list[LaneGauge]:
         """What each lane holds."""
         return [
-            LaneGauge(lane.candidate.endpoint.name, lane.candidate.model.id, lane.queue.texts, lane.calls)
+            LaneGauge(
+                lane.candidate.endpoint.name,
+                lane.candidate.model.id,
+                lane.queue.texts,
+                lane.calls,
+                lane.queue.max_inputs,
+                lane.slots.pace.allowed,
+            )
             for lane in self._lanes.values()
         ]
 

@@ -62,11 +62,15 @@ class EndpointModelDocument(msgspec.Struct, frozen=True):
 
 
 class LaneDocument(msgspec.Struct, frozen=True):
-    """What one model's calls hold at the endpoint, in the gateway that is asked."""
+    """What one lane of a model holds at the endpoint, in the gateway that is asked. `max_inputs` is the most texts that it puts into a call, and
+    `max_calls` the most calls that the endpoint is sent at once: both as learnt from what the provider refused.
+    """
 
     model_id: str
     calls: int
     queued_texts: int
+    max_inputs: int
+    max_calls: int
 
 
 class EndpointDocument(msgspec.Struct, frozen=True):
@@ -180,4 +184,4 @@ def _health(health: HealthStanding) -> HealthDocument:
 
 
 def _lane(gauge: LaneGauge) -> LaneDocument:
-    return LaneDocument(gauge.model, gauge.calls, gauge.queued_texts)
+    return LaneDocument(gauge.model, gauge.calls, gauge.queued_texts, gauge.max_inputs, gauge.max_calls)

@@ -149,7 +149,10 @@ class HealthWatch:
         """Look at every endpoint again and again, and check those that nobody calls."""
         try:
             while True:
-                self.look()
+                try:
+                    self.look()
+                except Exception as error:  # whatever is wrong, endpoints must go on being watched
+                    _log.error("endpoints_not_watched", exc_info=error)
                 await asyncio.sleep(TICK_SECONDS)
         finally:
             for watched in self._watched.values():
