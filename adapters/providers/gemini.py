@@ -1,6 +1,6 @@
 """The `gemini` provider: Google's embedding models at the Gemini API, with an API key.
 
-Over HTTP and not through the SDK, which costs 190 µs more a vector and listens to the process's environment (docs/decisions/0022).
+Over HTTP and not through the SDK, which costs 190 µs more a vector and listens to the process's environment (docs/decisions/0023).
 What the API does with a text over the model's limit is not documented, and it has no setting for it.
 """
 
