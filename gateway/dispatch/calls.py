@@ -12,6 +12,7 @@ from domain.ports.breaker import Permit
 from domain.ports.provider import EmbedAnswer, EmbedCall, Provider, ProviderError, ProviderFault
 from domain.vectors import UnusableVectors, finished
 from gateway.dispatch.context import CallOutcome, Context
+from gateway.dispatch.division import count
 from gateway.dispatch.flights import Batch, Ticket
 from gateway.dispatch.ports import CallReport
 from gateway.dispatch.recovery import recover
@@ -110,8 +111,17 @@ async def run(
             pace.succeeded(now)
             endpoint = candidate.endpoint
             report = CallReport(
-                endpoint.name, endpoint.provider, sent_at, now - sent_at, len(batch.flights), batch.attempts
+                endpoint.name,
+                endpoint.provider,
+                sent_at,
+                now - sent_at,
+                len(batch.flights),
+                batch.attempts,
+                batch.first_sent_at,
+                batch.failed_seconds,
             )
+            if lane.estimates:
+                count(batch.flights, answer)
             lane.answered(deliver(lane, context, batch, answer, report))
             if batch.trial is not None:
                 batch.trial.answered()

@@ -189,6 +189,8 @@ class Dispatcher:
             load = self._loads[waiter.tenant] = Load()
         deadline = waiter.deadline
         self._check(lane, load, items, now, deadline)
+        if items[0].estimated:
+            lane.estimates = True
         flights: list[Flight] = []
         ticket = Ticket(waiter, lane, deadline, len(items), flights)
         tickets.add(ticket)

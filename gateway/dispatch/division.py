@@ -1,8 +1,11 @@
-"""Dividing a provider's token count over the texts of a call so that the parts add up exactly."""
+"""Dividing a provider's token count over the texts of a call so that the parts add up exactly, and telling who asked for them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+from domain.ports.provider import EmbedAnswer
+from gateway.dispatch.flights import Flight
 
 
 def divide_tokens(total: int, weights: Sequence[int]) -> list[int]:
@@ -27,3 +30,26 @@ def divide_tokens(total: int, weights: Sequence[int]) -> list[int]:
         for i in by_remainder[:left]:
             parts[i] += 1
     return parts
+
+
+def count(flights: Sequence[Flight], answer: EmbedAnswer) -> None:
+    """Tell everybody who waits for these texts, whose counts are estimates, what the provider counted; who pays does so by that.
+
+    A call's count is divided in proportion to the estimates. A text never counts more than its estimate, by which it was admitted and
+    reserved for: what a provider counts beyond that is ours to bear. Nothing is told where the provider gives no count.
+    """
+    estimates = [f.tokens for f in flights]
+    parts = answer.text_tokens
+    if parts is None or len(parts) != len(flights):
+        if answer.tokens is None:
+            return
+        parts = divide_tokens(answer.tokens, estimates)
+    for flight, estimate, part in zip(flights, estimates, parts, strict=True):
+        tokens = min(max(part, 0), estimate)
+        if tokens != estimate and flight.charged and flight.asker is not None:
+            waiter = flight.asker.waiter
+            waiter.charge(flight.index, -estimate)
+            waiter.charge(flight.index, tokens)
+        for ticket, index in flight.askers():
+            if not ticket.ended:
+                ticket.waiter.counted(index, tokens)

@@ -117,4 +117,10 @@ class Batch(msgspec.Struct, eq=False):
     flights: list[Flight]
     attempts: tuple[Attempt, ...] = ()
     tries: int = 0
+    first_sent_at: float = 0.0
+    failed_seconds: float = 0.0
     trial: Trial | None = None
+
+    def part(self, flights: list[Flight]) -> Batch:
+        """Some of its texts, which have been through what it has been through."""
+        return Batch(flights, self.attempts, self.tries, self.first_sent_at, self.failed_seconds, self.trial)

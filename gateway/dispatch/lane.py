@@ -49,6 +49,8 @@ class Lane:
         self.queue = FairQueue(candidate.max_inputs, candidate.max_tokens_per_call)
         self.calls = 0
         """Provider calls in flight."""
+        self.estimates = False
+        """Whether its texts' counts are estimates, which the provider's are better than."""
         self.slots = slots
         self.dimensions = dimensions
         self.input_type = input_type
@@ -255,6 +257,8 @@ class Lane:
             config=self.candidate.offering.config,
         )
         self.calls += 1
+        if not batch.first_sent_at:
+            batch.first_sent_at = now
         task = self._loop.create_task(run(self, self._context, batch, call, tokens, now, permit))
         self._context.tasks.add(task)
         task.add_done_callback(self._context.tasks.discard)

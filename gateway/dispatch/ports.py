@@ -15,16 +15,24 @@ from domain.ports.provider import ProviderError, ProviderFault, Text
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
-    """One text to embed: its index in the request, its keyed fingerprint (16 bytes, tenant and space included), its token count."""
+    """One text to embed: its index in the request, its keyed fingerprint (16 bytes, tenant and space included), its token count.
+
+    An `estimated` count is an upper bound: the waiter is told the provider's (`Waiter.counted`) where it gives one.
+    """
 
     index: int
     key: bytes
     text: Text
     tokens: int
+    estimated: bool = False
 
 
 class CallReport(msgspec.Struct, frozen=True, gc=False):
-    """A provider call that answered: where, when it was sent (loop time, seconds), how long it took, and the failed tries before it."""
+    """A provider call that answered: where, when it was sent (loop time, seconds), how long it took, and the failed tries before it.
+
+    `first_sent_at` is when its texts were first sent here, `failed_seconds` how long the failed calls took that they were in here: what
+    else passed since they were submitted, they waited for a call, also between two tries.
+    """
 
     endpoint: str
     provider: str
@@ -32,6 +40,8 @@ class CallReport(msgspec.Struct, frozen=True, gc=False):
     seconds: float
     texts: int
     attempts: tuple[Attempt, ...] = ()
+    first_sent_at: float = 0.0
+    failed_seconds: float = 0.0
 
 
 class Waiter(Protocol):
@@ -61,7 +71,9 @@ class Waiter(Protocol):
         ...
 
     def counted(self, index: int, tokens: int) -> None:
-        """The provider's count of the text at `index`, where we have no tokeniser. Called before its `fill`, for every asker; whoever pays has been charged by it."""
+        """The provider's count of the text at `index`, whose own count was an estimate, and at most that. Called before its `fill`, for every
+        asker; whoever pays has had its charge taken back and was charged by this count.
+        """
         ...
 
     def elsewhere(self, fault: ProviderFault) -> bool:
@@ -69,7 +81,9 @@ class Waiter(Protocol):
         ...
 
     def hand_over(self, indexes: list[int], error: ProviderError, attempts: tuple[Attempt, ...]) -> None:
-        """These texts failed here, and `elsewhere` has said that another endpoint takes them."""
+        """These texts failed here, and `elsewhere` has said that another endpoint takes them. `attempts` are the failed calls that they were
+        in at this endpoint, the last one by `error`; they are not told again.
+        """
         ...
 
     def fill(self, index: int, row: NDArray[np.float32]) -> None:

@@ -31,6 +31,7 @@ def recover(
         endpoint=candidate.endpoint.name, reason=error.fault.value, ms=round(seconds * 1000), status=error.status
     )
     batch.attempts = (*batch.attempts, attempt)
+    batch.failed_seconds += seconds
     flights = batch.flights
     _take_back(flights, error, candidate)
     if batch.trial is not None:
@@ -51,12 +52,12 @@ def recover(
             if step.learn:
                 lane.learn(len(flights) // 2)
             for half in halves(flights, by_tenant=not step.learn):
-                lane.resend(Batch(half, batch.attempts, batch.tries))
+                lane.resend(batch.part(half))
         case failures.Reject():
             leaving = Leaving(lane, context, batch, error)
             leaving.give_up([flights[step.place]])
             if len(flights) > 1:
-                lane.resend(Batch(flights[: step.place] + flights[step.place + 1 :], batch.attempts, batch.tries))
+                lane.resend(batch.part(flights[: step.place] + flights[step.place + 1 :]))
             leaving.tell(lambda index: failures.too_long(candidate, index))
         case failures.Later() | failures.GiveUp():
             batch.tries += 1
@@ -85,13 +86,13 @@ def _try_again_or_leave(
         spent = [f for f in flights if last or f.before + batch.tries >= limits.max_attempts]
         again = [f for f in flights if not last and f.before + batch.tries < limits.max_attempts]
         if again and pause:
-            lane.resend(Batch(again, batch.attempts, batch.tries))
+            lane.resend(batch.part(again))
         elif again:
-            lane.resend_after(step.delay, Batch(again, batch.attempts, batch.tries))
+            lane.resend_after(step.delay, batch.part(again))
     else:
         spent = leaving.part(flights)
     if error.fault in SUSPICIOUS and of_several_requests(spent):
-        Trial(lane, context, candidate, Batch(spent, batch.attempts, batch.tries), error).begin()
+        Trial(lane, context, candidate, batch.part(spent), error).begin()
     else:
         leaving.give_up(spent)
     leaving.tell(lambda index: failures.final(error, candidate, batch.attempts, index))

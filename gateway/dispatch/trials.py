@@ -17,6 +17,7 @@ from domain.ports.provider import ProviderError, ProviderFault
 from gateway.dispatch import failures
 from gateway.dispatch.flights import Batch, Flight
 from gateway.dispatch.handover import Leaving
+from gateway.dispatch.ports import Waiter
 
 if TYPE_CHECKING:
     from gateway.dispatch.context import Context
@@ -145,7 +146,7 @@ class Trial:
             self._choose_probes()
 
     def _parts(self, batch: Batch) -> list[Batch]:
-        return [Batch(half, batch.attempts, batch.tries, trial=self) for half in halves(batch.flights, by_tenant=True)]
+        return [batch.part(half) for half in halves(batch.flights, by_tenant=True)]
 
     def _choose_probes(self) -> bool:
         """Take a text each of two requests, of two tenants where there are; False where nobody waits for anything."""
@@ -153,8 +154,8 @@ class Trial:
         if not found:
             return False
         first = self._context.rng.choice(found)
-        waiter, tenant = first[1].payer()[0].waiter, first[1].home.tenant
-        others = [one for one in found if one[1].payer()[0].waiter is not waiter]
+        waiter, tenant = _first(first[1]), first[1].home.tenant
+        others = [one for one in found if _first(one[1]) is not waiter]
         strangers = [
             one for one in others if one[1].home.tenant is not tenant and one[1].home.tenant.name != tenant.name
         ]
@@ -163,7 +164,7 @@ class Trial:
             chosen.append(self._context.rng.choice(strangers or others))
         for batch, flight in chosen:
             batch.flights.remove(flight)
-            self._probes.append(Batch([flight], batch.attempts, batch.tries, trial=self))
+            self._probes.append(batch.part([flight]))
         return True
 
     def _convict(self, batch: Batch, error: ProviderError) -> None:
@@ -186,6 +187,11 @@ class Trial:
             if not flight.wanted:
                 self._lane.drop(flight)
         batch.flights = [f for f in batch.flights if f.wanted]
+
+
+def _first(flight: Flight) -> Waiter:
+    """Who asked first of those who still wait."""
+    return next(flight.askers())[0].waiter
 
 
 def halves(flights: list[Flight], *, by_tenant: bool) -> tuple[list[Flight], list[Flight]]:
