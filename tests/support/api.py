@@ -24,6 +24,7 @@ from gateway.app import build_app
 from gateway.control import Control
 from gateway.credential_admin import CredentialAdmin
 from gateway.decisions import decision_event
+from gateway.dispatch.dispatcher import LaneGauge
 from gateway.endpoints.deployments import Deployments
 from gateway.endpoints.desk import EndpointDesk
 from gateway.endpoints.pool import EndpointPool
@@ -112,8 +113,10 @@ class ApiSite:
             provider_of=lambda endpoint: self.providers[endpoint.name],
             append=lambda event: backing.append([event]),
             instance=lambda: "here",
+            lanes=lambda: self.lanes,
         )
         self.providers: dict[str, Provider] = {}
+        self.lanes: list[LaneGauge] = []
         backing.observers.append(service.endpoint_desk.observe)
         self.pool = EndpointPool(
             service.control.plane.endpoints, [], environ={}, store=Path("unused"), secrets=self.secrets

@@ -10,6 +10,7 @@ from domain.catalogue import Endpoint
 from domain.events import BreakerChanged, DeploymentChanged, EndpointAttested, EndpointSpec
 from domain.ports.provider import Provider, ProviderError, ProviderFault
 from gateway.dispatch.context import CallOutcome
+from gateway.dispatch.dispatcher import LaneGauge
 from gateway.endpoints.documents import shown_address
 from gateway.telemetry.metrics import Gauges
 from tests.support.api import ApiSite
@@ -48,6 +49,7 @@ async def test_an_endpoint_is_shown_with_its_circuit_its_health_and_its_spaces_a
     site: ApiSite,
 ) -> None:
     [main] = site.endpoints
+    site.lanes = [LaneGauge("main", "tiny", 3, 1, 32, 4), LaneGauge("other", "tiny", 9, 9, 9, 9)]
     await site.given(
         "_system",
         "endpoint/main",
@@ -100,7 +102,7 @@ async def test_an_endpoint_is_shown_with_its_circuit_its_health_and_its_spaces_a
             "adopted": False,
         },
         "health": {"status": "unknown", "reason": "nothing is known yet", "since": None},
-        "lanes": [],
+        "lanes": [{"model_id": "tiny", "calls": 1, "queued_texts": 3, "max_inputs": 32, "max_calls": 4}],
     }
     assert await _get(site, "/api/v1/endpoints/main") == shown
     assert (await _get(site, "/api/v1/endpoints", model="huge"))["endpoints"] == []
