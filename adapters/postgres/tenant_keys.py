@@ -23,6 +23,7 @@ class Executor(Protocol):
 
 _INSERT = "INSERT INTO emberlog.tenant_keys (tenant, wrapped) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 _DESTROY = """
+WITH forgotten AS (DELETE FROM emberlog.credentials WHERE tenant = $1)
 INSERT INTO emberlog.tenant_keys (tenant, shredded_at) VALUES ($1, clock_timestamp())
 ON CONFLICT (tenant) DO UPDATE SET wrapped = NULL, shredded_at = excluded.shredded_at WHERE tenant_keys.wrapped IS NOT NULL
 RETURNING true
@@ -63,7 +64,10 @@ async def replace_wrapped(owner: Connection, wrapped: dict[str, bytes]) -> None:
 
 
 async def destroy(owner: Connection, tenant: str) -> bool:
-    """Destroy a tenant's key, so that its name never gets another one either; False when that was done before."""
+    """Destroy a tenant's key, so that its name never gets another one either, and forget the secrets of its credentials, which it sealed.
+
+    False when that was done before.
+    """
     return await owner.fetchval(_DESTROY, tenant) is True
 
 

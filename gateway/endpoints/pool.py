@@ -86,13 +86,16 @@ class EndpointPool:
 
     async def close(self) -> None:
         """Close all of them; calls under way at deployed ones end first. Idempotent."""
-        for task in self._leaving.values():
+        places, tasks = [*self._places.values(), *self._leaving], list(self._leaving.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._leaving.values(), return_exceptions=True)
-        places = [*self._places.values(), *self._leaving]
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._places.clear()
         self._leaving.clear()
-        await asyncio.gather(*(p.close() for p in (*places, *self.providers.values())))
+        ends = await asyncio.gather(*(p.close() for p in (*places, *self.providers.values())), return_exceptions=True)
+        for error in ends:
+            if isinstance(error, Exception):
+                _log.warning("provider_not_closed", reason=type(error).__name__)
 
     # -- what deployments do --------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from adapters.postgres.credentials import sealed_secret
+from domain.errors import GatewayError
 from gateway.credentials import CredentialSecrets, CredentialUnusable
 from gateway.decisions import create_tenant
 from gateway.gateway import Gateway
@@ -96,6 +97,17 @@ async def test_neither_another_tenants_key_nor_another_name_opens_it(installatio
     await installation.log.pool.execute("UPDATE emberlog.credentials SET tenant = 'other'")
     with pytest.raises(CredentialUnusable, match="does not open"):
         await secrets.secret("other", "mine", 1)
+
+
+async def test_shredding_deletes_a_tenants_secrets_though_no_gateway_runs(installation: Installation) -> None:
+    secrets = CredentialSecrets(installation.log.pool, installation.master(), {})
+    for tenant in ("acme", "other"):
+        await secrets.keep(tenant, "mine", "openai", SECRET)
+    await shred_tenant(installation, installation.ledger(None), "acme")
+    rows = await installation.log.pool.fetch("SELECT tenant FROM emberlog.credentials")
+    assert [row["tenant"] for row in rows] == ["other"]
+    with pytest.raises(GatewayError, match="shredded"):
+        await secrets.keep("acme", "mine", "openai", SECRET)
 
 
 async def test_a_revision_that_was_replaced_removed_or_given_up_is_gone_for_good(installation: Installation) -> None:

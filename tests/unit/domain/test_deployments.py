@@ -1,0 +1,158 @@
+"""Deployments as the log tells them: the steps that there are, claims, and what the fold keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.catalogue import Endpoint
+from domain.deployment_decisions import check_share, decide_step, decide_undeploy, find_deployment, may_step
+from domain.endpoints import (
+    ALLOCATING,
+    DRAINING,
+    FAILED,
+    LOADING,
+    PREPARING,
+    READY,
+    STOPPED,
+    Deployment,
+    Endpoints,
+    serving,
+)
+from domain.errors import GatewayError
+from domain.events import DeploymentChanged, EndpointSpec, ModelRegistered, ModelSpec, OfferingSpec, TenantShredded
+from domain.plane import ControlPlane
+
+STATES = (PREPARING, ALLOCATING, LOADING, READY, FAILED, DRAINING, STOPPED)
+STEPS = {
+    (PREPARING, ALLOCATING), (ALLOCATING, LOADING), (LOADING, READY), (READY, DRAINING), (DRAINING, STOPPED),
+    (PREPARING, FAILED), (ALLOCATING, FAILED), (LOADING, FAILED),
+    (PREPARING, STOPPED), (ALLOCATING, STOPPED), (LOADING, STOPPED),
+}  # fmt: skip
+WAY = (PREPARING, ALLOCATING, LOADING, READY, DRAINING)
+
+
+def plane_with(*offered: str) -> ControlPlane:
+    plane = ControlPlane()
+    offerings = [OfferingSpec(provider, "theirs", 16, 1000) for provider in offered]
+    plane.models.apply(ModelRegistered("m", ModelSpec("1", 4, 100), offerings, state="available"))
+    return plane
+
+
+def step(
+    plane: ControlPlane, name: str, state: str, *, calls: int = 1, id_: str = "d", owner: str | None = None
+) -> Deployment:
+    spec = EndpointSpec("p", {"m": ""}, max_concurrency=calls) if state == PREPARING else None
+    data = DeploymentChanged(name, id_, "m", state, 1, spec=spec, owner=owner, instance="i")
+    plane.endpoints.apply(owner or "_system", data)
+    return plane.endpoints.deployments[name]
+
+
+def walk(plane: ControlPlane, name: str, state: str, **more: Any) -> Deployment:
+    way = WAY[: WAY.index(state) + 1] if state in WAY else (PREPARING, state)
+    return [step(plane, name, one, **more) for one in way][-1]
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("to", STATES[1:])
+def test_a_deployment_takes_the_steps_there_are_and_no_others(state: str, to: str) -> None:
+    plane = plane_with("p")
+    found = walk(plane, "e", state)
+    allowed = (state, to) in STEPS
+    assert may_step(plane, found, to) is (allowed or state == to)
+    if allowed:
+        [decision] = decide_step(plane, found, to, at=2, actor="a", instance="i")
+        assert isinstance(decision.data, DeploymentChanged)
+        assert (decision.data.state, decision.stream, decision.tenant) == (to, "endpoint/e", "_system")
+    elif state == to:
+        assert decide_step(plane, found, to, at=2, actor="a") == []
+    else:
+        with pytest.raises(GatewayError) as caught:
+            decide_step(plane, found, to, at=2, actor="a")
+        assert caught.value.code == "version_conflict"
+
+
+def test_a_step_of_a_deployment_that_was_replaced_is_refused() -> None:
+    plane = plane_with("p")
+    old = walk(plane, "e", LOADING, id_="old")
+    step(plane, "e", FAILED, id_="old")
+    walk(plane, "e", LOADING, id_="new")
+    assert not may_step(plane, old, READY)
+    with pytest.raises(GatewayError, match="was replaced"):
+        decide_step(plane, old, READY, at=2, actor="a")
+    assert decide_undeploy(plane, old, instance="i", at=2, actor="a") == []
+
+
+def test_what_is_to_serve_a_model_that_its_provider_has_no_more_is_not_registered() -> None:
+    plane = plane_with("another")
+    with pytest.raises(GatewayError, match="taken from") as caught:
+        decide_step(plane, walk(plane, "e", LOADING), READY, at=2, actor="a")
+    assert caught.value.code == "resource_constraint"
+
+
+@given(st.data())
+def test_whatever_happens_in_whatever_order_no_more_is_given_than_there_is(data: st.DataObject) -> None:
+    plane, most, configured = plane_with("p"), 10, 3
+    names = ["a", "b", "c", "d"]
+    for number in range(data.draw(st.integers(1, 30))):
+        name = data.draw(st.sampled_from(names))
+        now = plane.endpoints.deployments.get(name)
+        if now is None or now.state in (FAILED, STOPPED):
+            step(plane, name, PREPARING, calls=data.draw(st.integers(1, 8)), id_=f"d{number}")
+            continue
+        choices = [to for state, to in sorted(STEPS) if state == now.state]
+        to = data.draw(st.sampled_from(choices))
+        if to == LOADING:
+            try:
+                check_share(plane, now, configured, most)
+            except GatewayError:
+                to = FAILED
+        step(plane, name, to, id_=now.id)
+        given_out = [d for d in plane.endpoints.deployments.values() if d.state in (LOADING, READY, DRAINING)]
+        assert configured + sum(d.spec.max_concurrency for d in given_out) <= most
+        assert all(
+            (d.claim is None) == (d.state in (PREPARING, FAILED, STOPPED)) for d in plane.endpoints.deployments.values()
+        )
+
+
+def test_a_share_that_nobody_counts_would_be_given_twice() -> None:
+    """The control: a claim that did not see the one before it would be granted as well."""
+    plane = plane_with("p")
+    walk(plane, "a", ALLOCATING, calls=6)
+    second = walk(plane, "b", ALLOCATING, calls=6)
+    with pytest.raises(GatewayError, match="max_provider_calls"):
+        check_share(plane, second, 0, 10)
+    plane.endpoints.deployments["a"] = walk(ControlPlane(), "a", PREPARING)
+    check_share(plane, second, 0, 10)
+
+
+def test_a_tenant_finds_its_own_deployments_by_name_and_id_and_no_others() -> None:
+    plane = plane_with("p")
+    shared, own = walk(plane, "e", READY, id_="1"), walk(plane, "acme:e", READY, id_="2", owner="acme")
+    walk(plane, "other:x", READY, id_="3", owner="other")
+    assert [find_deployment(plane, key, "acme") for key in ("e", "acme:e", "2")] == [own] * 3
+    assert [find_deployment(plane, key, None) for key in ("e", "1")] == [shared] * 2
+    for key in ("1", "3", "x", "other:x"):
+        with pytest.raises(GatewayError) as caught:
+            find_deployment(plane, key, "acme")
+        assert caught.value.code == "not_found"
+
+
+def test_a_shredded_tenants_deployments_hold_nothing_and_serve_nobody() -> None:
+    plane = plane_with("p")
+    walk(plane, "acme:e", READY, owner="acme")
+    walk(plane, "e", READY)
+    plane.endpoints.apply("acme", TenantShredded("acme"))
+    found = plane.endpoints.deployments["acme:e"]
+    assert (found.state, found.claim, set(plane.endpoints.ready)) == (STOPPED, None, {"e"})
+
+
+def test_a_deployed_endpoint_never_takes_the_name_of_a_configured_one() -> None:
+    plane = plane_with("p")
+    walk(plane, "e", READY)
+    mine = Endpoint("e", "other", {})
+    assert serving([mine], plane.endpoints) == (mine,)
+    assert serving([], Endpoints()) == ()
