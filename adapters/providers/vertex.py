@@ -43,10 +43,11 @@ class VertexProvider:
             raise ModuleNotFoundError("google-cloud-aiplatform is not installed", name="google.cloud.aiplatform_v1")
         self._account = None if secret is None else ServiceAccount.read(secret)
         self._region = _option(endpoint, "region", _REGION, "a region such as us-central1, or global")
-        project = self._account.project if self._account is not None else None
-        if "project" in endpoint.options or project is not None:
-            project = _option(endpoint, "project", _PROJECT, "the id of a project", project)
-        self._project = project
+        self._project = self._account.project if self._account is not None else None
+        if "project" in endpoint.options:
+            self._project = _option(endpoint, "project", _PROJECT, "the id of a project")
+        elif self._project is not None and not _PROJECT.fullmatch(self._project):
+            raise ValueError(f"endpoint {endpoint.name!r}: the credential's project_id is not the id of a project")
         self._target, self._tls = _address(endpoint, self._region)
         self._max_concurrency = endpoint.max_concurrency
         self._link: Link | None = None
@@ -129,8 +130,8 @@ def _load(account: ServiceAccount | None) -> tuple[type[Link], Credentials, str 
     return (Link, *find_credentials(account))
 
 
-def _option(endpoint: Endpoint, name: str, shape: re.Pattern[str], expected: str, default: str | None = None) -> str:
-    value = endpoint.options.get(name, default or "")
+def _option(endpoint: Endpoint, name: str, shape: re.Pattern[str], expected: str) -> str:
+    value = endpoint.options.get(name, "")
     if not shape.fullmatch(value):
         raise ValueError(f"endpoint {endpoint.name!r}: option {name} is {value[:40]!r}; expected {expected}")
     return value

@@ -74,6 +74,12 @@ class TestSettings:
         assert "karmesin" not in str(caught.value)
         assert caught.value.__context__ is None
 
+    def test_a_project_that_is_none_is_not_repeated_where_the_credential_names_it(self) -> None:
+        with pytest.raises(ValueError, match="the credential's project_id is not the id of a project") as caught:
+            VertexProvider(endpoint(region="us-central1"), json.dumps(KEY | {"project_id": "karmesin/x"}))
+        assert "karmesin" not in str(caught.value)
+        VertexProvider(endpoint(region="us-central1", project="p-2"), json.dumps(KEY | {"project_id": "karmesin/x"}))
+
     def test_a_key_is_not_shown(self) -> None:
         assert "karmesin" not in repr(ServiceAccount.read(json.dumps(KEY)))
 
