@@ -1,10 +1,11 @@
-"""Reading the provider_health view, from the database and by the management API."""
+"""Reading the provider_health view: from the database, by the management API, by command."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, cast
 
 import asyncpg
@@ -21,6 +22,8 @@ from gateway.reads.reads import Reads
 from projections.connect import connect
 from projections.provider_health import PROVIDER_HEALTH
 from projections.provider_health.query import read_provider_health
+from tests.support.cli import Cli
+from tests.support.installing import settings_of
 from tests.support.projecting import Connection, Recorded, failed, generated, write_log
 from tests.support.provider_health import attested, breaker, deployment, health
 from tests.support.views import fold_to
@@ -113,3 +116,21 @@ async def test_operators_read_it_over_http_and_nobody_else(told: Connection) -> 
         assert rows[0]["circuit"] == {"state": "open", "since": "2026-11-21T20:00:04Z", "reason": "failures"}
         assert rows[0]["attestations"][1]["at"] == "2026-11-21T20:00:08Z"
         assert (await ask("ops", model="nothing")).json() == {"endpoints": []}
+
+
+async def test_a_command_shows_it(told: Connection, migrated_dsn: str, tmp_path: Path) -> None:
+    settings = settings_of(migrated_dsn, tmp_path)
+    assert settings.database_url is not None
+    cli = Cli(
+        {
+            "EMBERLOG_DATABASE_URL": settings.database_url.get_secret_value(),
+            "EMBERLOG_DATABASE_OWNER_URL": migrated_dsn,
+            "EMBERLOG_REDIS_URL": "none",
+            "EMBERLOG_SECRET_KEY_FILE": str(settings.secret_key_file),
+        }
+    )
+    [eu] = await cli.json("endpoints", "health", "--endpoint", "eu")
+    assert (eu["answered"], eu["failovers"], eu["circuit"]["state"]) == (2, 1, "open")
+    table = (await cli.run("endpoints", "health")).out
+    assert "timeout 2, drifted 1" in table
+    assert "m@1/4/unit attested, m@1/8/unit drifted" in table
