@@ -109,6 +109,7 @@ async def run(
             recover(lane, context, candidate, batch, answer, now - sent_at)
         else:
             pace.succeeded(now)
+            lane.caps.taken(len(batch.flights), tokens)
             endpoint = candidate.endpoint
             report = CallReport(
                 endpoint.name,

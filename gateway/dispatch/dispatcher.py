@@ -15,6 +15,7 @@ from domain.catalogue import Candidate, Endpoint
 from domain.errors import GatewayError
 from domain.ports.breaker import Breaker
 from domain.ports.provider import Provider
+from gateway.dispatch.caps import Caps
 from gateway.dispatch.context import CallOutcome, Context
 from gateway.dispatch.failures import unavailable_until
 from gateway.dispatch.flights import Flight, Load, Ticket
@@ -30,8 +31,9 @@ _KEEP_LANES = 512
 
 
 class LaneGauge(msgspec.Struct, frozen=True):
-    """What a lane holds now: texts queued, provider calls in flight; the most texts that it puts into a call, and the most calls that its
-    endpoint is sent at once, both as learnt.
+    """What a lane holds now: texts queued, provider calls in flight;  the most texts that it puts into a call, and the most calls that its
+    endpoint is sent at once, both as learnt; the most tokens of a call, from how many tokens on a text goes alone because the provider has
+    found one of that length too long, and how many calls may start a second at its endpoint (None: nothing of that is known).
     """
 
     endpoint: str
@@ -40,6 +42,9 @@ class LaneGauge(msgspec.Struct, frozen=True):
     calls: int
     max_inputs: int
     max_calls: int
+    max_tokens: int
+    alone_from: int | None
+    calls_per_second: float | None
 
 
 class Dispatcher:
@@ -75,6 +80,7 @@ class Dispatcher:
         self._of_endpoint: dict[str, list[Lane]] = {}
         self._slots: dict[str, Slots] = {}
         self._loads: dict[str, Load] = {}
+        self._caps: dict[tuple[str, str], Caps] = {}
 
     @property
     def limits(self) -> DispatchLimits:
@@ -113,8 +119,11 @@ class Dispatcher:
                 lane.candidate.model.id,
                 lane.queue.texts,
                 lane.calls,
-                lane.queue.max_inputs,
+                lane.caps.of(lane.candidate)[0],
                 lane.slots.pace.allowed,
+                lane.caps.of(lane.candidate)[1],
+                lane.caps.alone,
+                lane.slots.pace.rate,
             )
             for lane in self._lanes.values()
         ]
@@ -144,6 +153,7 @@ class Dispatcher:
                 takes_tokens=takes_tokens,
                 provider=self._provider_of(endpoint),
                 slots=slots,
+                caps=self._caps.setdefault((endpoint.name, candidate.model.id), Caps()),
                 context=self._context,
             )
             self._of_endpoint.setdefault(endpoint.name, []).append(lane)
@@ -206,14 +216,14 @@ class Dispatcher:
                 assert home is not None
                 flight = Flight(item.key, item.text, item.tokens, now, home, ticket, item.index, tries)
                 in_flight[item.key] = flight
-                queue.add(flight)
+                queue.add(flight, deadline)
                 new += 1
                 total.tokens += item.tokens
             else:
                 flight.join(ticket, item.index)
                 if flight.queued:
                     assert home is not None
-                    queue.also(flight, home)
+                    queue.also(flight, home, deadline)
             flights.append(flight)
         if new:
             total.texts += new

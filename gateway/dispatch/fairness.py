@@ -1,15 +1,17 @@
-"""Deficit round robin over tenants and, within a tenant, over its agents; first in, first out within an agent.
+"""Deficit round robin over tenants and, within a tenant, over its agents; within an agent the earliest deadline first, then first in, first
+out.
 
 A text costs the share of a call that it uses up: its tokens, but at least the tokens that one of the call's places stands for. A
 tenant with many tiny texts therefore pays for the places it takes, one with long texts for the tokens. One visit is worth a
 sixteenth of a call to a tenant and a quarter of that to an agent, so that up to sixteen tenants meet in every call: a text of a
-tenant with nothing else queued goes out with the next call, however much another tenant has queued. Deadlines do not reorder an
-agent's texts: requests of one agent mostly share one deadline length, so arrival order is deadline order.
+tenant with nothing else queued goes out with the next call, however much another tenant has queued. Requests of one agent mostly share
+one deadline length, so that arrival order is deadline order: only texts that come out of that order cost a heap.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from heapq import heappop, heappush
 
 from gateway.dispatch.flights import Flight, Load
 
@@ -18,16 +20,41 @@ _AGENTS_PER_VISIT = 4
 
 
 class AgentQueue:
-    """The queued texts of one agent, oldest first."""
+    """The queued texts of one agent with the deadlines by which it asked for them, in the order they came. Those whose deadline is before that
+    of a text that came earlier stand in a heap too.
+    """
 
-    __slots__ = ("deficit", "flights", "name", "tenant", "visited")
+    __slots__ = ("_latest", "_serial", "deficit", "early", "flights", "name", "tenant", "visited")
 
     def __init__(self, name: str, tenant: TenantQueue) -> None:
         self.name = name
         self.tenant = tenant
-        self.flights: OrderedDict[Flight, None] = OrderedDict()
+        self.flights: OrderedDict[Flight, float] = OrderedDict()
         self.deficit = 0
         self.visited = False
+        self._latest = float("-inf")
+        self.early: list[tuple[float, int, Flight]] = []
+        self._serial = 0
+
+    def put(self, flight: Flight, deadline: float) -> None:
+        """Queue a text."""
+        if not self.flights:
+            self.early.clear()
+            self._latest = deadline
+        elif deadline >= self._latest:
+            self._latest = deadline
+        else:
+            self._serial += 1
+            heappush(self.early, (deadline, self._serial, flight))
+        self.flights[flight] = deadline
+
+    def first(self) -> Flight:
+        """The text that goes out next. Call only while there are `flights`."""
+        flights, early = self.flights, self.early
+        flight = next(iter(flights))
+        while early and early[0][2] not in flights:
+            heappop(early)
+        return early[0][2] if early and early[0][0] < flights[flight] else flight
 
 
 class TenantQueue:
@@ -54,10 +81,11 @@ class FairQueue:
         self._ring: deque[TenantQueue] = deque()
         self.resize(max_inputs, max_tokens)
 
-    def resize(self, max_inputs: int, max_tokens: int) -> None:
-        """Set the caps of a call: texts and tokens."""
+    def resize(self, max_inputs: int, max_tokens: int, *, alone: int | None = None) -> None:
+        """Set the caps of a call, texts and tokens, and from how many tokens on a text goes alone."""
         self.max_inputs = max_inputs
         self.max_tokens = max_tokens
+        self.alone = max_tokens + 1 if alone is None else alone
         self._floor = max(1, max_tokens // max_inputs)
         self._quantum = max(max_tokens // _VISITS_PER_CALL, self._floor)
         self._agent_quantum = max(self._quantum // _AGENTS_PER_VISIT, self._floor)
@@ -79,9 +107,9 @@ class FairQueue:
             of_tenant.ring.append(queue)
         return queue
 
-    def add(self, flight: Flight) -> None:
+    def add(self, flight: Flight, deadline: float) -> None:
         """Queue a new text in its home queue."""
-        flight.home.flights[flight] = None
+        flight.home.put(flight, deadline)
         self.texts += 1
         self.tokens += flight.tokens
         load = flight.home.tenant.load
@@ -89,10 +117,10 @@ class FairQueue:
         load.tokens += flight.tokens
 
     @staticmethod
-    def also(flight: Flight, queue: AgentQueue) -> None:
+    def also(flight: Flight, queue: AgentQueue, deadline: float) -> None:
         """Let a queued text stand in another agent's queue too: it goes out by whichever comes first."""
         if flight not in queue.flights:
-            queue.flights[flight] = None
+            queue.put(flight, deadline)
             if flight.also is None:
                 flight.also = []
             flight.also.append(queue)
@@ -144,7 +172,7 @@ class FairQueue:
     def _visit(self, tenant: TenantQueue, batch: list[Flight], taken: int) -> tuple[int, bool]:
         """Move texts of a tenant into `batch` until its deficit is used up, it has none left, or the call is full."""
         ring = tenant.ring
-        floor, max_inputs, max_tokens = self._floor, self.max_inputs, self.max_tokens
+        floor, max_inputs, max_tokens, alone = self._floor, self.max_inputs, self.max_tokens, self.alone
         while ring:
             queue = ring[0]
             if not queue.visited:
@@ -152,18 +180,17 @@ class FairQueue:
                 queue.deficit += self._agent_quantum
             flights = queue.flights
             while flights:
-                flight, _ = flights.popitem(last=False)
+                flight = queue.first() if queue.early else next(iter(flights))
                 tokens = flight.tokens
                 cost = floor if tokens < floor else min(tokens, max_tokens)
-                over = batch and (len(batch) >= max_inputs or taken + tokens > max_tokens)
+                over = batch and (len(batch) >= max_inputs or taken + tokens > max_tokens or tokens >= alone)
                 if over or cost > tenant.deficit or cost > queue.deficit:
-                    flights[flight] = None
-                    flights.move_to_end(flight, last=False)
                     if over:
                         return taken, True
                     if cost > tenant.deficit:
                         return taken, False
                     break
+                del flights[flight]
                 tenant.deficit -= cost
                 queue.deficit -= cost
                 taken += tokens
@@ -171,6 +198,8 @@ class FairQueue:
                 flight.queued = False
                 if flight.also is not None:
                     _leave_others(flight)
+                if tokens >= alone:
+                    return taken, True
             if flights:
                 queue.visited = False
                 ring.rotate(-1)

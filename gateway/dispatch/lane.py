@@ -8,12 +8,13 @@ batch, or when the oldest text has waited the window. Batches that go again afte
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 
 from domain.catalogue import Candidate
 from domain.errors import GatewayError
 from domain.ports.provider import EmbedCall, Provider
+from gateway.dispatch.again import Again
 from gateway.dispatch.calls import Shape, run
+from gateway.dispatch.caps import Caps
 from gateway.dispatch.context import Context
 from gateway.dispatch.fairness import FairQueue
 from gateway.dispatch.flights import Batch, Flight
@@ -41,12 +42,14 @@ class Lane:
         takes_tokens: bool,
         provider: Provider,
         slots: Slots,
+        caps: Caps,
         context: Context,
     ) -> None:
         self.candidate = candidate
         self.takes_tokens = takes_tokens
         self.flights: dict[bytes, Flight] = {}
-        self.queue = FairQueue(candidate.max_inputs, candidate.max_tokens_per_call)
+        self.queue = FairQueue(*caps.of(candidate))
+        self.caps = caps
         self.calls = 0
         """Provider calls in flight."""
         self.estimates = False
@@ -59,10 +62,10 @@ class Lane:
         self._context = context
         self._loop = asyncio.get_running_loop()
         self._regather = Regather(context.limits.regather, context.limits.window)
-        self._again: deque[Batch] = deque()
+        self._again = Again()
         self._pausing: dict[Batch, asyncio.TimerHandle] = {}
         self._again_next = True
-        self._learnt: int | None = None
+        self._revision = -1
         self._timer: asyncio.TimerHandle | None = None
         self._poked = False
 
@@ -93,14 +96,9 @@ class Lane:
         self.provider = provider
         self._resize()
 
-    def learn(self, max_inputs: int) -> None:
-        """The provider has refused a call for its size: send at most this many texts from now on."""
-        self._learnt = max(1, max_inputs if self._learnt is None else min(max_inputs, self._learnt))
-        self._resize()
-
     def _resize(self) -> None:
-        cap = self.candidate.max_inputs
-        self.queue.resize(cap if self._learnt is None else min(cap, self._learnt), self.candidate.max_tokens_per_call)
+        self._revision = self.caps.revision
+        self.queue.resize(*self.caps.of(self.candidate), alone=self.caps.alone)
 
     def now(self) -> float:
         """The loop's time, seconds."""
@@ -162,6 +160,8 @@ class Lane:
         self.slots.settle(self)
 
     def _send_what_is_due(self, now: float) -> None:
+        if self._revision != self.caps.revision:
+            self._resize()
         if self._again or self.queue.texts:
             open_for = self.slots.open_for
             if open_for is not None:
@@ -173,7 +173,7 @@ class Lane:
                 if not self.slots.acquire(self):
                     return
                 self._again_next = False
-                self._send(self._again.popleft(), now)
+                self._send(self._again.pop(), now)
             elif due:
                 if not self.slots.acquire(self):
                     return
@@ -240,7 +240,7 @@ class Lane:
         if self.slots.breaker is not None:
             permit = self.slots.breaker.admit()
             if permit is None:  # other lanes took its last trial calls in this round of the loop
-                self._again.appendleft(batch)
+                self._again.put_back(batch)
                 self.slots.release()
                 return
         for flight in wanted:
@@ -265,8 +265,7 @@ class Lane:
 
     def _give_up_unsent(self, open_for: float) -> None:
         """The endpoint's circuit is open: nothing waits for it here."""
-        batches = list(self._again)
-        self._again.clear()
+        batches = self._again.clear()
         while self.queue.texts:
             flights, tokens = self.queue.take()
             self._context.queued.texts -= len(flights)

@@ -50,11 +50,12 @@ def recover(
     match step:
         case failures.Split():
             if step.learn:
-                lane.learn(len(flights) // 2)
+                lane.caps.refused(len(flights), sum(f.tokens for f in flights))
             for half in halves(flights, by_tenant=not step.learn):
                 lane.resend(batch.part(half))
         case failures.Reject():
             leaving = Leaving(lane, context, batch, error)
+            lane.caps.too_long(flights[step.place].tokens)
             leaving.give_up([flights[step.place]])
             if len(flights) > 1:
                 lane.resend(batch.part(flights[: step.place] + flights[step.place + 1 :]))

@@ -107,7 +107,7 @@ def packing(per_call: int, tenants: int, agents: int) -> float:
     total = 40_960
     for i in range(total):
         home = queue.queue_of(f"t{i % tenants}", f"a{i // tenants % agents}", Load())
-        queue.add(Flight(b"", "x", 40, 0.0, home, None, 0))
+        queue.add(Flight(b"", "x", 40, 0.0, home, None, 0), 0.0)
     start = time.process_time()
     while queue.texts:
         queue.take()

@@ -4,14 +4,23 @@ from gateway.dispatch.fairness import FairQueue
 from gateway.dispatch.flights import Flight, Load
 
 
-def put(queue: FairQueue, tenant: str, agent: str, count: int, *, tokens: int = 10, since: float = 0.0) -> list[Flight]:
+def put(
+    queue: FairQueue,
+    tenant: str,
+    agent: str,
+    count: int,
+    *,
+    tokens: int = 10,
+    since: float = 0.0,
+    deadline: float = 0.0,
+) -> list[Flight]:
     loads = _loads.setdefault(id(queue), {})
     load = loads.setdefault(tenant, Load())
     made = []
     for _ in range(count):
         home = queue.queue_of(tenant, agent, load)
         flight = Flight(b"", "x", tokens, since, home, None, 0)
-        queue.add(flight)
+        queue.add(flight, deadline)
         made.append(flight)
     return made
 
@@ -104,7 +113,7 @@ def test_a_text_that_two_agents_wait_for_goes_out_once_by_whichever_comes_first(
     queue = FairQueue(4, 1000)
     shared = put(queue, "t", "bulk", 100)[-1]
     other = queue.queue_of("t", "quick", Load())
-    queue.also(shared, other)
+    queue.also(shared, other, 0.0)
     queue.take()
     assert not shared.queued
     rest: list[Flight] = []
