@@ -13,10 +13,8 @@ from typing import Any
 from uuid import uuid4
 
 import structlog
-from msgspec.structs import replace
 
 from adapters.postgres.pool import UNREACHABLE
-from adapters.providers.registry import with_defaults
 from domain.catalogue import Endpoint
 from domain.decision import Decision
 from domain.deployment_decisions import (
@@ -97,7 +95,7 @@ class Deployments:
     ) -> tuple[Deployment, bool]:
         """Begin to put an endpoint to work, and go on with it; tells whether it is a new one. Raises what `decide_deploy` does."""
         endpoint = endpoint_name(name, owner)
-        wanted, identity = _with_defaults(spec, owner), uuid4().hex
+        identity = uuid4().hex
         configured = {e.name for e in self._pool.configured}
         written = await take(
             endpoint_stream(endpoint),
@@ -106,7 +104,7 @@ class Deployments:
                 name,
                 identity,
                 model,
-                wanted,
+                spec,
                 owner=owner,
                 operator=operator,
                 configured=configured,
@@ -273,15 +271,6 @@ class Deployments:
             del self._tasks[deployment.id]
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("deployment_broken", endpoint=deployment.endpoint, exc_info=error)
-
-
-def _with_defaults(spec: EndpointSpec, owner: str | None) -> EndpointSpec:
-    """With the provider's own address, and the variable that usually holds its key where there is no credential."""
-    if spec.credential is not None or owner is not None:
-        return spec
-    plain = Endpoint("", spec.provider, spec.models, base_url=spec.base_url, api_key_env=spec.api_key_env)
-    full = with_defaults(plain)
-    return replace(spec, base_url=full.base_url, api_key_env=full.api_key_env)
 
 
 def _told(error: Exception) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from adapters.providers.registry import EndpointError, open_provider
+from adapters.providers.registry import EndpointError, open_provider, with_defaults
 from domain.catalogue import Endpoint
 from domain.endpoints import Endpoints, serving
 from domain.events import SYSTEM_TENANT, CredentialRemoved, CredentialSet, DeploymentChanged, TenantShredded
@@ -169,7 +169,7 @@ class EndpointPool:
         try:
             if endpoint.credential is not None:
                 secret = await self._secret(endpoint, endpoint.credential)
-            return open_provider(endpoint, self._environ, self._store, secret)
+            return open_provider(with_defaults(endpoint), self._environ, self._store, secret)
         except OSError:
             raise ProviderError(
                 ProviderFault.CONNECTION, "its credential cannot be read: the database is out of reach"

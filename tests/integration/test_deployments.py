@@ -90,7 +90,9 @@ async def two(migrated_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert tellers.open_now == []
 
 
-async def test_what_one_gateway_puts_to_work_both_send_to_and_for_its_owner_alone(two: Two) -> None:
+async def test_what_one_gateway_puts_to_work_both_send_to_and_for_its_owner_alone(
+    two: Two, capsys: pytest.CaptureFixture[str]
+) -> None:
     first, second = two.gateways
     assert await two.ask(0, "acme") == "no_model_available"
     await first.credentials.set(
@@ -104,9 +106,10 @@ async def test_what_one_gateway_puts_to_work_both_send_to_and_for_its_owner_alon
     assert [await two.ask(which, "acme") for which in (0, 1)] == ["acme:e", "acme:e"]
     assert [await two.ask(which, "other") for which in (0, 1)] == ["no_model_available"] * 2
     assert [t.key for t in two.tellers.open_now] == ["acme's own secret"] * 2
-    stored = str([(e.data, e.stream) for e in await first._log.read(0, 10_000)])
-    assert "own secret" not in stored
-    assert "deployment.changed" in str([e.type for e in await first._log.read(0, 10_000)])
+    stored = str([(e.type, e.data) for e in await first._log.read(0, 10_000)])
+    assert "deployment.changed" in stored
+    assert "credential.set" in stored
+    assert "own secret" not in stored + "".join(capsys.readouterr())
 
     await second.deployments.undeploy(
         lambda stream, decide: second.control.run(decide, stream=stream), made, actor="test"

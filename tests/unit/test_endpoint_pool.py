@@ -139,7 +139,7 @@ async def test_what_cannot_be_opened_says_why_to_every_call_and_is_tried_again_w
     assert made.tellers.open_now == []
 
 
-async def test_no_fault_repeats_the_secret_whoever_says_it(made: Pool, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_fault_repeats_the_secret_whoever_says_it(made: Pool, capsys: pytest.CaptureFixture[str]) -> None:
     secret = "sk-0123456789"
     made.secrets.kept["acme", "mine", 1] = secret
     credential(made.endpoints, "acme", "mine", 1)
@@ -150,11 +150,23 @@ async def test_no_fault_repeats_the_secret_whoever_says_it(made: Pool, caplog: p
         made.tellers.refuse = refusal
         fault = await made.fault(endpoint)
         assert fault.fault is ProviderFault.AUTHENTICATION
-        assert secret not in f"{fault} {fault.detail} {fault.__cause__} {caplog.text}"
+        logged = "".join(capsys.readouterr())
+        assert "endpoint_not_opened" in logged
+        assert secret not in f"{fault} {fault.detail} {fault.__cause__} {logged}"
         made.secrets.kept["acme", "mine", number] = secret
         credential(made.endpoints, "acme", "mine", number)
     made.tellers.refuse = ValueError("endpoint 'e': the region is missing")
     assert "the region is missing" in (await made.fault(endpoint)).detail, "what holds no secret is told"
+
+
+async def test_what_an_endpoint_leaves_out_is_the_providers_usual(made: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    made.tellers.install(monkeypatch, key="needed", base_url="https://told.test/v1", api_key_env="KEY")
+    made.secrets.kept["acme", "mine", 1] = "acme's own"
+    credential(made.endpoints, "acme", "mine", 1)
+    for owner, name, key in ((None, None, "from the environment"), ("acme", "mine", "acme's own")):
+        await made.pool.provider(made.deploy(f"e-{owner}", owner=owner, credential=name)).embed(CALL)
+        assert (made.tellers.last.key, made.tellers.last.endpoint.base_url) == (key, "https://told.test/v1")
+    assert (await made.fault(made.deploy("keyless", owner="acme"))).fault is ProviderFault.AUTHENTICATION
 
 
 async def test_an_undeployed_endpoint_is_closed_when_nothing_is_under_way_there_any_more(made: Pool) -> None:
