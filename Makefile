@@ -26,7 +26,7 @@ serve: setup ## run the gateway with embedded Postgres, Valkey and the local mod
 	$(BIN)/emberlog serve
 
 ON_16 := tests/conformance tests/integration/test_append_only.py tests/integration/test_appender.py tests/integration/test_log_order.py tests/integration/test_log_faults.py tests/integration/test_disk_full.py tests/integration/test_archive.py tests/integration/test_log_export.py tests/integration/test_migrations.py tests/integration/test_projections_views.py tests/integration/test_rebuild.py tests/integration/test_parking.py
-NOT_ON_16 := --ignore-glob='tests/conformance/test_provider_*.py' --ignore=tests/conformance/test_scenarios.py --ignore=tests/conformance/test_control_plane_scenarios.py
+NOT_ON_16 := --ignore-glob='tests/conformance/test_provider_*.py' --ignore=tests/conformance/test_live_suite.py --ignore=tests/conformance/test_scenarios.py --ignore=tests/conformance/test_control_plane_scenarios.py
 
 # Three processes for two cores, since tests wait, each with servers of its own; the tests of a file share theirs. In the order of the
 # folders: the acceptance tests, which take longest, come first, and what is left for the end is short.

@@ -63,6 +63,10 @@ _INDEX = re.compile(r"input(?:\[|\.)(\d{1,6})\]?")
 _LATER = re.compile(r"retry after (\d{1,6}) seconds?", re.IGNORECASE)
 
 
+_ENOUGH = 2048
+"""Characters of either end of a message in which its kind is looked for."""
+
+
 class Said(NamedTuple):
     """What a body says of an error. `message` never leaves this module; `code`, `type` and `param` are known ones or None."""
 
@@ -144,6 +148,8 @@ def read_error(content: bytes) -> Said:
         return Said()
     message = error.get("message")
     message = message if isinstance(message, str) else ""
+    if len(message) > 2 * _ENOUGH:  # a text may be quoted in full: what is said of it stands before it or after it
+        message = message[:_ENOUGH] + message[-_ENOUGH:]
     if message.startswith('{"error"'):  # Ollama hands on what its llama.cpp said, as a string
         return read_error(message.encode())
     metadata = error.get("metadata")

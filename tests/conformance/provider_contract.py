@@ -306,7 +306,7 @@ class ProviderContract:
         await provider.close()
 
     async def test_a_redirect_is_not_followed_and_carries_nothing_away(self, rig: Rig, provider: Provider) -> None:
-        async with listener("never") as elsewhere:
+        async with listener("babbles") as elsewhere:
             there = f"http://127.0.0.1:{elsewhere.port}/v1/embeddings"
             for status in (301, 302, 307, 308):
                 error = await self.refused(rig, provider, Fault("status", status=status, headers={"location": there}))

@@ -106,6 +106,29 @@ def test_a_compatible_server_gets_the_key_of_openai_only_where_its_endpoint_name
     assert (plain.api_key_env, named.api_key_env) == (None, "MINE")
 
 
+@pytest.mark.parametrize(
+    ("provider", "variable"),
+    [
+        ("azure", "AZURE_OPENAI_API_KEY"),
+        ("cohere", "COHERE_API_KEY"),
+        ("voyage", "VOYAGE_API_KEY"),
+        ("mistral", "MISTRAL_API_KEY"),
+        ("jina", "JINA_API_KEY"),
+        ("gemini", "GEMINI_API_KEY"),
+        ("bedrock", None),
+        ("vertex", None),
+        ("local", None),
+        ("somebody-elses", None),
+    ],
+)
+def test_each_providers_key_is_where_its_users_have_it(tmp_path: Path, provider: str, variable: str | None) -> None:
+    table = f'[[endpoints]]\nname = "a"\nprovider = "{provider}"\nmodels = ["m"]\n'
+    (endpoint,) = load_settings(_config(tmp_path, table)).configured_endpoints()
+    assert endpoint.api_key_env == variable
+    (endpoint,) = load_settings(_config(tmp_path, table + 'api_key_env = "MINE"\n')).configured_endpoints()
+    assert endpoint.api_key_env == "MINE"
+
+
 def test_what_a_provider_takes_beside_goes_into_the_options_of_its_endpoint(tmp_path: Path) -> None:
     table = '[[endpoints]]\nname = "a"\nprovider = "openai"\nmodels = ["m"]\nproject = "p"\nregion = "r"\napi_version = "v"\n'
     config = _config(tmp_path, table + 'options = { organization = "o" }\n')
