@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
 from adapters.providers.cohere import DEFAULT_BASE_URL, CohereProvider
-from adapters.providers.registry import PROVIDERS
+from adapters.providers.registry import PROVIDERS, open_provider
 from domain.catalogue import Endpoint
 from domain.ports.provider import EmbedCall, Provider, ProviderError, ProviderFault
 from gateway.bench.faults import Control, Fault
@@ -151,8 +152,11 @@ class TestWhatIsCoheresOwn:
         )  # fmt: skip
 
 
-def test_the_registry_knows_the_adapters_own_address() -> None:
+async def test_the_registry_opens_the_adapter_at_its_own_address() -> None:
     assert PROVIDERS["cohere"].base_url == DEFAULT_BASE_URL
+    opened = open_provider(Endpoint("e", "cohere", {}, api_key_env="KEY"), {"KEY": KEY}, Path())
+    assert isinstance(opened, CohereProvider)
+    await opened.close()
 
 
 @pytest.mark.parametrize(

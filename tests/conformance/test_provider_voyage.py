@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
-from adapters.providers.registry import PROVIDERS
+from adapters.providers.registry import PROVIDERS, open_provider
 from adapters.providers.voyage import DEFAULT_BASE_URL, VoyageProvider
 from domain.catalogue import Endpoint
 from domain.ports.provider import EmbedCall, Provider, ProviderError, ProviderFault
@@ -153,8 +154,11 @@ class TestWhatIsVoyagesOwn:
         )  # fmt: skip
 
 
-def test_the_registry_knows_the_adapters_own_address() -> None:
+async def test_the_registry_opens_the_adapter_at_its_own_address() -> None:
     assert PROVIDERS["voyage"].base_url == DEFAULT_BASE_URL
+    opened = open_provider(Endpoint("e", "voyage", {}, api_key_env="KEY"), {"KEY": KEY}, Path())
+    assert isinstance(opened, VoyageProvider)
+    await opened.close()
 
 
 @pytest.mark.parametrize(
