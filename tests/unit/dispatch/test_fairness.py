@@ -1,7 +1,11 @@
 from collections import Counter
 
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.dispatch.again import Again
 from gateway.dispatch.fairness import FairQueue
-from gateway.dispatch.flights import Flight, Load
+from gateway.dispatch.flights import Batch, Flight, Load
 
 
 def put(
@@ -140,3 +144,75 @@ def test_the_oldest_text_is_found_whoever_it_belongs_to() -> None:
     put(queue, "u", "a", 2, since=1.0)
     put(queue, "t", "b", 2, since=2.0)
     assert queue.oldest() == 1.0
+
+
+@given(st.lists(st.tuples(st.sampled_from([1.0, 2.0, 3.0, 4.0]), st.integers(1, 3)), min_size=1, max_size=20))
+def test_an_agents_earliest_deadline_goes_first_and_what_came_first_where_they_are_the_same(
+    groups: list[tuple[float, int]],
+) -> None:
+    queue = FairQueue(4, 1000)
+    made: list[tuple[float, Flight]] = []
+    for deadline, count in groups:
+        made += [(deadline, f) for f in put(queue, "t", "a", count, deadline=deadline)]
+    taken: list[Flight] = []
+    while queue.texts:
+        taken += queue.take()[0]
+    assert [id(f) for f in taken] == [id(f) for _, f in sorted(made, key=lambda one: one[0])]
+
+
+def test_deadlines_in_the_order_of_arrival_need_no_heap() -> None:
+    queue = FairQueue(64, 64_000)
+    for n in range(1000):
+        put(queue, "t", "a", 1, deadline=float(n // 3))
+    (tenant,) = queue._tenants.values()
+    (agent,) = tenant.agents.values()
+    assert agent.early == []
+
+
+def test_a_hurried_text_that_was_taken_out_is_not_sent() -> None:
+    queue = FairQueue(64, 64_000)
+    put(queue, "t", "a", 3, deadline=9.0)
+    (hurried,) = put(queue, "t", "a", 1, deadline=1.0)
+    queue.remove(hurried)
+    batch, _ = queue.take()
+    assert hurried not in batch
+    assert len(batch) == 3
+
+
+def test_deadlines_of_one_agent_do_not_move_it_ahead_of_others() -> None:
+    queue = FairQueue(64, 64_000)
+    put(queue, "hurried", "a", 1000, deadline=1.0)
+    put(queue, "patient", "a", 1, deadline=99.0)
+    assert tenants(queue.take()[0])["patient"] == 1
+
+
+def test_texts_as_long_as_one_that_was_too_long_go_alone() -> None:
+    queue = FairQueue(64, 64_000)
+    queue.resize(64, 64_000, alone=50)
+    put(queue, "t", "a", 3, tokens=49)
+    put(queue, "t", "a", 2, tokens=50)
+    put(queue, "t", "b", 2, tokens=1)
+    sizes = []
+    while queue.texts:
+        batch, _ = queue.take()
+        assert len(batch) == 1 or all(f.tokens < 50 for f in batch)
+        sizes.append(len(batch))
+    assert sum(sizes) == 7
+    assert len(sizes) <= 5
+
+
+def batch_of(tenant: str, count: int = 1) -> Batch:
+    return Batch(put(FairQueue(64, 64_000), tenant, "a", count))
+
+
+def test_batches_that_go_again_take_turns_by_tenant() -> None:
+    again = Again()
+    many = [batch_of("big") for _ in range(100)]
+    single = batch_of("small")
+    for batch in (*many, single):
+        again.append(batch)
+    assert [again.pop(), again.pop()] == [many[0], single]
+    again.put_back(many[0])
+    assert again.pop() is many[0]
+    assert again.clear() == many[1:]
+    assert not again
