@@ -51,6 +51,10 @@ class OpenAIProvider:
             raise ValueError(
                 f"endpoint {endpoint.name!r}: option encoding_format is {self._encoding!r}; expected 'base64' or 'float'"
             )
+        if key is not None and not (key.isascii() and key.isprintable()):
+            raise ValueError(
+                f"endpoint {endpoint.name!r}: the key holds characters that no HTTP header can carry; expected printable ASCII"
+            )
         limits = httpx2.Limits(
             max_connections=endpoint.max_concurrency,
             max_keepalive_connections=endpoint.max_concurrency,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import traceback
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -185,6 +186,7 @@ class TestHeaders:
     async def test_the_account_is_the_endpoints(self) -> None:
         plain = await self.sent({}, "sk-endpoint")
         assert plain["authorization"] == "Bearer sk-endpoint"
+        assert plain["accept-encoding"] == "identity"
         assert not any("organization" in name or "project" in name for name in plain)
         named = await self.sent({"organization": "org-1", "project": "proj-1"}, "sk-endpoint")
         assert (named["openai-organization"], named["openai-project"]) == ("org-1", "proj-1")
@@ -192,6 +194,13 @@ class TestHeaders:
     async def test_without_a_key_no_credential_is_sent(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-shell")
         assert "authorization" not in await self.sent({}, None)
+
+
+@pytest.mark.parametrize("key", ["sk-\u043a\u043b\u044e\u0447", "sk-1\r\nx-more: headers", "sk-1\x00"])
+def test_a_key_that_no_header_can_carry_is_refused_without_being_shown(key: str) -> None:
+    with pytest.raises(ValueError, match="expected printable ASCII") as caught:
+        OpenAIProvider(Endpoint("e", "openai", {}), key)
+    assert "sk-" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_an_unknown_encoding_format_is_refused_when_the_endpoint_is_opened() -> None:
