@@ -15,6 +15,7 @@ from domain.catalogue import Endpoint
 from domain.events import (
     AgentRegistered,
     BreakerChanged,
+    CredentialSet,
     DeploymentChanged,
     EndpointSpec,
     EventData,
@@ -35,6 +36,7 @@ from tests.support.api import ApiSite, api_site
 from tests.support.planes import registered
 
 MODEL, AGENT, PRICE, KEY, ENDPOINT = "m1", "their-agent", "their-price", "00000000deadbeef", "their-endpoint"
+CREDENTIAL, DEPLOYMENT = "their-credential", "their-deployment"
 SCOPES = ("agent", "billing", "admin")
 VIEWS = {"threads", "cost", "usage"}
 """What reads these needs a database: its statements take the tenant, see tests/integration."""
@@ -43,12 +45,22 @@ ASKED = [
     for route in ROUTES
     if route.scopes and route.tag not in ("alerts", "webhooks") and (route.view or "") not in VIEWS
 ]
-NAMES = {"agent": AGENT, "model": MODEL, "price": PRICE, "key": KEY, "endpoint": ENDPOINT}
+NAMES = {
+    "agent": AGENT,
+    "model": MODEL,
+    "price": PRICE,
+    "key": KEY,
+    "endpoint": ENDPOINT,
+    "credential": CREDENTIAL,
+    "deployment": DEPLOYMENT,
+}
 QUERY = {"model": MODEL, "for_tenant": "other", "scope": "agent", "subject": AGENT, "unit": "tokens"}
 BODIES: dict[str, dict[str, Any]] = {
     "registerAgent": {"agent_id": AGENT, "preferences": {}},
     "changeAgent": {"preferences": {}},
     "createKey": {"scopes": ["admin"], "name": "n"},
+    "setCredential": {"provider": "p", "secret": "s"},
+    "deployModel": {"name": ENDPOINT, "provider": "p", "credential": CREDENTIAL},
     "selectModel": {"agent_id": AGENT, "requested_model": MODEL},
     "setQuota": {"scope": "agent", "subject": AGENT, "unit": "tokens", "limit": 1},
     "setRateLimit": {"scope": "key", "subject": KEY, "requests_per_minute": 1},
@@ -64,10 +76,11 @@ THEIRS: list[tuple[str, str, EventData]] = [
     ("other", "tenant/other", KeyRevoked(KEY)),
     ("other", "tenant/other", QuotaSet(scope="model", subject=MODEL, unit="tokens", window="month", limit=0)),
     ("other", "tenant/other", RateLimitSet(scope="agent", subject=AGENT, requests_per_minute=1)),
+    ("other", "tenant/other", CredentialSet(CREDENTIAL, "p", 1)),
     (
         "other",
         f"endpoint/{ENDPOINT}",
-        DeploymentChanged(ENDPOINT, "d", MODEL, "ready", 1, EndpointSpec("p", {MODEL: ""}), owner="other"),
+        DeploymentChanged(ENDPOINT, DEPLOYMENT, MODEL, "ready", 1, EndpointSpec("p", {MODEL: ""}), owner="other"),
     ),
     ("other", f"endpoint/{ENDPOINT}", BreakerChanged(ENDPOINT, "open", "closed", "failures", 1, 5, until=2**51)),
     (
