@@ -6,6 +6,7 @@ Errors name the dotted path of each failing field; secrets are masked wherever a
 from __future__ import annotations
 
 import os
+import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -92,6 +93,14 @@ class EndpointSettings(BaseModel):
             else:
                 raise ValueError("expected catalogue ids, or tables {catalogue id = provider's own id}")
         return models
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        """The same addresses as endpoints that are deployed have: a password within would be shown with them."""
+        if value is not None and not re.fullmatch(r"https?://[^\s@?#]{1,500}", value):
+            raise ValueError("expected http:// or https://, a host and a path, without user, query or fragment")
+        return value
 
     @model_validator(mode="after")
     def _said_once(self) -> EndpointSettings:

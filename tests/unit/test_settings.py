@@ -136,6 +136,16 @@ def test_what_a_provider_takes_beside_goes_into_the_options_of_its_endpoint(tmp_
     assert endpoint.options == {"project": "p", "region": "r", "api_version": "v", "organization": "o"}
 
 
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8000", "ftp://h/v1", "http://", "https://u:p@h/v1", "https://h/v1?key=k", "https://h /v1"]
+)
+def test_an_address_that_is_none_or_holds_a_secret_is_refused_without_being_shown(tmp_path: Path, url: str) -> None:
+    table = f'[[endpoints]]\nname = "a"\nprovider = "openai"\nmodels = ["m"]\nbase_url = "{url}"\n'
+    with pytest.raises(InvalidSettings, match=r"endpoints\.0\.base_url: expected http:// or https://") as failed:
+        load_settings(_config(tmp_path, table))
+    assert url == "http://" or url not in str(failed.value)
+
+
 def test_an_option_said_twice_is_refused(tmp_path: Path) -> None:
     table = '[[endpoints]]\nname = "a"\nprovider = "openai"\nmodels = ["m"]\nproject = "p"\n'
     with pytest.raises(InvalidSettings, match=r"endpoints\.0: project .* say it once"):
