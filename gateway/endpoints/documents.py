@@ -62,8 +62,9 @@ class EndpointModelDocument(msgspec.Struct, frozen=True):
 
 
 class LaneDocument(msgspec.Struct, frozen=True):
-    """What one lane of a model holds at the endpoint, in the gateway that is asked. `max_inputs` is the most texts that it puts into a call, and
-    `max_calls` the most calls that the endpoint is sent at once: both as learnt from what the provider refused.
+    """What one lane of a model holds at the endpoint, in the gateway that is asked, and what was learnt there from what the provider refused:
+    the most texts (`max_inputs`) and tokens of a call, from how many tokens on a text goes alone, the most calls at once (`max_calls`) and a
+    second. Null: no such limit is known.
     """
 
     model_id: str
@@ -71,6 +72,9 @@ class LaneDocument(msgspec.Struct, frozen=True):
     queued_texts: int
     max_inputs: int
     max_calls: int
+    max_tokens: int
+    alone_from: int | None
+    calls_per_second: float | None
 
 
 class EndpointDocument(msgspec.Struct, frozen=True):
@@ -184,4 +188,13 @@ def _health(health: HealthStanding) -> HealthDocument:
 
 
 def _lane(gauge: LaneGauge) -> LaneDocument:
-    return LaneDocument(gauge.model, gauge.calls, gauge.queued_texts, gauge.max_inputs, gauge.max_calls)
+    return LaneDocument(
+        gauge.model,
+        gauge.calls,
+        gauge.queued_texts,
+        gauge.max_inputs,
+        gauge.max_calls,
+        gauge.max_tokens,
+        gauge.alone_from,
+        gauge.calls_per_second,
+    )

@@ -49,7 +49,7 @@ async def test_an_endpoint_is_shown_with_its_circuit_its_health_and_its_spaces_a
     site: ApiSite,
 ) -> None:
     [main] = site.endpoints
-    site.lanes = [LaneGauge("main", "tiny", 3, 1, 32, 4), LaneGauge("other", "tiny", 9, 9, 9, 9)]
+    site.lanes = [LaneGauge(name, "tiny", 3, 1, 32, 4, 8192, None, 2.5) for name in ("main", "other")]
     await site.given(
         "_system",
         "endpoint/main",
@@ -102,7 +102,18 @@ async def test_an_endpoint_is_shown_with_its_circuit_its_health_and_its_spaces_a
             "adopted": False,
         },
         "health": {"status": "unknown", "reason": "nothing is known yet", "since": None},
-        "lanes": [{"model_id": "tiny", "calls": 1, "queued_texts": 3, "max_inputs": 32, "max_calls": 4}],
+        "lanes": [
+            {
+                "model_id": "tiny",
+                "calls": 1,
+                "queued_texts": 3,
+                "max_inputs": 32,
+                "max_calls": 4,
+                "max_tokens": 8192,
+                "alone_from": None,
+                "calls_per_second": 2.5,
+            }
+        ],
     }
     assert await _get(site, "/api/v1/endpoints/main") == shown
     assert (await _get(site, "/api/v1/endpoints", model="huge"))["endpoints"] == []
