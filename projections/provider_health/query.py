@@ -20,7 +20,7 @@ class Circuit(msgspec.Struct, frozen=True):
     reason: str | None
 
 
-class Health(msgspec.Struct, frozen=True):
+class HealthSeen(msgspec.Struct, frozen=True):
     """The newest word on an endpoint's health, by whichever gateway."""
 
     state: str
@@ -53,7 +53,7 @@ class ProviderHealth(msgspec.Struct, frozen=True):
     last_success_at: datetime | None
     last_failure_at: datetime | None
     circuit: Circuit | None
-    health: Health | None
+    health: HealthSeen | None
     deployment: str | None
     attestations: list[Attestation]
 
@@ -80,6 +80,6 @@ def _health(row: asyncpg.Record) -> ProviderHealth:
         **fields,
         failed={reason: count for reason, count in failed.items() if count},
         circuit=None if circuit[0] is None else Circuit(*circuit),
-        health=None if health[0] is None else Health(*health),
+        health=None if health[0] is None else HealthSeen(*health),
         attestations=[msgspec.structs.replace(a, at=a.at.astimezone(UTC)) for a in spaces],
     )
