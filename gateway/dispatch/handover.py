@@ -74,6 +74,6 @@ class Leaving:
         if goes is None:
             goes = self._willing[id(waiter)] = (
                 waiter.tries + self._batch.tries < self._context.limits.max_attempts
-                and waiter.elsewhere(self._error.fault)
+                and waiter.elsewhere(self._error.fault, self._lane.candidate.endpoint.name)
             )
         return goes

@@ -76,8 +76,8 @@ class Waiter(Protocol):
         """
         ...
 
-    def elsewhere(self, fault: ProviderFault) -> bool:
-        """Whether another endpoint would take its texts now, so that they need not be tried here again."""
+    def elsewhere(self, fault: ProviderFault, endpoint: str) -> bool:
+        """Whether another endpoint than this would take its texts now, so that they need not be tried here again."""
         ...
 
     def hand_over(self, indexes: list[int], error: ProviderError, attempts: tuple[Attempt, ...]) -> None:

@@ -79,12 +79,12 @@ class Steps(Protocol):
         """The request cannot be answered where it is; `fault` is of the endpoint, where another model may still answer."""
         ...
 
-    def elsewhere(self, pending: Pending, fault: ProviderFault) -> bool:
-        """Whether another endpoint of its space would take its texts now."""
+    def elsewhere(self, pending: Pending, fault: ProviderFault, endpoint: str) -> bool:
+        """Whether another endpoint of its space than this would take its texts now."""
         ...
 
-    def hand_over(self, pending: Pending, indexes: list[int], error: ProviderError) -> None:
-        """These texts failed at their endpoint."""
+    def hand_over(self, pending: Pending, indexes: list[int], error: ProviderError, endpoint: str) -> None:
+        """These texts failed at this endpoint."""
         ...
 
     def wasted(self, pending: Pending, index: int, tokens: int, candidate: Candidate) -> None:
@@ -346,14 +346,14 @@ class Pending:
         self.tokens[index] = tokens
         self.uncounted -= 1
 
-    def elsewhere(self, fault: ProviderFault) -> bool:
+    def elsewhere(self, fault: ProviderFault, endpoint: str) -> bool:
         """See `Waiter.elsewhere`."""
-        return self.state is State.RUNNING and self.steps.elsewhere(self, fault)
+        return self.state is State.RUNNING and self.steps.elsewhere(self, fault, endpoint)
 
     def hand_over(self, indexes: list[int], error: ProviderError, attempts: tuple[Attempt, ...]) -> None:
         """See `Waiter.hand_over`."""
         self.note(attempts)
-        self.steps.hand_over(self, indexes, error)
+        self.steps.hand_over(self, indexes, error, attempts[-1].endpoint)
 
     def note(self, attempts: tuple[Attempt, ...]) -> None:
         """Keep what was tried in vain, as far as it bears keeping: a request of many calls may have met with many failures."""

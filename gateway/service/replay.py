@@ -299,13 +299,13 @@ class RepeatedResult:
         self._service.vectors.withdraw(pending)
         self._service.leave(pending, error)
 
-    def elsewhere(self, pending: Pending, fault: ProviderFault) -> bool:
+    def elsewhere(self, pending: Pending, fault: ProviderFault, endpoint: str) -> bool:
         """See `Steps.elsewhere`."""
-        return self._service.sending.elsewhere(pending, fault)
+        return self._service.sending.elsewhere(pending, fault, endpoint)
 
-    def hand_over(self, pending: Pending, indexes: list[int], error: ProviderError) -> None:
+    def hand_over(self, pending: Pending, indexes: list[int], error: ProviderError, endpoint: str) -> None:
         """See `Steps.hand_over`."""
-        self._service.sending.hand_over(pending, indexes, error)
+        self._service.sending.hand_over(pending, indexes, error, endpoint)
 
     def wasted(self, pending: Pending, index: int, tokens: int, candidate: Candidate) -> None:
         """See `Steps.wasted`: what embedding again costs is logged beforehand, at its most."""

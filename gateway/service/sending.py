@@ -124,7 +124,8 @@ class Sending:
             )
             delay = error.retry_after or pause(tries, self._limits, self._rng)
             again = error.fault.retryable and len(pending.tried) + tries < self._limits.max_attempts
-            if self.elsewhere(pending, error.fault) or not again or delay >= pending.deadline - self._clock():
+            here = candidate.endpoint.name
+            if self.elsewhere(pending, error.fault, here) or not again or delay >= pending.deadline - self._clock():
                 self._go_on(pending, indexes, error.fault, error)
                 return
             await asyncio.sleep(delay)
@@ -132,16 +133,18 @@ class Sending:
     def _try_seconds(self, pending: Pending) -> float:
         """What one try may take: a share of the time left, while there is another endpoint to go to."""
         left = max(0.0, pending.deadline - self._clock())
-        if self.elsewhere(pending, ProviderFault.TIMEOUT):
+        if self.elsewhere(pending, ProviderFault.TIMEOUT, pending.candidate.endpoint.name):
             left *= _SHARE
         return min(left, pending.candidate.endpoint.timeout)
 
     # -- the next one ---------------------------------------------------------------------------------------------------
 
-    def elsewhere(self, pending: Pending, fault: ProviderFault) -> bool:
+    def elsewhere(self, pending: Pending, fault: ProviderFault, endpoint: str) -> bool:
         """See `Steps.elsewhere`. An endpoint whose circuit is open takes nothing, so it is no reason to leave this one."""
         if pending.pinned or not fault.elsewhere or pending.stays or len(pending.candidates) == 1:
             return False
+        if endpoint != pending.candidate.endpoint.name:  # others of its texts have gone on from there already
+            return True
         if len(pending.tried) + 1 >= self._limits.max_attempts:
             return False
         return self._next(pending) is not None
@@ -150,10 +153,14 @@ class Sending:
         tried = {*pending.tried, pending.candidate.endpoint.name}
         return self._router.choose(pending.candidates, pending.selection.space, tried)
 
-    def hand_over(self, pending: Pending, indexes: list[int], error: ProviderError) -> None:
-        """See `Steps.hand_over`."""
-        if pending.running:
+    def hand_over(self, pending: Pending, indexes: list[int], error: ProviderError, endpoint: str) -> None:
+        """See `Steps.hand_over`. What fails where others of its texts have failed before follows them."""
+        if not pending.running:
+            return
+        if endpoint == pending.candidate.endpoint.name:
             self._go_on(pending, indexes, error.fault, error)
+        else:
+            self.send(pending, indexes)
 
     def _go_on(self, pending: Pending, indexes: list[int], fault: ProviderFault, error: ProviderError | None) -> None:
         here = pending.candidate.endpoint.name

@@ -312,13 +312,13 @@ class RequestService:
         """See `Entry.switch`."""
         await self._entry.switch(pending, error)
 
-    def elsewhere(self, pending: Pending, fault: ProviderFault) -> bool:
+    def elsewhere(self, pending: Pending, fault: ProviderFault, endpoint: str) -> bool:
         """See `Steps.elsewhere`."""
-        return self.sending.elsewhere(pending, fault)
+        return self.sending.elsewhere(pending, fault, endpoint)
 
-    def hand_over(self, pending: Pending, indexes: list[int], error: ProviderError) -> None:
+    def hand_over(self, pending: Pending, indexes: list[int], error: ProviderError, endpoint: str) -> None:
         """See `Steps.hand_over`."""
-        self.sending.hand_over(pending, indexes, error)
+        self.sending.hand_over(pending, indexes, error, endpoint)
 
     def wasted(self, pending: Pending, index: int, tokens: int, candidate: Candidate) -> None:
         """See `Steps.wasted`."""

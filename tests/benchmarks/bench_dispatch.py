@@ -68,7 +68,7 @@ class Nobody:
     def counted(self, index: int, tokens: int) -> None:
         return None
 
-    def elsewhere(self, fault: ProviderFault) -> bool:
+    def elsewhere(self, fault: ProviderFault, endpoint: str) -> bool:
         return False
 
     def hand_over(self, indexes: list[int], error: ProviderError, attempts: tuple[Attempt, ...]) -> None:

@@ -150,7 +150,7 @@ class Recorder:
         assert index not in self.counts
         self.counts[index] = tokens
 
-    def elsewhere(self, fault: ProviderFault) -> bool:
+    def elsewhere(self, fault: ProviderFault, endpoint: str) -> bool:
         return self.submit is not None
 
     def hand_over(self, indexes: list[int], error: ProviderError, attempts: tuple[Attempt, ...]) -> None:

@@ -328,6 +328,33 @@ async def test_only_what_failed_goes_elsewhere(site: Site) -> None:
     assert event.billed_tokens == 40, "each text once"
 
 
+@pytest.mark.parametrize("together", [True, False])
+async def test_the_calls_of_a_request_that_all_fail_are_all_made_again_at_the_next_endpoint(
+    site: Site, together: bool
+) -> None:
+    texts, first = [f"text {i}" for i in range(40)], asyncio.Event()
+
+    class Later(ScriptedProvider):
+        async def embed(self, call: EmbedCall) -> Any:
+            if texts[0] not in call.texts and not together:
+                await first.wait()
+            return await super().embed(call)
+
+    site.providers["a"] = Later()
+    site.providers["a"].behaviour = failing(ProviderFault.SERVER)
+    site.service.vectors._dispatcher.lane(site.catalogue.candidates("m")[0], None, None).provider = site.providers["a"]
+    reply, _ = site.send(texts, model="m")
+    while not site.providers["b"].calls:
+        await asyncio.sleep(0)
+    first.set()
+    assert right(await reply.wait(), texts)
+    assert sorted(len(c) for c in site.providers["a"].calls) == [8, 16, 16]
+    assert sum(len(c) for c in site.providers["b"].calls) == 40
+    event = await generated(site)
+    assert (event.billed_tokens, event.nano_usd) == (80, 4000), "each text once, at the price of where it was answered"
+    assert {a.endpoint for a in event.attempts} == {"a"}
+
+
 async def test_an_endpoint_whose_circuit_is_open_is_passed_over_and_the_answer_says_so(site: Site) -> None:
     site.circuits["a"].open()
     reply = await site.ask("one", model="m")
