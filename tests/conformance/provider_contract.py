@@ -274,6 +274,15 @@ class ProviderContract:
 
     # What is refused.
 
+    async def test_a_text_that_is_no_unicode_is_refused_before_anything_is_sent(
+        self, rig: Rig, provider: Provider
+    ) -> None:
+        with pytest.raises(ProviderError) as caught:
+            await provider.embed(self.call(rig, "first", f"{SECRET_TEXT} \ud800"))
+        assert caught.value.fault is ProviderFault.REFUSED
+        self.tells_nothing(caught.value)
+        assert rig.stats().calls == 0
+
     async def test_each_status_has_its_place_in_the_taxonomy(self, rig: Rig, provider: Provider, status: int) -> None:
         said = f"Cannot embed {SECRET_TEXT!r} for {KEY}."
         error = await self.refused(rig, provider, Fault("status", status=status, message=said))

@@ -156,12 +156,6 @@ class TestWhatOpenAISays:
         assert np.array_equal(answer.vectors[0], vector_of("hello world", MODEL_SIZE))
         assert answer.tokens == 3
 
-    async def test_a_lone_surrogate_is_refused_before_anything_is_sent(self, rig: Rig, provider: Provider) -> None:
-        error = await self.error(rig, provider, None, "\ud800")
-        assert error.fault is ProviderFault.REFUSED
-        assert error.__context__ is None
-        assert rig.stats().calls == 0
-
 
 class TestHeaders:
     async def sent(self, options: dict[str, str], key: str | None) -> dict[str, str]:
