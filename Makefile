@@ -61,7 +61,7 @@ docs: setup ## write docs/events.md and docs/api.md from the code
 
 lock: ## recompile requirements.lock from the ranges in pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
-		--extra openai --extra local --extra otlp --group pyproject.toml:dev pyproject.toml --output-file requirements.lock
+		--extra openai --extra bedrock --extra vertex --extra local --extra otlp --group pyproject.toml:dev pyproject.toml --output-file requirements.lock
 
 clean: ## remove the environment and what tools left behind
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -32,6 +32,7 @@ class _Request:
         unit = "token"
         unit_pico_usd = 20_000
 
+    priced = {"p": None}  # noqa: RUF012 (at one provider only)
     __slots__ = ("agent", "at", "day", "hold", "tenant", "total_characters", "total_tokens")
 
     def __init__(self, agent: str, at: int) -> None:

@@ -106,7 +106,7 @@ def test_the_lock_names_no_index_and_pins_every_dependency_with_hashes() -> None
     pinned = set(re.findall(r"^([a-z0-9-]+)==", lock, re.MULTILINE))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
-    for extra in ("openai", "local", "otlp"):
+    for extra in ("openai", "bedrock", "vertex", "local", "otlp"):
         wanted += project["project"]["optional-dependencies"][extra]
     wanted += tomllib.loads((ROOT / "client" / "pyproject.toml").read_text())["project"]["dependencies"]
     assert {re.split(r"[\[><=;\s]", name)[0].lower() for name in wanted} <= pinned
