@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 MAX_DEPLOYED = 1_000
 MAX_OF_TENANT = 20
 """Endpoints that are deployed at once, in all and of one tenant."""
+MAX_CALLS_OF_TENANT = 64
+"""Calls at once that a tenant may give an endpoint: `max_provider_calls` is for all tenants."""
 MAX_REASON = 500
 
 STAGES = {PREPARING: "prepare", ALLOCATING: "allocate", LOADING: "load"}
@@ -317,6 +319,8 @@ def _check_tenants(spec: EndpointSpec) -> None:
         refused = "credential", "an endpoint of yours needs a credential of yours: set one, and name it here"
     elif spec.base_url is not None and not (spec.provider == "azure" and _AZURE.fullmatch(spec.base_url)):
         refused = "base_url", "another address is for operators to give, but for that of a resource at Azure"
+    elif spec.max_concurrency > MAX_CALLS_OF_TENANT:
+        refused = "max_concurrency", f"more than {MAX_CALLS_OF_TENANT} calls at once are for operators to give"
     else:
         allowed = TENANT_OPTIONS.get(spec.provider, frozenset())
         for option, value in spec.options.items():

@@ -83,6 +83,27 @@ async def test_a_change_that_cannot_be_loaded_is_found_out_aside(
     assert live.current() is before
 
 
+def test_an_endpoint_that_serves_nobody_yet_is_seen_as_it_would(plane: ControlPlane) -> None:
+    live = LiveCatalogue(plane, ENDPOINTS)
+    for tenant in (None, "acme"):
+        found = live.aside(Endpoint("new", "openai", {SMALL: "theirs"}, tenant=tenant), SMALL)
+        assert (found.endpoint.name, found.provider_model, found.model.id) == ("new", "theirs", SMALL)
+    assert "new" not in live.current().endpoints
+    with pytest.raises(GatewayError, match="the catalogue has no model") as caught:
+        live.aside(Endpoint("new", "cohere", {SMALL: ""}), SMALL)
+    assert caught.value.code == "resource_constraint"
+
+
+def test_what_is_deployed_and_cannot_serve_does_not_stop_a_start(plane: ControlPlane) -> None:
+    live = LiveCatalogue(plane, ENDPOINTS)
+    plane.endpoints.ready["e"] = Endpoint("e", "openai", {"gone": ""})
+    plane.endpoints.version += 1
+    live.check()
+    assert [u.model for u in live.current().unserved] == ["gone"]
+    with pytest.raises(ValueError, match="'gone'"):
+        LiveCatalogue(plane, [Endpoint("mine", "openai", {"gone": ""})]).check()
+
+
 async def test_two_who_seed_from_the_same_empty_log_write_each_event_once(release: Shipped) -> None:
     log = MemoryEventLog()
     instance = await log.register_instance("test", 60)

@@ -326,6 +326,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "base_url": {"base_url": "http://169.254.169.254/latest"},
     "options": {"options": {"profile": "default"}},
     "provider": {"provider": "local", "credential": None},
+    "max_concurrency": {"max_concurrency": 65},
 }
 
 
