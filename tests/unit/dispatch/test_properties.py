@@ -1,4 +1,6 @@
-"""Any mix of inputs, caps, splits, duplicates, tenants, withdrawals and failures gives each waiter exactly its own vectors."""
+"""Any mix of inputs, caps, splits, duplicates, tenants, withdrawals, failures and hand-overs between two endpoints gives each waiter exactly
+its own vectors.
+"""
 
 import asyncio
 from collections import Counter
@@ -13,24 +15,33 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from domain.errors import GatewayError
 from domain.ports.provider import EmbedCall, ProviderError, ProviderFault, Text
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.dispatch.flights import Flight, Ticket
 from gateway.dispatch.limits import DispatchLimits
+from gateway.dispatch.ports import Item
 from tests.unit.dispatch.doubles import FakeProvider, Recorder, candidate
 from tests.unit.dispatch.virtual_time import run
 
-WORDS = [*(f"w{i}" for i in range(24)), "long " * 30, "poison-refused", "poison-garbled", "poison-long"]
+WORDS = [*(f"w{i}" for i in range(24)), "long " * 30, "poison-refused", "poison-garbled", "poison-long", "poison-crash"]
 POISON = {
     "poison-refused": ProviderFault.REFUSED,
     "poison-garbled": ProviderFault.BAD_ANSWER,
     "poison-long": ProviderFault.TOO_LONG,
+    "poison-crash": ProviderFault.SERVER,
 }
-PASSING = [ProviderFault.SERVER, ProviderFault.TIMEOUT, ProviderFault.CONNECTION, ProviderFault.RATE_LIMITED]
+PASSING = [
+    ProviderFault.SERVER,
+    ProviderFault.TIMEOUT,
+    ProviderFault.CONNECTION,
+    ProviderFault.RATE_LIMITED,
+    ProviderFault.AUTHENTICATION,
+]
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """One request: who, what, how long before the next, after how long it is withdrawn (None: never)."""
+    """One request: who, what, how long before the next, after how long it is withdrawn (None: never), whether it may move on."""
 
     tenant: str
     agent: str
@@ -39,6 +50,7 @@ class Ask(msgspec.Struct, frozen=True):
     gap: float
     withdrawn_after: float | None
     seconds: float
+    moves: bool = False
 
 
 class World(msgspec.Struct, frozen=True):
@@ -64,6 +76,7 @@ asks = st.builds(
     gap=times,
     withdrawn_after=st.one_of(st.none(), st.none(), times),
     seconds=st.sampled_from([0.05, 3.0, 1e6, 1e6]),
+    moves=st.booleans(),
 )
 worlds = st.builds(
     World,
@@ -82,7 +95,7 @@ def texts_of(ask: Ask) -> list[Text]:
     return [list(t.encode()) for t in ask.texts] if ask.as_tokens else list(ask.texts)
 
 
-async def play(world: World, provider: FakeProvider, charged: bool = False) -> None:
+async def play(world: World, *providers: FakeProvider, charged: bool = False) -> None:
     """Run the world and check it. `charged` plants a fault: flights that count as paid from the start."""
     flights: list[Flight] = []
 
@@ -92,15 +105,31 @@ async def play(world: World, provider: FakeProvider, charged: bool = False) -> N
         return flights[-1]
 
     with mock.patch("gateway.dispatch.dispatcher.Flight", recorded):
-        await _play(world, provider, flights)
+        await _play(world, providers, flights)
 
 
-async def _play(world: World, provider: FakeProvider, flights: list[Flight]) -> None:
+async def _play(world: World, providers: tuple[FakeProvider, ...], flights: list[Flight]) -> None:
     loop = asyncio.get_running_loop()
-    where = candidate(max_inputs=world.max_inputs, max_tokens=world.max_tokens, concurrency=world.concurrency)
-    dispatcher = Dispatcher({"main": provider}, limits=DispatchLimits())
-    plain = dispatcher.lane(where, None, None)
-    tokens = dispatcher.lane(where, None, None, takes_tokens=True)
+    places = [
+        candidate(name=name, max_inputs=world.max_inputs, max_tokens=world.max_tokens, concurrency=world.concurrency)
+        for name in ("main", "other")
+    ]
+    dispatcher = Dispatcher(dict(zip(("main", "other"), providers, strict=False)), limits=DispatchLimits())
+    plain, tokens = (
+        [dispatcher.lane(where, None, None, takes_tokens=kind) for where in places[: len(providers)]]
+        for kind in (False, True)
+    )
+
+    def move(waiter: Recorder, items: list[Item]) -> None:
+        lanes = tokens if type(items[0].text) is list else plain
+        waiter.at = "" if waiter.at else "other"
+        try:
+            dispatcher.submit(lanes[bool(waiter.at)], waiter, items)
+        except GatewayError as error:
+            assert error.code == "provider_unavailable"  # noqa: PT017 # the code is what counts
+            dispatcher.withdraw(waiter)
+            waiter.fail(error, ())
+
     waiters: list[Recorder] = []
     withdrawn: set[int] = set()
 
@@ -112,8 +141,10 @@ async def _play(world: World, provider: FakeProvider, flights: list[Flight]) -> 
 
     frozen: dict[int, tuple[int, int]] = {}
     for ask in world.asks:
-        lane = tokens if ask.as_tokens else plain
+        lane = (tokens if ask.as_tokens else plain)[0]
         waiter = Recorder(texts_of(ask), tenant=ask.tenant, agent=ask.agent, deadline=loop.time() + ask.seconds)
+        if ask.moves and len(providers) > 1:
+            waiter.submit = move
         lane.announce()
         try:
             dispatcher.submit(lane, waiter, waiter.items())
@@ -139,11 +170,12 @@ async def _play(world: World, provider: FakeProvider, flights: list[Flight]) -> 
             assert waiter.error.details is not None
             bad = waiter.texts[waiter.error.details["index"]]
             assert (bad if isinstance(bad, str) else bytes(bad).decode()).startswith("poison")
-    for call in provider.calls:
-        assert len({type(t) for t in call.texts}) == 1
-        assert len(call.texts) <= world.max_inputs
-    assert provider.most_in_flight <= world.concurrency
-    assert_each_flight_was_paid_once(waiters, flights, provider)
+    for provider in providers:
+        for call in provider.calls:
+            assert len({type(t) for t in call.texts}) == 1
+            assert len(call.texts) <= world.max_inputs
+        assert provider.most_in_flight <= world.concurrency
+    assert_each_flight_was_paid_once(waiters, flights, [call for p in providers for call in p.answered])
     assert (
         dispatcher.queued_texts
         == dispatcher.queued_tokens
@@ -151,19 +183,21 @@ async def _play(world: World, provider: FakeProvider, flights: list[Flight]) -> 
         == dispatcher.calls_in_flight
         == 0
     )
-    for lane in (plain, tokens):
+    for lane in (*plain, *tokens):
         assert not lane.flights
         assert lane.idle
         assert lane.queue.texts == lane.queue.tokens == 0
     await dispatcher.close()
 
 
-def assert_each_flight_was_paid_once(waiters: list[Recorder], flights: list[Flight], provider: FakeProvider) -> None:
+def assert_each_flight_was_paid_once(
+    waiters: list[Recorder], flights: list[Flight], answered_calls: list[EmbedCall]
+) -> None:
     """A flight is paid by one waiter, once, if a call answered it. What no call answered is paid by nobody, except by who left before it failed."""
     charged = Counter((f.home.tenant.name, repr(f.text)) for f in flights if f.charged)
     paid = Counter((w.tenant, repr(w.texts[i])) for w in waiters for i in w.charged)
     assert paid == charged
-    answered = {repr(t) for call in provider.answered for t in call.texts}
+    answered = {repr(t) for call in answered_calls for t in call.texts}
     assert answered <= {text for _, text in charged}
     gone = {repr(w.texts[i]) for w in waiters if len(w.rows) < len(w.texts) for i in w.charged}
     assert {text for _, text in charged} <= answered | gone
@@ -191,16 +225,18 @@ PROFILE = settings(max_examples=400, deadline=None, suppress_health_check=[Healt
 @PROFILE
 @given(worlds)
 def test_every_waiter_gets_exactly_its_own_vectors_or_one_error(world: World) -> None:
-    run(play(world, provider_of(world)))
+    run(play(world, provider_of(world), provider_of(world)))
 
 
 def found_wrong(
-    tamper: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None, charged: bool = False
+    tamper: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
+    charged: bool = False,
+    faults: tuple[ProviderFault | None, ...] = (),
 ) -> bool:
     """Whether a fixed world of plain texts, duplicates and followers shows a fault."""
     world = World(
         asks=(
-            Ask("t", "a", ("w1", "w2", "w1"), False, 0.0, None, 1e6),
+            Ask("t", "a", ("w1", "w2", "w1"), False, 0.0, None, 1e6, moves=True),
             Ask("t", "b", ("w2", "w3"), False, 0.01, None, 1e6),
             Ask("u", "a", ("w1",), False, 0.0, 0.0, 1e6),
         ),
@@ -208,14 +244,14 @@ def found_wrong(
         max_tokens=1000,
         concurrency=2,
         latency=0.02,
-        faults=(),
+        faults=faults,
         provider_cap=100,
         names_long_text=False,
     )
     provider = provider_of(world)
     provider.tamper = tamper
     try:
-        run(play(world, provider, charged))
+        run(play(world, provider, provider_of(world), charged=charged))
     except AssertionError:
         return True
     return False
@@ -264,3 +300,19 @@ def test_a_withdrawal_that_leaves_its_texts_behind_is_found(monkeypatch: pytest.
     """Negative control."""
     monkeypatch.setattr("gateway.dispatch.lane.Lane.drop", lambda self, flight: None)
     assert found_wrong()
+
+
+def test_the_check_passes_where_texts_are_handed_over() -> None:
+    assert not found_wrong(faults=(ProviderFault.SERVER,))
+
+
+def test_a_text_that_is_handed_over_and_kept_as_well_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: it would be answered twice."""
+    monkeypatch.setattr(Flight, "leave", lambda self, ticket: None)
+    assert found_wrong(faults=(ProviderFault.SERVER,))
+
+
+def test_a_text_that_is_handed_over_without_its_charge_taken_back_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: it would be paid for twice."""
+    monkeypatch.setattr("gateway.dispatch.recovery._take_back", lambda *_: None)
+    assert found_wrong(faults=(ProviderFault.SERVER,))
