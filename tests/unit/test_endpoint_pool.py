@@ -17,9 +17,11 @@ from domain.events import CredentialRemoved, TenantShredded
 from domain.plane import ControlPlane
 from domain.ports.provider import ProviderError, ProviderFault
 from gateway.catalogue.live import LiveCatalogue
+from gateway.endpoints import pool as pooling
 from gateway.endpoints.pool import EndpointPool
 from tests.support.credentials import MemorySecrets
 from tests.support.endpoints import CALL, Tellers, credential, deployed
+from tests.support.waiting import until
 
 CONFIGURED = Endpoint("main", "told", {"m": ""}, api_key_env="KEY")
 
@@ -56,6 +58,7 @@ class Pool:
 
 @pytest.fixture
 async def made(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pool]:
+    monkeypatch.setattr(pooling, "POLL_SECONDS", 0.0005)
     pool = Pool(Tellers().install(monkeypatch))
     yield pool
     await pool.pool.close()
@@ -112,8 +115,7 @@ async def test_a_new_secret_is_used_from_the_next_call_on_and_the_old_provider_e
     assert (made.tellers.last.key, old.closed) == ("new", False)
     old.gate.set()
     await call
-    await asyncio.sleep(0.01)
-    assert old.closed
+    await until(lambda: old.closed, what="the old provider is closed")
 
 
 async def test_what_cannot_be_opened_says_why_to_every_call_and_is_tried_again_when_its_credential_changes(
@@ -135,8 +137,7 @@ async def test_what_cannot_be_opened_says_why_to_every_call_and_is_tried_again_w
     assert (await made.fault(endpoint)).fault is ProviderFault.CONNECTION
     made.endpoints.apply("acme", CredentialRemoved("mine"))
     assert "no credential" in (await made.fault(endpoint)).detail
-    await asyncio.sleep(0.01)
-    assert made.tellers.open_now == []
+    await until(lambda: not made.tellers.open_now, what="nothing of the old credential is open")
 
 
 async def test_no_fault_repeats_the_secret_whoever_says_it(made: Pool, capsys: pytest.CaptureFixture[str]) -> None:
@@ -180,7 +181,8 @@ async def test_an_undeployed_endpoint_is_closed_when_nothing_is_under_way_there_
     drained = asyncio.create_task(made.pool.drained(endpoint))
     await provider.embed(CALL)  # what was queued is sent yet
     assert made.pool.provider(endpoint) is provider
-    await asyncio.sleep(0.1)
+    for _ in range(20):  # many looks of the one that waits
+        await asyncio.sleep(0.001)
     assert [told.closed, drained.done()] == [False, False]
     made.busy.clear()
     await drained
@@ -200,7 +202,8 @@ async def test_calls_that_outlast_the_drain_time_end_before_the_provider_is_clos
     await made.tellers.last.called.wait()
     deployed(made.endpoints, "e", "draining")
     drained = asyncio.create_task(made.pool.drained(endpoint))
-    await asyncio.sleep(0.05)
+    for _ in range(20):
+        await asyncio.sleep(0.001)
     assert "was undeployed" in (await made.fault(endpoint)).detail
     assert not drained.done()
     made.tellers.last.gate.set()
