@@ -7,7 +7,9 @@ Vectors are asked for in base64 and decoded straight into one array; servers tha
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Literal
 
 import aiohttp
@@ -35,6 +37,12 @@ class _Body(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 _encode = msgspec.json.Encoder().encode
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """The authorities that certificates are held against, read once: each reading takes 20 ms of the loop."""
+    return httpx2.create_ssl_context()
 
 
 class OpenAIProvider:
@@ -66,7 +74,7 @@ class OpenAIProvider:
             max_retries=0,
             timeout=None,  # the whole call has one deadline, set in `embed`
             # A redirect would carry texts and key to a place that nobody configured.
-            http_client=DefaultAioHttpClient(limits=limits, timeout=None, follow_redirects=False),
+            http_client=DefaultAioHttpClient(limits=limits, timeout=None, follow_redirects=False, verify=_trusted()),
         )
         # Said with each request, our credential beats what OPENAI_API_KEY holds for another server.
         # Unpacking vectors costs more than reading them as they are (docs/decisions/0022-http-providers.md).
