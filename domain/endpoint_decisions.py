@@ -15,15 +15,14 @@ RESET = "reset"
 def decide_reset_breaker(
     plane: ControlPlane, endpoint: Endpoint, actor: str, *, now: float, state: CircuitState | None = None
 ) -> list[Decision]:
-    """Close the circuit of an endpoint in every process. Nothing where the last word is that it is closed, and so it is here (`state`).
-
-    `now` is seconds since the epoch.
+    """Close the circuit of an endpoint in every process. Nothing where it never changed or was reset last, and is closed here (`state`): where
+    the last word is that trial calls closed it, it may still be open in a process that waits for its own. `now` is seconds since the epoch.
     """
     last = plane.endpoints.breakers.get(endpoint.name)
     previous = CircuitState.CLOSED.value if last is None else last.state
     if state is not None and state is not CircuitState.CLOSED:
         previous = state.value
-    if previous == CircuitState.CLOSED:
+    if previous == CircuitState.CLOSED and (last is None or last.reason == RESET):
         return []
     data = BreakerChanged(
         endpoint=endpoint.name,

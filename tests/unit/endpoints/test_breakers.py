@@ -215,6 +215,21 @@ async def test_a_reset_closes_it_everywhere_and_says_who_did_it(world: World) ->
     assert decide_reset_breaker(world.plane, MAIN, "key:op", now=world.now) == []
 
 
+async def test_a_reset_closes_what_waits_for_its_own_trial_calls_though_the_last_word_is_closed(world: World) -> None:
+    one, two = world.process("one"), world.process("second")
+    await two.fail()
+    await one.fail()
+    world.now += 30
+    await one.call()
+    await one.call()
+    world.tell()
+    assert (one.state(), two.state()) == (CLOSED, HALF_OPEN)
+    [decision] = decide_reset_breaker(world.plane, MAIN, "key:op", now=world.now, state=one.state())
+    two.breakers.observe(decision.data)
+    assert two.state() is CLOSED
+    assert decide_reset_breaker(ControlPlane(), MAIN, "key:op", now=world.now) == []
+
+
 async def test_the_word_of_a_tenants_own_endpoint_is_of_that_tenant(world: World) -> None:
     one = world.process("one")
     await one.fail(endpoint=OWN)
