@@ -65,7 +65,10 @@ def rows_of(asked: Asked, fault: Fault | None) -> tuple[list[int], list[NDArray[
     """The indices and vectors of an answer, spoilt as `fault` says; what concerns the body's form is the API's (`bad_base64`, `no_usage`)."""
     kind = fault.kind if fault is not None else None
     size = asked.dimensions - 1 if kind == "wrong_dimensions" else asked.dimensions
-    rows = [vector_of(text if isinstance(text, str) else bytes_of_tokens(text), size) for text in asked.texts]
+    texts = [text if isinstance(text, str) else bytes_of_tokens(text) for text in asked.texts]
+    if kind == "drifted":
+        texts = [f"another model's {text!r}" for text in texts]
+    rows = [vector_of(text, size) for text in texts]
     indices = list(range(len(rows)))
     if kind == "wrong_count":
         rows.pop()
