@@ -191,3 +191,24 @@ def test_an_option_that_a_provider_does_not_take_is_answered_with_those_it_takes
 
 def test_every_provider_with_an_adapter_is_known_to_the_catalogue() -> None:
     assert registry.PROVIDERS.keys() <= model_config.PROVIDERS.keys()
+
+
+NEEDED = {
+    "azure": 'base_url = "https://r.openai.azure.com"\n',
+    "bedrock": 'region = "us-east-1"\n',
+    "vertex": 'region = "us-central1"\nproject = "p"\n',
+}
+"""What the endpoints of a provider cannot be without, beside a key."""
+
+
+@pytest.mark.parametrize("name", sorted(registry.PROVIDERS))
+async def test_every_provider_opens_from_a_table_of_the_settings_without_a_call(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = tmp_path / "emberlog.toml"
+    config.write_text(f'[[endpoints]]\nname = "e"\nprovider = "{name}"\nmodels = ["m"]\n{NEEDED.get(name, "")}')
+    (endpoint,) = load_settings(config).configured_endpoints()
+    provider = open_provider(endpoint, {str(endpoint.api_key_env): "k-0123456789"}, tmp_path)
+    await provider.close()
+    await provider.close()
