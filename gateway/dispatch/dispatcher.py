@@ -128,9 +128,19 @@ class Dispatcher:
             for lane in self._lanes.values()
         ]
 
+    def paused_for(self, endpoint: str) -> float:
+        """Seconds that the endpoint has asked for no calls; 0 where it has not."""
+        slots = self._slots.get(endpoint)
+        return 0.0 if slots is None else slots.paused_for
+
     def load(self, endpoint: str) -> int:
         """Texts that wait for this endpoint or are in its calls, and requests that will come."""
         return sum(lane.load for lane in self._of_endpoint.get(endpoint, ()))
+
+    def paused(self, endpoint: str) -> bool:
+        """Whether this endpoint has asked for a pause that is longer than texts wait for where another would take them."""
+        slots = self._slots.get(endpoint)
+        return slots is not None and slots.pause_left > self._context.limits.patience
 
     def lane(
         self, candidate: Candidate, dimensions: int | None, input_type: str | None, *, takes_tokens: bool = False

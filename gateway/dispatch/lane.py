@@ -18,7 +18,7 @@ from gateway.dispatch.caps import Caps
 from gateway.dispatch.context import Context
 from gateway.dispatch.fairness import FairQueue
 from gateway.dispatch.flights import Batch, Flight
-from gateway.dispatch.recovery import give_up_unsent
+from gateway.dispatch.recovery import give_up_unsent, let_go
 from gateway.dispatch.regather import TICK, Regather
 from gateway.dispatch.slots import Slots
 
@@ -65,6 +65,8 @@ class Lane:
         self._again = Again()
         self._pausing: dict[Batch, asyncio.TimerHandle] = {}
         self._again_next = True
+        self._paused_until = 0.0
+        """The end of the pause for which texts have been let go."""
         self._revision = -1
         self._timer: asyncio.TimerHandle | None = None
         self._poked = False
@@ -167,6 +169,12 @@ class Lane:
             if open_for is not None:
                 self._give_up_unsent(open_for)
                 return
+            if (
+                self.slots.pace.until - now > self._context.limits.patience
+                and self._paused_until != self.slots.pace.until
+            ):
+                self._paused_until = self.slots.pace.until
+                self._let_go(self._paused_until - now)
         while True:
             due = self._due(now)
             if self._again and (self._again_next or not due):
@@ -273,6 +281,15 @@ class Lane:
             batches.append(Batch(flights))
         for batch in batches:
             give_up_unsent(self, self._context, self.candidate, batch, open_for)
+
+    def _let_go(self, pause: float) -> None:
+        """The endpoint takes no calls for so long: whoever knows another does not wait for it here."""
+        for batch in self._again.clear():
+            batch.flights = let_go(self, self._context, self.candidate, batch, pause)
+            if batch.flights:
+                self._again.append(batch)
+        queued = Batch([f for f in self.flights.values() if f.queued])
+        let_go(self, self._context, self.candidate, queued, pause)
 
     def _expire(self, batch: Batch) -> None:
         error = GatewayError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from domain.catalogue import Candidate
 from domain.events import Attempt
 from domain.ports.provider import ProviderError, ProviderFault
@@ -73,14 +75,17 @@ def _try_again_or_leave(
     error: ProviderError,
     step: failures.Later | failures.GiveUp,
 ) -> None:
-    """Texts that another endpoint takes go there, but not for a short pause; those that have been in enough calls are given up, the others wait."""
+    """Texts that another endpoint takes go there, though not for a short pause while more than one call is left to make; those that have been
+    in enough calls are given up, the others wait.
+    """
     leaving = Leaving(lane, context, batch, error)
     flights, limits = batch.flights, context.limits
     if isinstance(step, failures.Later):
         pause = step.pace and (error.retry_after is not None or lane.slots.pace.rate is None)
         if pause:
             lane.slots.pause(min(step.delay, limits.longest_pace))
-        if not (step.pace and step.delay <= limits.patience):
+        last_elsewhere = batch.tries + max(f.before for f in flights) + 1 >= limits.max_attempts
+        if not (step.pace and step.delay <= limits.patience) or last_elsewhere:
             flights = leaving.part(flights)
         # Garbage was answered, and may be charged for: its cause is looked for at once rather than by sending the same again.
         last = error.fault is ProviderFault.BAD_ANSWER and of_several_requests(flights)
@@ -109,6 +114,18 @@ def give_up_unsent(lane: Lane, context: Context, candidate: Candidate, batch: Ba
     leaving = Leaving(lane, context, batch, error)
     leaving.give_up(leaving.part(batch.flights))
     leaving.tell(lambda _: failures.circuit_open(candidate, open_for, batch.attempts))
+
+
+def let_go(lane: Lane, context: Context, candidate: Candidate, batch: Batch, pause: float) -> list[Flight]:
+    """The endpoint has asked for a pause: those who know another go there unsent. Returns the flights that stay."""
+    if batch.trial is not None:
+        return batch.flights
+    error = ProviderError(ProviderFault.RATE_LIMITED, "it takes no calls for the moment", retry_after=pause)
+    attempt = Attempt(endpoint=candidate.endpoint.name, reason=error.fault.value, ms=0)
+    leaving = Leaving(lane, context, msgspec.structs.replace(batch, attempts=(*batch.attempts, attempt)), error)
+    staying = leaving.part(batch.flights)
+    leaving.tell(lambda index: failures.final(error, candidate, batch.attempts, index))
+    return staying
 
 
 def _take_back(flights: list[Flight], error: ProviderError, candidate: Candidate) -> None:

@@ -35,6 +35,16 @@ class Slots:
         breaker = self.breaker
         return breaker.open_for if breaker is not None and breaker.state is CircuitState.OPEN else None
 
+    @property
+    def paused_for(self) -> float:
+        """Seconds until the pause ends that the endpoint has asked for; 0 where there is none."""
+        return max(0.0, self.pace.until - self._loop.time())
+
+    @property
+    def pause_left(self) -> float:
+        """Seconds of the pause that was asked for; not above 0 where there is none."""
+        return self.pace.until - self._loop.time()
+
     def acquire(self, lane: Lane) -> bool:
         """Take a slot (the one handed to this lane, where there is one). False: the lane is woken when one is free."""
         if lane not in self._granted:
@@ -57,8 +67,10 @@ class Slots:
             self.release()
 
     def pause(self, seconds: float) -> None:
-        """Start no call for so long."""
+        """Start no call for so long. The lanes that wait are woken: texts of theirs may have somewhere else to go."""
         self.pace.pause(self._loop.time() + seconds)
+        for lane in self._waiting:
+            lane.poke()
 
     def hand_out(self, asking: Lane | None = None) -> None:
         """Hand what is free to the lanes that wait, in turn; each but `asking` is woken."""

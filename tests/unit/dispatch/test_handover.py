@@ -1,10 +1,11 @@
 """Texts that fail at one endpoint and go to another, end to end through a dispatcher on a virtual clock."""
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
-from domain.ports.provider import ProviderError, ProviderFault
+from domain.ports.provider import EmbedCall, ProviderError, ProviderFault
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.dispatch.limits import DispatchLimits
 from gateway.dispatch.ports import Item
@@ -19,10 +20,12 @@ def broken(fault: ProviderFault, *, retry_after: float | None = None, times: int
 class TwoPlaces:
     """A dispatcher with the lanes `a` and `b` of one model at two endpoints."""
 
-    def __init__(self, a: Script | None, b: Script | None = None, *, max_inputs: int = 64) -> None:
+    def __init__(
+        self, a: Script | None, b: Script | None = None, *, max_inputs: int = 64, concurrency: int = 8
+    ) -> None:
         self.providers = {"a": FakeProvider(0.01, a), "b": FakeProvider(0.01, b)}
         self.dispatcher = Dispatcher(self.providers, limits=DispatchLimits())
-        self.a = self.dispatcher.lane(candidate(name="a", max_inputs=max_inputs), None, None)
+        self.a = self.dispatcher.lane(candidate(name="a", max_inputs=max_inputs, concurrency=concurrency), None, None)
         self.b = self.dispatcher.lane(candidate(name="b", max_inputs=max_inputs), None, None)
 
     def mover(self, texts: list[str], **named: str) -> Recorder:
@@ -110,6 +113,41 @@ def test_a_short_pause_at_a_rate_limit_is_waited_out_and_a_longer_one_is_not() -
 
     assert run(main(0.25)) == []
     assert run(main(0.26)) == [([0], ProviderFault.RATE_LIMITED)]
+
+
+def test_short_pauses_that_bring_nothing_leave_a_call_for_another_endpoint() -> None:
+    async def main() -> None:
+        places = TwoPlaces(broken(ProviderFault.RATE_LIMITED, retry_after=0.1))
+        waiter = places.mover(["x"])
+        await places.serve(waiter)
+        assert waiter.error is None
+        assert (len(places.calls("a")), len(places.calls("b"))) == (3, 1)
+
+    run(main())
+
+
+@pytest.mark.parametrize("other_lane", [False, True])
+def test_texts_that_wait_for_an_endpoint_which_is_paused_go_elsewhere(other_lane: bool) -> None:
+    async def main() -> None:
+        places = TwoPlaces(broken(ProviderFault.RATE_LIMITED, retry_after=60.0, times=1), concurrency=1)
+        queued_at = places.dispatcher.lane(places.a.candidate, None, "query" if other_lane else None)
+        first, second = places.mover(["x"], agent="first"), places.mover(["y"], agent="second")
+        stays = Recorder(["z", "y"], agent="third")
+        places.dispatcher.submit(places.a, first, first.items())
+        await asyncio.sleep(0.005)
+        places.dispatcher.submit(queued_at, second, second.items())
+        places.dispatcher.submit(queued_at, stays, stays.items())
+        begun = places.a.now()
+        await second.done.wait()
+        assert places.a.now() - begun < 0.2
+        assert second.handed_over == [([0], ProviderFault.RATE_LIMITED)]
+        await stays.done.wait()
+        assert places.a.now() - begun > 59
+        assert [w.error for w in (first, second, stays)] == [None] * 3
+        assert (second.charged, stays.charged) == ({0: 1}, {0: 1, 1: 1})
+        assert places.dispatcher.queued_texts == places.dispatcher.queued_tokens == places.dispatcher.open_requests == 0
+
+    run(main())
 
 
 def test_calls_made_elsewhere_count_against_the_most_that_are_made() -> None:
@@ -233,5 +271,74 @@ def test_two_submissions_answered_by_one_call_are_flushed_together() -> None:
         assert len(waiter.reports) == 1
         assert places.calls("a") == [["x", "y"]]
         assert places.dispatcher.open_requests == 0
+
+    run(main())
+
+
+def one_at_a_time(a: Script | None) -> TwoPlaces:
+    """Two endpoints of one call at a time, a tenth of a second each."""
+    places = TwoPlaces(a)
+    for provider in places.providers.values():
+        provider.latency = 0.1
+    places.a, places.b = (
+        places.dispatcher.lane(candidate(name=n, max_inputs=64, concurrency=1), None, None) for n in "ab"
+    )
+    return places
+
+
+def test_ten_thousand_texts_that_are_handed_over_delay_another_tenants_text_by_at_most_one_call() -> None:
+    async def main() -> None:
+        places = one_at_a_time(broken(ProviderFault.SERVER))
+        big = places.mover([f"t{i}" for i in range(10_000)], tenant="big")
+        places.dispatcher.submit(places.a, big, big.items())
+        await asyncio.sleep(3.05)
+        small = Recorder(["one"], tenant="small")
+        asked = asyncio.get_running_loop().time()
+        places.to_b(small, small.items())
+        await small.done.wait()
+        assert len(big.handed_over) > 20
+        assert small.ended_at - asked <= 0.2 + 1e-6
+        places.dispatcher.withdraw(big)
+        await asyncio.sleep(5)
+
+    run(main())
+
+
+def test_ten_thousand_texts_that_go_again_delay_another_tenants_new_text_and_its_next_try_by_a_few_calls_at_most() -> (
+    None
+):
+    async def main() -> None:
+        hold = {"broken": True, "flaky": False}
+
+        def script(call: EmbedCall, number: int) -> ProviderError | None:
+            fails = hold["broken"] or (hold["flaky"] and "flaky" in call.texts)
+            return ProviderError(ProviderFault.SERVER, "down") if fails else None
+
+        places = one_at_a_time(script)
+        loop = asyncio.get_running_loop()
+        for n in range(160):
+            big = Recorder([f"{n}/{i}" for i in range(64)], tenant="big", agent=str(n))
+            big.tries = -100
+            places.dispatcher.submit(places.a, big, big.items())
+        await asyncio.sleep(20.05)
+        hold["broken"] = False
+        new, flaky = Recorder(["one"], tenant="small"), Recorder(["flaky"], tenant="unlucky")
+        asked = loop.time()
+        places.dispatcher.submit(places.a, new, new.items())
+        await new.done.wait()
+        assert new.ended_at - asked <= 0.3 + 1e-6, "the call under way, one that goes again, and its own"
+        again = places.a._again
+        assert sum(map(len, again._waiting.values())) > 20
+        hold["flaky"] = True
+        places.dispatcher.submit(places.a, flaky, flaky.items())
+        await asyncio.sleep(2.0)
+        hold["flaky"] = False
+        await flaky.done.wait()
+        provider = places.providers["a"]
+        sent = [at for at, call in zip(provider.sent_at, provider.calls, strict=True) if "flaky" in call.texts]
+        assert len(sent) > 1
+        for tries, (earlier, later) in enumerate(pairwise(sent), 1):
+            assert later - earlier - 0.1 <= 0.5 * 1.5 ** (tries - 1) * 1.5 + 0.3 + 1e-6
+        await places.dispatcher.close()
 
     run(main())
