@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 _UNIT_TOLERANCE = 1e-3
 """How far from 1 a length may be: providers round to few digits, and cosines that are off by as much order texts the same."""
+_LEAST, _MOST = (1 - _UNIT_TOLERANCE) ** 2, (1 + _UNIT_TOLERANCE) ** 2
+"""The same for squares of lengths."""
 
 
 class UnusableVectors(ValueError):
@@ -24,15 +26,15 @@ def finished(rows: NDArray[np.float32], size: int, *, given: int, unit: bool) ->
         raise UnusableVectors(f"vectors of {given} dimensions cannot be cut to {size}")
     if size != given:
         rows = np.ascontiguousarray(rows[:, :size])
-    # One pass finds all there is to find: a number that is not finite makes its square's sum so.
+    # One pass over the numbers finds all there is to find: one that is not finite makes its sum so, and the least and the most of the sums tell.
     squares = np.einsum("ij,ij->i", rows, rows)
-    if not np.isfinite(squares).all():
+    least, most = squares.min(), squares.max()
+    if not most < np.inf:  # also where it is not a number
         raise UnusableVectors("a vector has a number that is not finite, or too large")
-    if not squares.all():
+    if least == 0:
         raise UnusableVectors("a vector is zero")
-    if unit:
-        off = np.abs(squares - 1.0) > 2 * _UNIT_TOLERANCE
-        if off.any():
-            rows = rows.copy()
-            rows[off] /= np.sqrt(squares[off], dtype=np.float32)[:, np.newaxis]
+    if unit and (least < _LEAST or most > _MOST):
+        off = (squares < _LEAST) | (squares > _MOST)
+        rows = rows.copy()
+        rows[off] /= np.sqrt(squares[off], dtype=np.float32)[:, np.newaxis]
     return rows
