@@ -163,15 +163,15 @@ def _fault(error: ClientError, code: str, status: int) -> tuple[ProviderFault, s
             return ProviderFault.TOO_LONG, "a text is over the model's limit"
         if _ON_DEMAND.search(said):
             return (
-                ProviderFault.REFUSED,
+                ProviderFault.NOT_SERVED,
                 "the model is only to be had by an inference profile here; name one on the endpoint",
             )
     if status == 413:
         return ProviderFault.TOO_LARGE, "the call is over Bedrock's limit"
     if 300 <= status < 400:
-        return ProviderFault.REFUSED, "the server redirects elsewhere; set base_url to the place itself"
+        return ProviderFault.NOT_SERVED, "the server redirects elsewhere; set base_url to the place itself"
     if status == 404:
-        return ProviderFault.REFUSED, "there is no such model in this region"
+        return ProviderFault.NOT_SERVED, "there is no such model in this region"
     return ProviderFault.REFUSED, "Bedrock refuses the request"
 
 

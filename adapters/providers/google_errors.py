@@ -71,9 +71,9 @@ def _fault(status: int, name: str, said: str, reasons: list[str], texts: int) ->
     if status == 413:
         return ProviderFault.TOO_LARGE, "the call is over the provider's limit"
     if 300 <= status < 400:
-        return ProviderFault.REFUSED, "the provider redirects elsewhere; set base_url to the place itself"
+        return ProviderFault.NOT_SERVED, "the provider redirects elsewhere; set base_url to the place itself"
     if status == 404:
-        return ProviderFault.REFUSED, "the provider has no such model or address"
+        return ProviderFault.NOT_SERVED, "the provider has no such model or address"
     return ProviderFault.REFUSED, "the provider refuses the request"
 
 

@@ -93,9 +93,9 @@ def _fault(status: int, said: str, code: str, wording: Wording) -> tuple[Provide
     if status == 413:
         return ProviderFault.TOO_LARGE, _TOO_LARGE
     if status < 400:
-        return ProviderFault.REFUSED, "the provider redirects elsewhere; set base_url to the place itself"
+        return ProviderFault.NOT_SERVED, "the provider redirects elsewhere; set base_url to the place itself"
     if status == 404:
-        return ProviderFault.REFUSED, "the provider has no such model or address"
+        return ProviderFault.NOT_SERVED, "the provider has no such model or address"
     return ProviderFault.REFUSED, "the provider refuses the request"
 
 

@@ -233,7 +233,7 @@ def _fault(status: int, said: Said) -> tuple[ProviderFault, str]:
     if status in (408, 409, 424, 425) or status >= 500:
         return ProviderFault.SERVER, "the provider failed"
     if 300 <= status < 400:
-        return ProviderFault.REFUSED, "the provider redirects elsewhere; set base_url to the place itself"
+        return ProviderFault.NOT_SERVED, "the provider redirects elsewhere; set base_url to the place itself"
     if status == 404:
-        return ProviderFault.REFUSED, "the provider has no such model or address"
+        return ProviderFault.NOT_SERVED, "the provider has no such model or address"
     return ProviderFault.REFUSED, "the provider refuses the request"

@@ -61,6 +61,8 @@ class ProviderFault(StrEnum):
     """429; paces the lane and is no sign of ill health."""
     AUTHENTICATION = "authentication"
     """401 or 403: our credential, not the caller's request."""
+    NOT_SERVED = "not_served"
+    """There is no such model, deployment or address at the endpoint: its configuration is at fault, no text is."""
     REFUSED = "refused"
     """Another 4xx: something in the batch is not to the provider's liking."""
     TOO_LONG = "too_long"
@@ -98,6 +100,7 @@ _RETRYABLE = frozenset(
 )
 
 _ELSEWHERE = _RETRYABLE | {
+    ProviderFault.NOT_SERVED,
     ProviderFault.AUTHENTICATION,
     ProviderFault.CIRCUIT_OPEN,
     ProviderFault.DRIFTED,

@@ -96,6 +96,9 @@ def _blame(error: GatewayError, model: Model) -> str | None:
     if error.code in _FAULTS:
         return error.message[:500]
     attempts = (error.details or {}).get("attempts") or []
-    if error.code == "provider_unavailable" and attempts and attempts[-1]["reason"] == ProviderFault.BAD_ANSWER:
+    reason = attempts[-1]["reason"] if error.code == "provider_unavailable" and attempts else None
+    if reason == ProviderFault.NOT_SERVED:
+        return "the endpoint knows no such model: mend the provider's id of it, or the endpoint's address"
+    if reason == ProviderFault.BAD_ANSWER:
         return f"the endpoint does not answer with a vector of {model.dimensions} dimensions for each text, or not with those of another size that was asked for"
     return None

@@ -115,7 +115,7 @@ DIALECTS = (
         too_long=lambda index, tokens, most: (400, error(_vllm(tokens, most), "BadRequestError", 400)),
         says=(
             (401, {"error": "Unauthorized"}, ProviderFault.AUTHENTICATION),
-            (404, error("The model `x` does not exist.", "NotFoundError", 404), ProviderFault.REFUSED),
+            (404, error("The model `x` does not exist.", "NotFoundError", 404), ProviderFault.NOT_SERVED),
             (500, error("EngineCore encountered an issue.", "InternalServerError", 500), ProviderFault.SERVER),
         ),
     ),
@@ -172,7 +172,7 @@ DIALECTS = (
                 {"error": '{"error":{"code":400,"message":"' + _SLOT + '","type":"exceed_context_size_error","n_ctx":512}}'},
                 ProviderFault.TOO_LONG,
             ),
-            (404, error('model "x" not found, try pulling it first', "api_error"), ProviderFault.REFUSED),
+            (404, error('model "x" not found, try pulling it first', "api_error"), ProviderFault.NOT_SERVED),
             (503, error("server busy, please try again. maximum pending requests exceeded", "api_error"), ProviderFault.SERVER),
         ),
     ),
@@ -191,7 +191,7 @@ DIALECTS = (
         base64=False,
         usage="zero",
         too_long=lambda index, tokens, most: (400, {"error": f"the input ({tokens} tokens) exceeds the context length {most}"}),
-        says=((404, {"error": "Model not found"}, ProviderFault.REFUSED),),
+        says=((404, {"error": "Model not found"}, ProviderFault.NOT_SERVED),),
         unverified="its words for a text that is too long",
     ),
     Dialect(

@@ -87,7 +87,7 @@ STATUSES: Mapping[int, ProviderFault] = {
     400: ProviderFault.REFUSED,
     401: ProviderFault.AUTHENTICATION,
     403: ProviderFault.AUTHENTICATION,
-    404: ProviderFault.REFUSED,
+    404: ProviderFault.NOT_SERVED,
     408: ProviderFault.SERVER,
     409: ProviderFault.SERVER,
     413: ProviderFault.TOO_LARGE,
@@ -319,7 +319,7 @@ class ProviderContract:
             there = f"http://127.0.0.1:{elsewhere.port}/v1/embeddings"
             for status in (301, 302, 307, 308):
                 error = await self.refused(rig, provider, Fault("status", status=status, headers={"location": there}))
-                assert (error.fault, error.status) == (ProviderFault.REFUSED, status)
+                assert (error.fault, error.status) == (ProviderFault.NOT_SERVED, status)
             assert elsewhere.heard == []
 
     async def test_neither_text_nor_key_is_logged_by_the_sdk(

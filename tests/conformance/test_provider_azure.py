@@ -116,7 +116,7 @@ class TestWhatAzureSays:
             await provider.embed(EmbedCall(["a", "b"], rig.model, 10.0))
         return caught.value
 
-    async def test_a_deployment_that_is_not_there_is_refused_by_name(self, rig: Rig, provider: Provider) -> None:
+    async def test_a_deployment_that_is_not_there_is_named(self, rig: Rig, provider: Provider) -> None:
         error = await self.error(
             rig,
             provider,
@@ -124,7 +124,7 @@ class TestWhatAzureSays:
             code="DeploymentNotFound",
             message="The API deployment for this resource does not exist.",
         )
-        assert error.fault is ProviderFault.REFUSED
+        assert error.fault is ProviderFault.NOT_SERVED
         assert "DeploymentNotFound" in error.detail
 
     async def test_a_text_that_its_filter_refuses_is_the_callers_not_ours(self, rig: Rig, provider: Provider) -> None:

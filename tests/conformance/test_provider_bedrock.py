@@ -235,7 +235,7 @@ class TestWhatBedrockSays:
             (403, "AccessDeniedException", ProviderFault.AUTHENTICATION),
             (400, "ExpiredTokenException", ProviderFault.AUTHENTICATION),
             (400, "UnrecognizedClientException", ProviderFault.AUTHENTICATION),
-            (404, "ResourceNotFoundException", ProviderFault.REFUSED),
+            (404, "ResourceNotFoundException", ProviderFault.NOT_SERVED),
             (400, "ValidationException", ProviderFault.REFUSED),
         ],
     )
@@ -273,7 +273,7 @@ class TestWhatBedrockSays:
             ),
             (
                 "Invocation of model ID x with on-demand throughput isn’t supported. Retry with an inference profile",
-                ProviderFault.REFUSED,
+                ProviderFault.NOT_SERVED,
                 None,
             ),
         ],

@@ -130,7 +130,7 @@ class TestWhatIsCoheresOwn:
 
     async def test_a_model_that_is_not_there_is_refused(self, rig: HttpRig, provider: Provider) -> None:
         error = await failure(rig, provider, EmbedCall(["a"], "embed-v9", 10.0))
-        assert (error.fault, error.status) == (ProviderFault.REFUSED, 404)
+        assert (error.fault, error.status) == (ProviderFault.NOT_SERVED, 404)
 
     async def test_vectors_in_no_form_that_was_asked_for_are_a_bad_answer(
         self, rig: HttpRig, provider: Provider

@@ -149,7 +149,7 @@ class TestWhatOpenAISays:
     async def test_an_unknown_model_is_refused(self, rig: Rig, provider: Provider) -> None:
         with pytest.raises(ProviderError) as caught:
             await provider.embed(EmbedCall(["a"], "text-embedding-9", 10.0))
-        assert (caught.value.fault, caught.value.status) == (ProviderFault.REFUSED, 404)
+        assert (caught.value.fault, caught.value.status) == (ProviderFault.NOT_SERVED, 404)
 
     async def test_token_arrays_get_the_vectors_of_their_text(self, rig: Rig, provider: Provider) -> None:
         answer = await provider.embed(EmbedCall([[15339, 1917], [64]], rig.model, 10.0))

@@ -167,7 +167,7 @@ class TestVertexKeepsTheContract(ProviderContract):
         400: ProviderFault.REFUSED,
         401: ProviderFault.AUTHENTICATION,
         403: ProviderFault.AUTHENTICATION,
-        404: ProviderFault.REFUSED,
+        404: ProviderFault.NOT_SERVED,
         409: ProviderFault.SERVER,
         429: ProviderFault.RATE_LIMITED,
         499: ProviderFault.SERVER,
