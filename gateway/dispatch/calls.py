@@ -7,19 +7,23 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from domain.catalogue import Candidate
+from domain.catalogue import Candidate, Endpoint
+from domain.errors import GatewayError
 from domain.ports.breaker import Permit
 from domain.ports.provider import EmbedAnswer, EmbedCall, Provider, ProviderError, ProviderFault
 from domain.vectors import UnusableVectors, finished
 from gateway.dispatch.context import CallOutcome, Context
 from gateway.dispatch.division import count
-from gateway.dispatch.flights import Batch, Ticket
+from gateway.dispatch.flights import Batch, Flight, Ticket
 from gateway.dispatch.ports import CallReport
 from gateway.dispatch.recovery import recover
 
 if TYPE_CHECKING:
     from gateway.dispatch.lane import Lane
 
+_NOBODY = float("-inf")
+_PAST_DEADLINE = 0.1
+"""Seconds that a call outlasts its last deadline: whoever watches the deadlines is first to say `deadline_exceeded`, and bills it so."""
 _GRACE = 1.0
 """Seconds that an adapter gets beyond the call's own timeout to report it, before the call is cancelled."""
 
@@ -90,6 +94,81 @@ async def _made(provider: Provider, call: EmbedCall, shape: Shape) -> EmbedAnswe
     except UnusableVectors as error:
         raise ProviderError(ProviderFault.BAD_ANSWER, str(error)) from None
     return answer if rows is answer.vectors else msgspec.structs.replace(answer, vectors=rows)
+
+
+def start(lane: Lane, context: Context, batch: Batch, now: float) -> None:
+    """Start the call of a batch for which a slot is held; texts that nobody waits for any more are dropped."""
+    texts = []
+    tokens = 0
+    latest = now
+    wanted = []
+    for flight in batch.flights:
+        deadline = flight.deadline()
+        if deadline == _NOBODY:
+            lane.drop(flight)
+            continue
+        if deadline > latest:
+            latest = deadline
+        wanted.append(flight)
+        texts.append(flight.text)
+        tokens += flight.tokens
+    batch.flights = wanted
+    if not wanted or latest <= now:
+        lane.slots.release()
+        _expire(lane, context, batch)
+        if batch.trial is not None:
+            batch.trial.go_on()
+        return
+    permit = None
+    if lane.slots.breaker is not None:
+        permit = lane.slots.breaker.admit()
+        if permit is None:  # other lanes took its last trial calls in this round of the loop
+            lane.put_back(batch)
+            lane.slots.release()
+            return
+    for flight in wanted:
+        if not flight.charged:
+            flight.charged = True
+            ticket, index = flight.payer()
+            ticket.waiter.charge(index, flight.tokens)
+    candidate = lane.candidate
+    call = EmbedCall(
+        texts=texts,
+        model=candidate.provider_model,
+        timeout=_timeout(candidate.endpoint, latest - now, wanted[0], context),
+        dimensions=lane.shape.asked,
+        input_type=lane.input_type,
+        config=candidate.offering.config,
+    )
+    lane.calls += 1
+    if not batch.first_sent_at:
+        batch.first_sent_at = now
+    task = asyncio.get_running_loop().create_task(run(lane, context, batch, call, tokens, now, permit))
+    context.tasks.add(task)
+    task.add_done_callback(context.tasks.discard)
+
+
+def _timeout(endpoint: Endpoint, left: float, first: Flight, context: Context) -> float:
+    """What a call may take: no longer than its most patient waiter has left, and a share of that while there is another endpoint to go to.
+
+    One of them is asked for all: the texts of a lane have the same endpoints to go to.
+    """
+    timeout = min(endpoint.timeout, left + _PAST_DEADLINE)
+    share = left * context.limits.try_share
+    if share < timeout and next(first.askers())[0].waiter.elsewhere(ProviderFault.TIMEOUT, endpoint.name):
+        return share
+    return timeout
+
+
+def _expire(lane: Lane, context: Context, batch: Batch) -> None:
+    error = GatewayError(
+        "deadline_exceeded", "the deadline passed before the text was sent: allow more time with deadline_ms"
+    )
+    for flight in batch.flights:
+        lane.drop(flight)
+    for flight in batch.flights:
+        for ticket, _ in list(flight.askers()):
+            context.tickets.fail(ticket, error, batch.attempts)
 
 
 async def run(

@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 
 from domain.catalogue import Candidate
-from domain.errors import GatewayError
-from domain.ports.provider import EmbedCall, Provider
+from domain.ports.provider import Provider
 from gateway.dispatch.again import Again
-from gateway.dispatch.calls import Shape, run
+from gateway.dispatch.calls import Shape, start
 from gateway.dispatch.caps import Caps
 from gateway.dispatch.context import Context
 from gateway.dispatch.fairness import FairQueue
@@ -21,10 +20,6 @@ from gateway.dispatch.flights import Batch, Flight
 from gateway.dispatch.recovery import give_up_unsent, let_go
 from gateway.dispatch.regather import TICK, Regather
 from gateway.dispatch.slots import Slots
-
-_NOBODY = float("-inf")
-_PAST_DEADLINE = 0.1
-"""Seconds that a call outlasts its last deadline: whoever watches the deadlines is first to say `deadline_exceeded`, and bills it so."""
 
 
 class Lane:
@@ -136,6 +131,10 @@ class Lane:
         self._again.append(batch)
         self.poke()
 
+    def put_back(self, batch: Batch) -> None:
+        """It was not sent after all: it goes first when there is a slot again."""
+        self._again.put_back(batch)
+
     def resend_after(self, delay: float, batch: Batch) -> None:
         """Send these texts again in `delay` seconds; the lane goes on with others meanwhile."""
         self._pausing[batch] = self._loop.call_later(delay, self.resend, batch)
@@ -181,7 +180,7 @@ class Lane:
                 if not self.slots.acquire(self):
                     return
                 self._again_next = False
-                self._send(self._again.pop(), now)
+                start(self, self._context, self._again.pop(), now)
             elif due:
                 if not self.slots.acquire(self):
                     return
@@ -189,7 +188,7 @@ class Lane:
                 flights, tokens = self.queue.take()
                 self._context.queued.texts -= len(flights)
                 self._context.queued.tokens -= tokens
-                self._send(Batch(flights), now)
+                start(self, self._context, Batch(flights), now)
             else:
                 return
 
@@ -221,56 +220,6 @@ class Lane:
         self._timer = None
         self._pump()
 
-    def _send(self, batch: Batch, now: float) -> None:
-        """Start the call of a batch for which a slot is held."""
-        texts = []
-        tokens = 0
-        latest = now
-        wanted = []
-        for flight in batch.flights:
-            deadline = flight.deadline()
-            if deadline == _NOBODY:
-                self.drop(flight)
-                continue
-            if deadline > latest:
-                latest = deadline
-            wanted.append(flight)
-            texts.append(flight.text)
-            tokens += flight.tokens
-        batch.flights = wanted
-        if not wanted or latest <= now:
-            self.slots.release()
-            self._expire(batch)
-            if batch.trial is not None:
-                batch.trial.go_on()
-            return
-        permit = None
-        if self.slots.breaker is not None:
-            permit = self.slots.breaker.admit()
-            if permit is None:  # other lanes took its last trial calls in this round of the loop
-                self._again.put_back(batch)
-                self.slots.release()
-                return
-        for flight in wanted:
-            if not flight.charged:
-                flight.charged = True
-                ticket, index = flight.payer()
-                ticket.waiter.charge(index, flight.tokens)
-        call = EmbedCall(
-            texts=texts,
-            model=self.candidate.provider_model,
-            timeout=min(self.candidate.endpoint.timeout, latest - now + _PAST_DEADLINE),
-            dimensions=self.shape.asked,
-            input_type=self.input_type,
-            config=self.candidate.offering.config,
-        )
-        self.calls += 1
-        if not batch.first_sent_at:
-            batch.first_sent_at = now
-        task = self._loop.create_task(run(self, self._context, batch, call, tokens, now, permit))
-        self._context.tasks.add(task)
-        task.add_done_callback(self._context.tasks.discard)
-
     def _give_up_unsent(self, open_for: float) -> None:
         """The endpoint's circuit is open: nothing waits for it here."""
         batches = self._again.clear()
@@ -290,13 +239,3 @@ class Lane:
                 self._again.append(batch)
         queued = Batch([f for f in self.flights.values() if f.queued])
         let_go(self, self._context, self.candidate, queued, pause)
-
-    def _expire(self, batch: Batch) -> None:
-        error = GatewayError(
-            "deadline_exceeded", "the deadline passed before the text was sent: allow more time with deadline_ms"
-        )
-        for flight in batch.flights:
-            self.drop(flight)
-        for flight in batch.flights:
-            for ticket, _ in list(flight.askers()):
-                self._context.tickets.fail(ticket, error, batch.attempts)

@@ -25,6 +25,8 @@ class DispatchLimits(msgspec.Struct, frozen=True):
     backoff_jitter: float = 0.5
     """A pause is drawn evenly from (1 - jitter) to (1 + jitter) times its nominal length."""
     backoff_cap: float = 5.0
+    try_share: float = 0.5
+    """Of the time that is left, what one call may take while there is another endpoint to go to: else a hang would leave no time for that."""
     patience: float = 0.25
     """A pause at a rate limit up to which texts wait where they are, though another endpoint would take them."""
     longest_pace: float = 300.0

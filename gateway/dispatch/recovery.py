@@ -117,15 +117,19 @@ def give_up_unsent(lane: Lane, context: Context, candidate: Candidate, batch: Ba
 
 
 def let_go(lane: Lane, context: Context, candidate: Candidate, batch: Batch, pause: float) -> list[Flight]:
-    """The endpoint has asked for a pause: those who know another go there unsent. Returns the flights that stay."""
+    """The endpoint has asked for a pause: those who know another go there unsent, those who cannot wait for its end are told. Returns the
+    flights that stay.
+    """
     if batch.trial is not None:
         return batch.flights
     error = ProviderError(ProviderFault.RATE_LIMITED, "it takes no calls for the moment", retry_after=pause)
     attempt = Attempt(endpoint=candidate.endpoint.name, reason=error.fault.value, ms=0)
     leaving = Leaving(lane, context, msgspec.structs.replace(batch, attempts=(*batch.attempts, attempt)), error)
     staying = leaving.part(batch.flights)
-    leaving.tell(lambda index: failures.final(error, candidate, batch.attempts, index))
-    return staying
+    ends = lane.now() + pause
+    leaving.give_up([f for f in staying if f.deadline() < ends])
+    leaving.tell(lambda _: failures.unavailable_until(candidate, pause))
+    return [f for f in staying if not f.done]
 
 
 def _take_back(flights: list[Flight], error: ProviderError, candidate: Candidate) -> None:

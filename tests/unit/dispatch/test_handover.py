@@ -150,6 +150,24 @@ def test_texts_that_wait_for_an_endpoint_which_is_paused_go_elsewhere(other_lane
     run(main())
 
 
+def test_texts_that_cannot_wait_for_the_end_of_a_pause_are_told_at_once() -> None:
+    async def main() -> None:
+        places = TwoPlaces(broken(ProviderFault.RATE_LIMITED, retry_after=60.0, times=1), concurrency=1)
+        first, hasty = places.mover(["x"]), Recorder(["y"], deadline=places.a.now() + 30)
+        places.dispatcher.submit(places.a, first, first.items())
+        await asyncio.sleep(0.005)
+        places.dispatcher.submit(places.a, hasty, hasty.items())
+        begun = places.a.now()
+        await hasty.done.wait()
+        assert places.a.now() - begun < 0.2
+        assert hasty.error is not None
+        assert (hasty.error.code, hasty.fault) == ("provider_unavailable", ProviderFault.RATE_LIMITED)
+        assert 59_000 < (hasty.error.retry_after_ms or 0) <= 60_001
+        assert places.dispatcher.queued_texts == places.dispatcher.queued_tokens == 0
+
+    run(main())
+
+
 def test_calls_made_elsewhere_count_against_the_most_that_are_made() -> None:
     async def main() -> None:
         places = TwoPlaces(broken(ProviderFault.SERVER), broken(ProviderFault.SERVER))
@@ -340,5 +358,22 @@ def test_ten_thousand_texts_that_go_again_delay_another_tenants_new_text_and_its
         for tries, (earlier, later) in enumerate(pairwise(sent), 1):
             assert later - earlier - 0.1 <= 0.5 * 1.5 ** (tries - 1) * 1.5 + 0.3 + 1e-6
         await places.dispatcher.close()
+
+    run(main())
+
+
+def test_a_hang_leaves_half_of_the_time_for_another_endpoint_where_there_is_one() -> None:
+    async def main() -> None:
+        places = TwoPlaces(None)
+        places.providers["a"].latency = 1e6
+        deadline = asyncio.get_running_loop().time() + 10
+        moves = places.mover(["x"])
+        moves.deadline = deadline
+        await places.serve(moves)
+        assert moves.error is None
+        assert moves.handed_over == [([0], ProviderFault.TIMEOUT)]
+        stays = Recorder(["y"], deadline=asyncio.get_running_loop().time() + 10)
+        await places.serve(stays)
+        assert [c.timeout for c in places.providers["a"].calls] == [5.0, 10.1]
 
     run(main())
