@@ -3,7 +3,7 @@
 A text can make a provider answer 5xx, hang or send garbage. Then whatever it shares a call with fails too, and that looks like an outage.
 Two texts of different requests are sent alone, one after the other until one is answered. If none is, it is an outage (or two bad texts
 met by chance): all is given up, for two calls more. Else the endpoint is alive, and the rest is sent in halves of halves until the bad
-texts stand alone: one call at a time, so that a flood of bad texts takes one slot at most. Too many failures in a row, as in an outage that
+texts stand alone, and fail so twice: one call at a time, so that a flood of bad texts takes one slot at most. Too many failures in a row, as in an outage that
 begins meanwhile, and the endpoint has to show again that it is alive.
 """
 
@@ -53,6 +53,7 @@ class Trial:
         self._left = [batch]
         self._probes: list[Batch] = []
         self._doubtful: list[Batch] = []
+        self._failed_alone: set[Flight] = set()
         self._whole = True
         self._alive = False
         self._fruitless = 0
@@ -123,22 +124,24 @@ class Trial:
         self._let_go(whole, error, lambda index: failures.final(error, self._candidate, attempts, index))
 
     def _lives(self) -> None:
-        """The endpoint answers: what it failed to answer alone is at fault, and if that was none, what is left is."""
+        """The endpoint answers. A text that it failed to answer alone is asked for once more; if there was none, what is left is at fault."""
         self._alive = True
         doubtful, self._doubtful = self._doubtful, []
         if self._whole and not doubtful and len(self._left[0].flights) > 1:
             self._left = self._parts(self._left[0])  # it has failed whole already
         self._whole = False
-        self._left += self._probes
+        self._left += self._probes + doubtful
         self._probes = []
-        for batch in doubtful:
-            self._convict(batch, self._error)
+        self._failed_alone.update(batch.flights[0] for batch in doubtful)
 
     def _narrow(self, batch: Batch, error: ProviderError) -> None:
-        if len(batch.flights) == 1:
-            self._convict(batch, error)
-        else:
+        if len(batch.flights) > 1:
             self._left += self._parts(batch)
+        elif batch.flights[0] in self._failed_alone or error.fault in _OF_THE_TEXT:
+            self._convict(batch, error)
+        else:  # once may have been chance
+            self._failed_alone.add(batch.flights[0])
+            self._left.append(batch)
         self._fruitless += 1
         if self._fruitless > self._patience:
             self._fruitless = 0
