@@ -123,6 +123,8 @@ class Endpoints:
     def _deployed(self, data: DeploymentChanged) -> None:
         known = self.deployments.get(data.endpoint)
         same = known if known is not None and known.id == data.deployment else None
+        if same is None:
+            self.breakers.pop(data.endpoint, None)  # of another place that had this name
         spec = data.spec or (same.spec if same is not None else None)
         if spec is None:
             return  # of a deployment whose beginning is not in this log

@@ -17,8 +17,8 @@ from adapters.breaker import AioBreaker, CircuitPolicy, Transition
 from domain.catalogue import Endpoint
 from domain.endpoint_decisions import RESET
 from domain.endpoint_health import patience
-from domain.endpoints import endpoint_stream
-from domain.events import SYSTEM_TENANT, BreakerChanged, EventData
+from domain.endpoints import PREPARING, endpoint_stream
+from domain.events import SYSTEM_TENANT, BreakerChanged, DeploymentChanged, EventData
 from domain.ports.breaker import CircuitState
 from domain.ports.event_log import NewEvent
 from gateway.decisions import decision_event
@@ -99,7 +99,11 @@ class Breakers:
             del self._held[name]
 
     def observe(self, data: EventData) -> None:
-        """The log says this: act upon it where it is another's word on a circuit."""
+        """The log says this: act upon it where it is another's word on a circuit, or the endpoint is deployed anew."""
+        if isinstance(data, DeploymentChanged) and data.state == PREPARING:
+            # Whatever had this name before was another place. Calls that it has left say nothing any more.
+            self._words.pop(data.endpoint, None)
+            self._held.pop(data.endpoint, None)
         if not isinstance(data, BreakerChanged) or (data.instance is not None and data.instance == self._instance()):
             return
         self._words[data.endpoint] = data
@@ -123,7 +127,7 @@ class Breakers:
             self._policy,
             patience=patience(endpoint),
             clock=self._clock,
-            on_change=lambda transition: self._changed(name, owner, transition),
+            on_change=lambda transition: self._changed(name, held, transition),
             on_free=lambda: self._poke(name),
         )
         held = self._held[name] = _Held(breaker, owner)
@@ -139,8 +143,9 @@ class Breakers:
         until = word.until or word.at
         return min(until - self._wall() * 1_000_000, until - word.at) / 1_000_000
 
-    def _changed(self, name: str, owner: str | None, transition: Transition) -> None:
-        held = self._held[name]
+    def _changed(self, name: str, held: _Held, transition: Transition) -> None:
+        if self._held.get(name) is not held:
+            return  # a call has outlasted its endpoint
         if transition.state is not CircuitState.HALF_OPEN:
             held.adopted = False
         at = int(self._wall() * 1_000_000)
@@ -157,7 +162,7 @@ class Breakers:
         )
         if self._news(word):
             self._words[name] = word
-            self._say(f"circuit/{name}", decision_event(owner or SYSTEM_TENANT, endpoint_stream(name), word))
+            self._say(f"circuit/{name}", decision_event(held.owner or SYSTEM_TENANT, endpoint_stream(name), word))
         self._moved(name, transition.previous, transition.state)
 
     def _news(self, word: BreakerChanged) -> bool:

@@ -10,11 +10,12 @@ from adapters.breaker import CircuitPolicy
 from domain.catalogue import Endpoint
 from domain.decoding import decode_data
 from domain.endpoint_decisions import decide_reset_breaker
-from domain.events import BreakerChanged
+from domain.events import BreakerChanged, DeploymentChanged, EndpointSpec, EventData
 from domain.plane import ControlPlane
 from domain.ports.breaker import CircuitState
 from domain.ports.event_log import NewEvent
 from domain.ports.provider import ProviderError, ProviderFault
+from gateway.decisions import decision_event
 from gateway.endpoints.announcer import Announcer
 from gateway.endpoints.breakers import Breakers
 
@@ -39,7 +40,8 @@ class World:
         return process
 
     def words(self) -> list[tuple[str | None, str, str]]:
-        return [(w.instance, w.previous, w.state) for w in map(decoded, self.log)]
+        words = [w for w in map(decoded, self.log) if isinstance(w, BreakerChanged)]
+        return [(w.instance, w.previous, w.state) for w in words]
 
     def tell(self) -> None:
         """Every process reads what was written since, and so does the fold."""
@@ -86,10 +88,8 @@ class Process:
             await self.call(ProviderFault.SERVER, endpoint)
 
 
-def decoded(event: NewEvent) -> BreakerChanged:
-    data = decode_data(event.type, event.data, event.schema_version)
-    assert isinstance(data, BreakerChanged)
-    return data
+def decoded(event: NewEvent) -> EventData:
+    return decode_data(event.type, event.data, event.schema_version)
 
 
 @pytest.fixture
@@ -306,3 +306,43 @@ async def test_while_the_log_is_away_the_latest_word_of_each_endpoint_is_kept_an
     await done.wait()
     task.cancel()
     assert written == [b"a1", b"b99", b"a99"]
+
+
+async def test_a_call_that_outlasts_its_endpoint_ends_and_says_nothing_of_the_next_one_of_that_name() -> None:
+    world = World()
+    one = world.process("a")
+    for _ in range(4):
+        await one.call(ProviderFault.SERVER)
+    permit = one.breakers.of(MAIN).admit()
+    assert permit is not None
+
+    async def fails() -> None:
+        one.breakers.keep([])  # it is undeployed meanwhile
+        raise ProviderError(ProviderFault.SERVER, "no")
+
+    with pytest.raises(ProviderError):
+        await permit.run(fails)
+    assert (world.words(), one.state()) == ([], CLOSED)
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_what_is_deployed_anew_begins_with_a_closed_circuit_in_every_process(known: bool) -> None:
+    world = World()
+    one, two = world.process("a"), world.process("b")
+    for _ in range(5):
+        await one.call(ProviderFault.SERVER, OWN)
+    world.tell()
+    assert one.state(OWN) is two.state(OWN) is OPEN
+    if known:
+        one.breakers.keep([])
+    for state in ("preparing", "allocating"):
+        data = DeploymentChanged(
+            "own", "new", "small", state, 1, spec=EndpointSpec("openai", {"small": ""}), owner="acme"
+        )
+        world.log.append(decision_event("acme", "endpoint/own", data))
+    world.tell()
+    assert one.state(OWN) is two.state(OWN) is world.process("c").state(OWN) is CLOSED
+    for _ in range(5):
+        await two.call(ProviderFault.SERVER, OWN)
+    world.tell()
+    assert one.state(OWN) is OPEN
