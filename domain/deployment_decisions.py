@@ -207,19 +207,23 @@ def decide_undeploy(
 
 
 def check_share(plane: ControlPlane, deployment: Deployment, configured: int, most: int) -> None:
-    """Raise `resource_constraint` unless there is room for the calls of a deployment that has made its claim.
+    """Raise `resource_constraint` unless there is room for the calls of a deployment that has made its claim, and for one more of its owner's.
 
     `configured` are the calls of the endpoints of the settings, `most` those that there may be at once. A claim counts those before it in
     the log: of two that are made at once the later one sees the earlier, in whichever process, so that both never take the last.
     """
     now = plane.endpoints.deployments[deployment.endpoint]
     assert now.claim is not None
-    taken = configured + sum(
-        d.spec.max_concurrency
-        for d in plane.endpoints.deployments.values()
-        if d.claim is not None and d.claim < now.claim
-    )
+    before = [d for d in plane.endpoints.deployments.values() if d.claim is not None and d.claim < now.claim]
+    _check_number(before, now.owner)
+    taken = configured + sum(d.spec.max_concurrency for d in before)
     if taken + now.spec.max_concurrency > most:
+        if now.owner is not None:  # how much others have is none of its business
+            raise GatewayError(
+                "resource_constraint",
+                f"{now.spec.max_concurrency} calls at once are more than this installation has left: lower max_concurrency, or ask its operators",
+                details={"field": "max_concurrency"},
+            )
         raise GatewayError(
             "resource_constraint",
             f"{now.spec.max_concurrency} calls at once are too many: of {most} (max_provider_calls), {taken} are given to other endpoints; "
@@ -235,10 +239,18 @@ def _taken(endpoint: str, why: str, state: str | None = None) -> GatewayError:
 
 
 def _check_room(plane: ControlPlane, owner: str | None) -> None:
-    open_ = [d for d in plane.endpoints.deployments.values() if d.state not in ENDED]
-    most = MAX_DEPLOYED if owner is None else MAX_OF_TENANT
-    if len(open_) >= MAX_DEPLOYED or sum(d.owner == owner for d in open_) >= most:
-        raise GatewayError("resource_constraint", f"there are {most} endpoints, the most there can be: undeploy one")
+    _check_number([d for d in plane.endpoints.deployments.values() if d.state not in ENDED], owner)
+
+
+def _check_number(others: list[Deployment], owner: str | None) -> None:
+    """Raise `resource_constraint` where there can be no further one of this owner's besides these."""
+    if owner is not None and sum(d.owner == owner for d in others) >= MAX_OF_TENANT:
+        message = f"the tenant has {MAX_OF_TENANT} endpoints, the most that it can have: undeploy one"
+    elif len(others) >= MAX_DEPLOYED:
+        message = f"there are {MAX_DEPLOYED} endpoints, the most there can be: undeploy one"
+    else:
+        return
+    raise GatewayError("resource_constraint", message)
 
 
 def _check_model(plane: ControlPlane, problems: Problems, model: CatalogModel, provider: str) -> None:

@@ -32,6 +32,8 @@ UNFINISHED = frozenset({PREPARING, ALLOCATING, LOADING})
 """The states in which a gateway is at work on a deployment, to put it to work."""
 ENDED = frozenset({FAILED, STOPPED})
 """The states in which a deployment holds nothing, so that its endpoint can be deployed anew."""
+KEEP_ENDED = 100
+"""Deployments that have ended of which anything is known, of each owner: the latest. Names are free, and cost memory in every process."""
 
 
 def endpoint_stream(endpoint: str) -> str:
@@ -96,10 +98,15 @@ class Endpoints:
         self.epochs: dict[tuple[str, str | None], int] = {}
         self.credentials: dict[tuple[str, str], CredentialSet] = {}
         self._claims = 0
+        self._ended: dict[str | None, dict[str, None]] = {}
+        """The endpoints whose deployment has ended, by owner, the earliest first."""
+        self._shredded: set[str] = set()
 
     def apply(self, tenant: str, data: EventData) -> None:
         """Fold one event."""
         match data:
+            case DeploymentChanged() | CredentialSet() if tenant in self._shredded:
+                pass  # decided on before the tenant was shredded, written after
             case DeploymentChanged():
                 self._deployed(data)
             case BreakerChanged():
@@ -153,8 +160,23 @@ class Endpoints:
             self.version += 1
         elif self.ready.pop(data.endpoint, None) is not None:
             self.version += 1
+        self._count_ended(found)
+
+    def _count_ended(self, deployment: Deployment) -> None:
+        ended = self._ended.setdefault(deployment.owner, {})
+        ended.pop(deployment.endpoint, None)
+        if deployment.state not in ENDED:
+            return
+        ended[deployment.endpoint] = None
+        if len(ended) > KEEP_ENDED:
+            name = next(iter(ended))
+            del ended[name], self.deployments[name]
+            self.breakers.pop(name, None)
+            for key in [key for key in self.attested if key[0] == name]:
+                del self.attested[key]
 
     def _forget(self, tenant: str) -> None:
+        self._shredded.add(tenant)
         for key in [key for key in self.credentials if key[0] == tenant]:
             del self.credentials[key]
         for name, deployment in self.deployments.items():

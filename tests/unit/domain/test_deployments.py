@@ -9,11 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.catalogue import Endpoint
-from domain.deployment_decisions import check_share, decide_step, decide_undeploy, find_deployment, may_step
+from domain.deployment_decisions import (
+    MAX_OF_TENANT,
+    check_share,
+    decide_step,
+    decide_undeploy,
+    find_deployment,
+    may_step,
+)
 from domain.endpoints import (
     ALLOCATING,
     DRAINING,
     FAILED,
+    KEEP_ENDED,
     LOADING,
     PREPARING,
     READY,
@@ -23,7 +31,16 @@ from domain.endpoints import (
     serving,
 )
 from domain.errors import GatewayError
-from domain.events import DeploymentChanged, EndpointSpec, ModelRegistered, ModelSpec, OfferingSpec, TenantShredded
+from domain.events import (
+    CredentialSet,
+    DeploymentChanged,
+    EndpointAttested,
+    EndpointSpec,
+    ModelRegistered,
+    ModelSpec,
+    OfferingSpec,
+    TenantShredded,
+)
 from domain.plane import ControlPlane
 
 STATES = (PREPARING, ALLOCATING, LOADING, READY, FAILED, DRAINING, STOPPED)
@@ -156,3 +173,61 @@ def test_a_deployed_endpoint_never_takes_the_name_of_a_configured_one() -> None:
     mine = Endpoint("e", "other", {})
     assert serving([mine], plane.endpoints) == (mine,)
     assert serving([], Endpoints()) == ()
+
+
+def test_a_step_that_is_written_behind_its_tenants_shredding_changes_nothing() -> None:
+    plane = plane_with("p")
+    walk(plane, "acme:e", LOADING, owner="acme")
+    plane.endpoints.apply("acme", TenantShredded("acme"))
+    for state in (READY, PREPARING):
+        step(plane, "acme:e", state, owner="acme", id_="d" if state == READY else "new")
+    plane.endpoints.apply("acme", CredentialSet("key", "p", 1))
+    found = plane.endpoints.deployments["acme:e"]
+    assert (found.state, found.claim, plane.endpoints.ready, plane.endpoints.credentials) == (STOPPED, None, {}, {})
+
+
+def test_of_those_that_ended_each_owner_keeps_the_latest_and_what_serves_is_never_forgotten() -> None:
+    plane = plane_with("p")
+    walk(plane, "acme:serves", READY, owner="acme")
+    walk(plane, "shared", FAILED)
+    attested = EndpointAttested("acme:e0", "m", "space", True, 1, "configuration", owner="acme")
+    for number in range(KEEP_ENDED + 7):
+        walk(plane, f"acme:e{number}", READY, owner="acme")
+        if not number:
+            plane.endpoints.apply("acme", attested)
+        for state in (DRAINING, STOPPED):
+            step(plane, f"acme:e{number}", state, owner="acme")
+    latest = {f"acme:e{number}" for number in range(7, KEEP_ENDED + 7)}
+    assert set(plane.endpoints.deployments) == latest | {"acme:serves", "shared"}
+    assert plane.endpoints.attested == {}, "what it gave goes with it"
+    walk(plane, "acme:e7", PREPARING, owner="acme", id_="again")  # not among the ended any more
+    for number in range(KEEP_ENDED):
+        walk(plane, f"acme:f{number}", FAILED, owner="acme")
+    assert {"acme:serves", "acme:e7", "shared"} < set(plane.endpoints.deployments)
+    assert len(plane.endpoints.deployments) == KEEP_ENDED + 3
+
+
+def test_of_claims_that_were_made_at_once_no_more_of_a_tenants_are_granted_than_it_may_have() -> None:
+    plane = plane_with("p")
+    for number in range(MAX_OF_TENANT + 2):
+        walk(plane, f"acme:e{number}", ALLOCATING, owner="acme")
+    last = walk(plane, "other:e", ALLOCATING, owner="other")
+    for number in range(MAX_OF_TENANT):
+        check_share(plane, plane.endpoints.deployments[f"acme:e{number}"], 0, 1_000)
+    for number in (MAX_OF_TENANT, MAX_OF_TENANT + 1):
+        with pytest.raises(GatewayError, match="the tenant has") as caught:
+            check_share(plane, plane.endpoints.deployments[f"acme:e{number}"], 0, 1_000)
+        assert caught.value.code == "resource_constraint"
+    check_share(plane, last, 0, 1_000)
+
+
+def test_a_tenant_is_not_told_how_much_others_have_been_given() -> None:
+    plane = plane_with("p")
+    walk(plane, "theirs", ALLOCATING, calls=737)
+    for owner, told in ((None, True), ("acme", False)):
+        found = walk(plane, f"{owner}:e", ALLOCATING, calls=500, owner=owner, id_=str(owner))
+        with pytest.raises(GatewayError) as caught:
+            check_share(plane, found, 0, 1_000)
+        assert ("737" in f"{caught.value.message} {caught.value.details}") is told
+        assert ("263" in f"{caught.value.message} {caught.value.details}") is told
+        step(plane, f"{owner}:e", FAILED, owner=owner, id_=str(owner))
