@@ -240,6 +240,7 @@ class Engine:
             health_of=self.endpoint_desk.health.of,
             attested=self.attestations.state,
             load=self._dispatcher.load,
+            paused=self._dispatcher.paused,
         )
         self._quota = await QuotaParts.open(places.app_dsn, self.plane, str(instance))
         self._stack.callback(self._quota.close)

@@ -1,8 +1,8 @@
 """Which endpoint of a model gets the texts of a request: weighted, least in flight, among those that may serve the space now.
 
 Policy has chosen the model, from configuration alone; here circuits, health and attestation choose among the endpoints of its space. A
-tenant's own endpoints come first, those of weight 0 stand by. Where the first in line is passed over for its circuit or its health, the
-route says so.
+tenant's own endpoints come first, those of weight 0 stand by. Where the first in line is passed over for its circuit, its health
+or a pause that it has asked for, the route says so.
 """
 
 from __future__ import annotations
@@ -28,31 +28,38 @@ class Standing(IntEnum):
     DEGRADED = 1
     UNATTESTED = 2
     UNHEALTHY = 3
-    TRIED = 4
+    PAUSED = 4
+    """It has asked for a pause that is worth going elsewhere for."""
+    TRIED = 5
     """Its circuit is half open and all its trial calls are out."""
-    OPEN = 5
-    DRIFTED = 6
+    OPEN = 6
+    DRIFTED = 7
 
 
 _NO_FAULT = (Standing.GOOD, Standing.DEGRADED, Standing.UNATTESTED)
 """How an endpoint stands that is passed over for no trouble, or for too little to be called a failover."""
+_FAULTS = {Standing.DRIFTED: ProviderFault.DRIFTED, Standing.PAUSED: ProviderFault.RATE_LIMITED}
 _DEGRADED_WEIGHT = 0.5
 """Of its weight, what counts of an endpoint that is degraded. It goes on being called: its circuit decides when it is not."""
 
 
 class Route(msgspec.Struct, frozen=True):
-    """The endpoint to send to, how it stands, and the one that was first in line where its circuit or health kept it from being chosen."""
+    """The endpoint to send to, how it stands, and the one that was first in line where its circuit, its health or a pause kept it from being
+    chosen, with why.
+    """
 
     candidate: Candidate
     standing: Standing
     passed: Candidate | None = None
+    fault: ProviderFault | None = None
 
 
 class Router:
     """All methods are called on the loop and take microseconds.
 
     `breaker_of` gives an endpoint's breaker; `health_of` its health (`healthy`, `degraded`, `unhealthy`, `unknown`); `attested` how it
-    stands for a space (`attested`, `unattested`, `quarantined`); `load` the texts queued and in flight there. Each may be left out.
+    stands for a space (`attested`, `unattested`, `quarantined`); `load` the texts queued and in flight there; `paused` whether it has asked
+    for a pause. Each may be left out.
     """
 
     def __init__(
@@ -62,11 +69,13 @@ class Router:
         health_of: Callable[[str], str] | None = None,
         attested: Callable[[Endpoint, str], str] | None = None,
         load: Callable[[str], int] | None = None,
+        paused: Callable[[str], bool] | None = None,
     ) -> None:
         self._breaker_of = breaker_of
         self._health_of = health_of
         self._attested = attested
         self._load = load
+        self._paused = paused
 
     def standing(self, endpoint: Endpoint, space: str) -> Standing:
         """How the endpoint stands for the space now."""
@@ -78,6 +87,8 @@ class Router:
             attested = self._attested(endpoint, space)
             if attested != "attested":
                 return Standing.UNATTESTED if attested == "unattested" else Standing.DRIFTED
+        if self._paused is not None and self._paused(endpoint.name):
+            return Standing.PAUSED
         if self._health_of is not None:
             health = self._health_of(endpoint.name)
             if health == "degraded":
@@ -113,14 +124,14 @@ class Router:
                 best, best_key = Route(candidate, standing), key
         if best is None or first is None or first.candidate is best.candidate or first.standing in _NO_FAULT:
             return best
-        return Route(best.candidate, best.standing, first.candidate)
+        return Route(best.candidate, best.standing, first.candidate, fault_of(first.standing))
 
     def attempts(self, candidates: Sequence[Candidate], space: str, tried: Collection[str] = ()) -> tuple[Attempt, ...]:
         """What keeps each endpoint that was not tried from being sent to, as attempts of no time."""
         return tuple(
             Attempt(endpoint=c.endpoint.name, reason=fault_of(standing).value, ms=0)
             for c in candidates
-            if c.endpoint.name not in tried and (standing := self.standing(c.endpoint, space)) >= Standing.TRIED
+            if c.endpoint.name not in tried and (standing := self.standing(c.endpoint, space)) >= Standing.PAUSED
         )
 
     def refusal(self, model: str, candidates: Sequence[Candidate], space: str) -> GatewayError | None:
@@ -140,7 +151,7 @@ class Router:
 
 def fault_of(standing: Standing) -> ProviderFault:
     """Why nothing is sent to an endpoint that stands so."""
-    return ProviderFault.DRIFTED if standing is Standing.DRIFTED else ProviderFault.CIRCUIT_OPEN
+    return _FAULTS.get(standing, ProviderFault.CIRCUIT_OPEN)
 
 
 def unavailable(model: str, attempts: Sequence[dict[str, Any]], retry_after: float = 0.0) -> GatewayError:

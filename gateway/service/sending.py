@@ -80,24 +80,38 @@ class Sending:
             pending.candidate = candidates[0]
             return self._router.refusal(pending.selection.model.id, candidates, space)
         pending.candidate = found.candidate
-        if found.passed is not None:
-            pending.moved = Failover(pending.selection.model.id, found.passed.endpoint.name, "circuit_open")
+        if found.passed is not None and found.fault is not None:
+            pending.moved = Failover(pending.selection.model.id, found.passed.endpoint.name, reason_of(found.fault))
         return None
 
     def send(self, pending: Pending, indexes: list[int]) -> None:
         """Send these texts to its endpoint, or to another where that may not be sent to any more."""
         if pending.pinned:
-            self._service.vectors.submit(pending, indexes)
+            self._submit(pending, indexes)
             return
+        here = pending.candidate.endpoint.name
         standing = self._router.standing(pending.candidate.endpoint, pending.selection.space)
-        if standing >= Standing.OPEN:
-            fault = fault_of(standing)
-            pending.note((Attempt(endpoint=pending.candidate.endpoint.name, reason=fault.value, ms=0),))
+        fault = fault_of(standing)
+        if standing >= Standing.OPEN or (standing is Standing.PAUSED and self.elsewhere(pending, fault, here)):
+            pending.note((Attempt(endpoint=here, reason=fault.value, ms=0),))
             self._go_on(pending, indexes, fault, None)
         elif standing is Standing.UNATTESTED and self._attests is not None:
             self._service.spawn(pending, self._attest(pending, indexes, self._attests))
         else:
+            self._submit(pending, indexes)
+
+    def _submit(self, pending: Pending, indexes: list[int]) -> None:
+        try:
             self._service.vectors.submit(pending, indexes)
+        except GatewayError as error:
+            if error.code != "provider_unavailable":
+                pending.steps.failed(pending, error)
+                return
+            # The endpoint has asked for a pause beyond the deadline.
+            fault, here = ProviderFault.RATE_LIMITED, pending.candidate.endpoint.name
+            pending.note((Attempt(endpoint=here, reason=fault.value, ms=0),))
+            retry_after = None if error.retry_after_ms is None else error.retry_after_ms / 1000
+            self._go_on(pending, indexes, fault, ProviderError(fault, error.message, retry_after=retry_after))
 
     async def _attest(self, pending: Pending, indexes: list[int], attests: Attests) -> None:
         """The first attempt at an endpoint attests it. Where that fails, it is a failed attempt like any other."""
@@ -113,7 +127,7 @@ class Sending:
                 error = ProviderError(ProviderFault.TIMEOUT, "its probes were not answered in time")
             else:
                 if pending.running and pending.candidate is candidate:
-                    self._service.vectors.submit(pending, indexes)
+                    self._submit(pending, indexes)
                 return
             if not pending.running or pending.candidate is not candidate:
                 return
@@ -140,14 +154,15 @@ class Sending:
     # -- the next one ---------------------------------------------------------------------------------------------------
 
     def elsewhere(self, pending: Pending, fault: ProviderFault, endpoint: str) -> bool:
-        """See `Steps.elsewhere`. An endpoint whose circuit is open takes nothing, so it is no reason to leave this one."""
+        """See `Steps.elsewhere`. An endpoint whose circuit is open, or that is paused, takes nothing, so it is no reason to leave this one."""
         if pending.pinned or not fault.elsewhere or pending.stays or len(pending.candidates) == 1:
             return False
         if endpoint != pending.candidate.endpoint.name:  # others of its texts have gone on from there already
             return True
         if len(pending.tried) + 1 >= self._limits.max_attempts:
             return False
-        return self._next(pending) is not None
+        found = self._next(pending)
+        return found is not None and found.standing is not Standing.PAUSED
 
     def _next(self, pending: Pending) -> Route | None:
         tried = {*pending.tried, pending.candidate.endpoint.name}

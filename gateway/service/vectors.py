@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.memory.vector_cache import LruVectorCache
-from domain.errors import GatewayError
 from domain.ports.vector_cache import VectorCache
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.dispatch.ports import Item
@@ -90,17 +89,14 @@ class Vectors:
         self._send(pending, missing)
 
     def submit(self, pending: Pending, indexes: list[int]) -> None:
-        """Queue these texts for a call to its endpoint."""
+        """Queue these texts for a call to its endpoint. Raises what `Dispatcher.submit` does."""
         if pending.lane is None:
             self.announce(pending)
         lane, pending.lane = pending.lane, None
         assert lane is not None
-        try:
-            self._dispatcher.submit(
-                lane, pending, [Item(i, pending.keys[i], pending.texts[i], pending.tokens[i]) for i in indexes]
-            )
-        except GatewayError as error:
-            pending.steps.failed(pending, error)
+        self._dispatcher.submit(
+            lane, pending, [Item(i, pending.keys[i], pending.texts[i], pending.tokens[i]) for i in indexes]
+        )
 
     def keep(self, pending: Pending, indexes: list[int], rows: NDArray[np.float32]) -> None:
         """Put these rows into the caches, copied: a view would pin the whole provider call's array."""

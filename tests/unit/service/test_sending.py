@@ -181,7 +181,9 @@ async def site() -> AsyncIterator[Site]:
         instance=str(instance),
         gates=[holds],
         dry_gates=[holds],
-        router=Router(breaker_of=lambda e: circuits[e.name], attested=probes.state, load=dispatcher.load),
+        router=Router(
+            breaker_of=lambda e: circuits[e.name], attested=probes.state, load=dispatcher.load, paused=dispatcher.paused
+        ),
         attests=probes,
     )
     made = Site(service, log, appender, providers["a"], lru, metrics, catalogued, prices)
@@ -367,6 +369,40 @@ async def test_an_endpoint_whose_circuit_is_open_is_passed_over_and_the_answer_s
     }
     assert site.providers["a"].calls == []
     assert 'reason="circuit_open"' in _metrics(site)
+
+
+async def test_an_endpoint_that_has_asked_for_a_pause_is_passed_over_while_it_lasts(site: Site) -> None:
+    site.providers["a"].behaviour = failing(ProviderFault.RATE_LIMITED, times=1, retry_after=60.0)
+    for number in range(3):
+        reply = await site.ask(f"text {number}", id=f"r{number}", model="m", cache="off")
+        assert right(reply, [f"text {number}"])
+        assert reply.answer is not None
+        assert reply.answer.endpoint == "b"
+        assert reply.answer.failover is not None
+        assert reply.answer.failover["reason"] == "rate_limited"
+    assert len(site.providers["a"].calls) == 1
+
+
+async def test_a_request_that_may_not_fail_over_is_told_how_long_a_pause_beyond_its_deadline_is(site: Site) -> None:
+    site.providers["a"].behaviour = failing(ProviderFault.RATE_LIMITED, times=1, retry_after=60.0)
+    await site.ask("one", id="r1", model="m")
+    kept = await site.ask("two", id="r2", model="m", failover="none", cache="off", deadline_ms=5000)
+    assert kept.refusal is not None
+    assert kept.refusal.code == "provider_unavailable"
+    assert 50_000 < (kept.refusal.retry_after_ms or 0) <= 60_001
+    assert [len(site.providers[name].calls) for name in "ab"] == [1, 1]
+
+
+async def test_with_every_endpoint_of_its_model_paused_another_model_answers_where_it_may(site: Site) -> None:
+    for name in "ab":
+        site.providers[name].behaviour = failing(ProviderFault.RATE_LIMITED, times=1, retry_after=60.0)
+    reply = await site.ask("one", id="r1", model="m", deadline_ms=5000)
+    assert reply.refusal is not None
+    assert reply.refusal.code == "provider_unavailable"
+    other = await site.ask("two", id="r2", model="m", failover="any", cache="off", deadline_ms=5000)
+    assert right(other, ["two"])
+    assert other.answer is not None
+    assert (other.answer.model, (other.answer.failover or {})["reason"]) == ("n", "rate_limited")
 
 
 async def test_a_request_that_may_not_fail_over_is_not_sent_past_an_open_circuit(site: Site) -> None:
