@@ -15,6 +15,9 @@ from domain.events import (
     EndpointAttested,
     EndpointSpec,
     EventData,
+    ModelRegistered,
+    ModelUpdated,
+    OfferingSpec,
     TenantShredded,
 )
 
@@ -101,6 +104,7 @@ class Endpoints:
         self._ended: dict[str | None, dict[str, None]] = {}
         """The endpoints whose deployment has ended, by owner, the earliest first."""
         self._shredded: set[str] = set()
+        self._offered: dict[str, dict[str, OfferingSpec]] = {}
 
     def apply(self, tenant: str, data: EventData) -> None:
         """Fold one event."""
@@ -122,6 +126,8 @@ class Endpoints:
             case CredentialRemoved():
                 self.credentials.pop((tenant, data.credential), None)
                 self.version += 1
+            case ModelRegistered() | ModelUpdated():
+                self._offered_anew(data.model, data.offerings)
             case TenantShredded():
                 self._forget(data.tenant)
             case _:
@@ -175,6 +181,15 @@ class Endpoints:
             for key in [key for key in self.attested if key[0] == name]:
                 del self.attested[key]
 
+    def _offered_anew(self, model: str, offerings: Iterable[OfferingSpec]) -> None:
+        """Where another model of a provider's stands behind an offering, or is asked otherwise, what endpoints gave before proves nothing."""
+        known = self._offered.setdefault(model, {})
+        changed = any(_asked(known.get(o.provider, o)) != _asked(o) for o in offerings)
+        known.update((o.provider, o) for o in offerings)
+        if changed:
+            for key in [key for key, told in self.attested.items() if told.model == model]:
+                del self.attested[key]
+
     def _forget(self, tenant: str) -> None:
         self._shredded.add(tenant)
         for key in [key for key in self.credentials if key[0] == tenant]:
@@ -185,6 +200,11 @@ class Endpoints:
         for name in [name for name, endpoint in self.ready.items() if endpoint.tenant == tenant]:
             del self.ready[name]
         self.version += 1
+
+
+def _asked(offering: OfferingSpec) -> tuple[str, bool, dict[str, str]]:
+    """What of an offering bears on the vectors that endpoints give by it."""
+    return offering.provider_model, offering.sends_dimensions, offering.config
 
 
 def serving(configured: Iterable[Endpoint], endpoints: Endpoints) -> tuple[Endpoint, ...]:

@@ -1,0 +1,47 @@
+"""What an attestation is worth as the log goes on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from domain.attestations import AttestationState, attestation_state
+from domain.endpoints import Endpoints
+from domain.events import EndpointAttested, ModelRegistered, ModelSpec, ModelUpdated, OfferingSpec
+
+SPEC = ModelSpec("1", 4, 100)
+OURS, THEIRS = OfferingSpec("p", "pm", 16, 1000, config={"task": "a"}), OfferingSpec("other", "om", 16, 1000)
+
+
+def endpoints(passed: bool = True) -> Endpoints:
+    found = Endpoints()
+    found.apply("_system", ModelRegistered("m", SPEC, [OURS, THEIRS], state="available"))
+    for endpoint, model in (("e", "m"), ("of another model", "another")):
+        found.apply("_system", EndpointAttested(endpoint, model, "space", passed, 1, "configuration"))
+    return found
+
+
+@pytest.mark.parametrize("passed", [True, False])
+@pytest.mark.parametrize(
+    "change", [{"provider_model": "another"}, {"config": {"task": "b"}}, {"sends_dimensions": True}], ids=str
+)
+def test_another_model_behind_an_offering_is_to_be_attested_anew(change: dict[str, Any], passed: bool) -> None:
+    known = endpoints(passed)
+    update = ModelUpdated("m", SPEC, [THEIRS, msgspec.structs.replace(OURS, **change)])
+    known.apply("_system", update)
+    assert attestation_state(known, "e", "configuration", "space") is AttestationState.UNATTESTED
+    stays = AttestationState.ATTESTED if passed else AttestationState.QUARANTINED
+    assert attestation_state(known, "of another model", "configuration", "space") is stays
+    known.apply("_system", EndpointAttested("e", "m", "space", True, 2, "configuration"))
+    known.apply("_system", update)
+    assert attestation_state(known, "e", "configuration", "space") is AttestationState.ATTESTED
+
+
+def test_what_bears_on_no_vector_leaves_attestations_as_they_are() -> None:
+    known = endpoints()
+    fewer = msgspec.structs.replace(OURS, max_inputs=2, max_tokens_per_call=3)
+    spec = msgspec.structs.replace(SPEC, rank=7)
+    known.apply("_system", ModelUpdated("m", spec, [fewer, THEIRS, OfferingSpec("new", "pm", 1, 1)]))
+    assert attestation_state(known, "e", "configuration", "space") is AttestationState.ATTESTED
