@@ -83,7 +83,6 @@ def generated_data(pending: Pending, now: float, metadata: str | None) -> Embedd
     message, offering = pending.message, pending.candidate.offering
     price = pending.price
     billed, characters = (0, 0) if pending.paid else (pending.billed_tokens, pending.billed_characters)
-    sent = pending.first_sent_at or now
     return EmbeddingGenerated(
         request_id=message.id,
         agent=pending.agent,
@@ -104,7 +103,7 @@ def generated_data(pending: Pending, now: float, metadata: str | None) -> Embedd
         provider_nano_usd=provider_cost(pending),
         estimated=pending.estimated and pending.uncounted > 0,
         cached_inputs=pending.cached,
-        queue_ms=_ms(sent - pending.dispatched_at) if pending.calls else 0,
+        queue_ms=_ms(pending.queued_seconds),
         provider_ms=_ms(pending.provider_seconds),
         truncated=pending.truncated,
         attempts=_attempts(pending),
@@ -259,9 +258,10 @@ def switch_document(failover: Failover | None, model: str, endpoint: str) -> dic
 
 def timings(pending: Pending, now: float) -> Timings:
     """Milliseconds, to a microsecond."""
-    queue = pending.first_sent_at - pending.dispatched_at if pending.calls else 0.0
     return Timings(
-        round(queue * 1e3, 3), round(pending.provider_seconds * 1e3, 3), round((now - pending.started) * 1e3, 3)
+        round(pending.queued_seconds * 1e3, 3),
+        round(pending.provider_seconds * 1e3, 3),
+        round((now - pending.started) * 1e3, 3),
     )
 
 

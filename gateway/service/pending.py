@@ -163,8 +163,8 @@ class Pending:
         "dispatched_at",
         "drawn",
         "estimated",
+        "failed_seconds",
         "fingerprint",
-        "first_sent_at",
         "for_nothing",
         "given_out",
         "given_up",
@@ -186,6 +186,7 @@ class Pending:
         "priced",
         "provider_seconds",
         "question",
+        "queued_seconds",
         "refused",
         "replaying",
         "rows",
@@ -299,7 +300,10 @@ class Pending:
         self.unsent: dict[int, NDArray[np.float32]] = {}
         self.calls = 0
         self.dispatched_at = started
-        self.first_sent_at = 0.0
+        self.failed_seconds = 0.0
+        """How long the calls took in which texts of it failed before they went on to another endpoint."""
+        self.queued_seconds = 0.0
+        """How long its texts waited for the first call that answered, failed ones before it taken off."""
         self.provider_seconds = 0.0
         self.attempts: tuple[Attempt, ...] = ()
 
@@ -353,7 +357,10 @@ class Pending:
     def hand_over(self, indexes: list[int], error: ProviderError, attempts: tuple[Attempt, ...]) -> None:
         """See `Waiter.hand_over`."""
         self.note(attempts)
-        self.steps.hand_over(self, indexes, error, attempts[-1].endpoint)
+        here = attempts[-1].endpoint
+        if here == self.candidate.endpoint.name:  # else others of its texts have failed there and been counted
+            self.failed_seconds += sum(a.ms for a in attempts if a.endpoint == here) / 1000
+        self.steps.hand_over(self, indexes, error, here)
 
     def note(self, attempts: tuple[Attempt, ...]) -> None:
         """Keep what was tried in vain, as far as it bears keeping: a request of many calls may have met with many failures."""
@@ -362,10 +369,11 @@ class Pending:
 
     def flush(self, report: CallReport) -> None:
         """See `Waiter.flush`."""
+        failed = report.failed_seconds + self.failed_seconds
         if self.calls == 0:
-            self.first_sent_at = report.sent_at
+            self.queued_seconds = max(0.0, report.sent_at - self.dispatched_at - failed)
         self.calls += 1
-        self.provider_seconds = max(self.provider_seconds, report.seconds)
+        self.provider_seconds = max(self.provider_seconds, report.seconds + failed)
         self.note(report.attempts)
         if self.state is State.RUNNING:
             self.progressed()

@@ -94,9 +94,8 @@ class Vectors:
             self.announce(pending)
         lane, pending.lane = pending.lane, None
         assert lane is not None
-        self._dispatcher.submit(
-            lane, pending, [Item(i, pending.keys[i], pending.texts[i], pending.tokens[i]) for i in indexes]
-        )
+        keys, texts, tokens, estimated = pending.keys, pending.texts, pending.tokens, pending.estimated
+        self._dispatcher.submit(lane, pending, [Item(i, keys[i], texts[i], tokens[i], estimated) for i in indexes])
 
     def keep(self, pending: Pending, indexes: list[int], rows: NDArray[np.float32]) -> None:
         """Put these rows into the caches, copied: a view would pin the whole provider call's array."""
