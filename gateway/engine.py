@@ -42,7 +42,7 @@ from gateway.auth.authenticator import Authenticator
 from gateway.auth.issuer import open_issuer
 from gateway.catalogue.attestation import Answer
 from gateway.catalogue.live import LiveCatalogue
-from gateway.catalogue.own_requests import OwnRequests, own_quotas, pinned_ask
+from gateway.catalogue.own_requests import OwnRequests, pinned_ask
 from gateway.catalogue.retirement import end_graces
 from gateway.catalogue.seeding import seed
 from gateway.catalogue.validation import Validator
@@ -566,8 +566,9 @@ class Engine:
 
     def _own_requests(self) -> OwnRequests:
         settings = self._settings
-        quotas = own_quotas(settings.system_budget_nano_usd, settings.attestation_tokens_per_month)
-        return OwnRequests(self.control, self._keep_own_key, quotas)
+        return OwnRequests(
+            self.control, self._keep_own_key, settings.system_budget_nano_usd, settings.attestation_tokens_per_month
+        )
 
     async def _keep_own_key(self) -> None:
         """The key of the tenant that our own requests are of, here and in the database."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, cast
 from uuid import uuid4
 
@@ -27,6 +27,8 @@ from gateway.wire.service import Ticket
 OURSELVES = Principal(SYSTEM_TENANT, SYSTEM_TENANT, frozenset({"agent", "admin"}))
 VALIDATION, ATTESTATION = "validation", "attestation"
 """The agents that our requests are of."""
+TENANT_SHARE = 20
+"""What attestation of each tenant's own endpoints may take is this part of what that of the installation's may: that costs the tenant."""
 DEADLINE_MS = 60_000
 _STREAM = f"tenant/{SYSTEM_TENANT}"
 _SETTINGS = "settings"
@@ -52,24 +54,34 @@ class Generates(Protocol):
 class OwnRequests:
     """Keeps up what requests of ours need: the key of the tenant `_system` (`keep_key`), and its quotas.
 
-    `quotas` are the hard ones of a month that the settings say; others that they said before are taken away.
+    Those are hard ones of a month, as the settings say; others that they said before are taken away.
     """
 
     def __init__(
-        self, control: Control, keep_key: Callable[[], Awaitable[None]], quotas: Mapping[QuotaKey, int]
+        self, control: Control, keep_key: Callable[[], Awaitable[None]], budget_nano_usd: int, attestation_tokens: int
     ) -> None:
         self._control = control
         self._keep_key = keep_key
-        self._quotas = quotas
+        # Attestation is bound by tokens, so that endpoints whose price nobody knows can be attested; that bounds what it costs where it is known.
+        self._quotas = {
+            QuotaKey("agent", VALIDATION, "nano_usd", "month"): budget_nano_usd,
+            _attestation_quota(None): attestation_tokens,
+        }
+        self._tenant_tokens = attestation_tokens // TENANT_SHARE
 
-    async def ready(self) -> None:
-        """Return once requests of ours can be sent. Raises `GatewayError` (`unavailable`)."""
+    async def ready(self, owner: str | None = None) -> None:
+        """Return once requests of ours can be sent, those to endpoints of this tenant's included. Raises `GatewayError` (`unavailable`)."""
         await self._keep_key()
-        if self._missing(self._control.plane):
-            await self._control.run(self._missing, stream=_STREAM)
+        if self._missing(self._control.plane, owner):
+            await self._control.run(lambda plane: self._missing(plane, owner), stream=_STREAM)
 
-    def _missing(self, plane: ControlPlane) -> list[Decision]:
+    def _missing(self, plane: ControlPlane, owner: str | None) -> list[Decision]:
         known = plane.quotas.of(SYSTEM_TENANT)
+        wanted = dict(self._quotas)
+        tenants = {key for key in known if key.scope == "agent" and key.subject.startswith(f"{ATTESTATION}:")}
+        if owner is not None:
+            tenants.add(_attestation_quota(owner))
+        wanted.update(dict.fromkeys(tenants, self._tenant_tokens))
         found: list[QuotaSet | QuotaRemoved] = [
             QuotaSet(
                 scope=key.scope,
@@ -79,7 +91,7 @@ class OwnRequests:
                 limit=limit,
                 actor=_SETTINGS,
             )
-            for key, limit in self._quotas.items()
+            for key, limit in wanted.items()
             if (quota := known.get(key)) is None or quota.limit != limit or not quota.hard
         ]
         found += [
@@ -87,20 +99,18 @@ class OwnRequests:
                 scope=key.scope, subject=key.subject or None, unit=key.unit, window=key.window, actor=_SETTINGS
             )
             for key, quota in known.items()
-            if quota.actor == _SETTINGS and key not in self._quotas
+            if quota.actor == _SETTINGS and key not in wanted
         ]
         return [Decision(SYSTEM_TENANT, _STREAM, data) for data in found]
 
 
-def own_quotas(budget_nano_usd: int, attestation_tokens: int) -> dict[QuotaKey, int]:
-    """What our own requests may use a month.
+def attestation_agent(owner: str | None) -> str:
+    """The agent that attests the endpoints of this tenant, or of the installation (None): nobody uses up what others' attestation may take."""
+    return ATTESTATION if owner is None else f"{ATTESTATION}:{owner}"
 
-    Attestation is bound by tokens, so that endpoints whose price nobody knows can be attested; that bounds what it costs where it is known.
-    """
-    return {
-        QuotaKey("agent", VALIDATION, "nano_usd", "month"): budget_nano_usd,
-        QuotaKey("agent", ATTESTATION, "tokens", "month"): attestation_tokens,
-    }
+
+def _attestation_quota(owner: str | None) -> QuotaKey:
+    return QuotaKey("agent", attestation_agent(owner), "tokens", "month")
 
 
 def probe_message(
@@ -144,10 +154,9 @@ def pinned_ask(
     async def ask(candidate: Candidate, texts: Sequence[str], size: int | None, input_type: str | None) -> Answer:
         # One call's time and a little: who waits for an endpoint that hangs had better go elsewhere.
         deadline_ms = min(DEADLINE_MS, int(candidate.endpoint.timeout * 1000) + 1_000)
-        message = probe_message(ATTESTATION, candidate.model.id, texts, size, input_type, deadline_ms)
-        return await answered(
-            lambda reply: service.generate(OURSELVES, ATTESTATION, message, texts, reply, pinned=candidate)
-        )
+        agent = attestation_agent(candidate.endpoint.tenant)
+        message = probe_message(agent, candidate.model.id, texts, size, input_type, deadline_ms)
+        return await answered(lambda reply: service.generate(OURSELVES, agent, message, texts, reply, pinned=candidate))
 
     return ask
 

@@ -22,6 +22,7 @@ AGAIN_SECONDS = 3600
 EARLY = 0.25
 """Attestations are brought forward by up to this share of their period, each by its own, so that they do not all come at once."""
 AT_ONCE = 4
+"""Endpoints of the installation that are asked at once. Of each tenant it is one: those that hang hold up nobody else's."""
 _log = structlog.get_logger("emberlog.attestation")
 
 
@@ -48,10 +49,11 @@ class DueAttestations:
         An endpoint that was configured anew, or whose references were renewed, is left to the first request that comes for it.
         """
         counted = {"passed": 0, "drifted": 0, "unanswered": 0}
-        room = asyncio.Semaphore(AT_ONCE)
+        rooms: dict[str | None, asyncio.Semaphore] = {}
 
         async def one(candidate: Candidate, told: EndpointAttested) -> None:
-            async with room:
+            owner = candidate.endpoint.tenant
+            async with rooms.setdefault(owner, asyncio.Semaphore(AT_ONCE if owner is None else 1)):
                 try:
                     found = await self._attestations.attest(candidate, *size_and_type(told.space))
                 except GatewayError as error:

@@ -51,7 +51,7 @@ class PinnedAsk(Protocol):
 
 
 class Attestations:
-    """One in each process. `ready` returns once requests of ours can be sent (`OwnRequests.ready`), `append` writes events and `reach` waits
+    """One in each process. `ready` returns once requests of ours can be sent to endpoints of an owner's (`OwnRequests.ready`), `append` writes events and `reach` waits
     until this process has folded up to a position; `catalogue` gives the catalogue as of now.
 
     With `enabled` false every endpoint counts as attested, and nothing is asked unless somebody orders it (`attest`).
@@ -64,7 +64,7 @@ class Attestations:
         catalogue: Callable[[], Catalogue],
         pool: asyncpg.Pool[asyncpg.Record],
         ask: PinnedAsk,
-        ready: Callable[[], Awaitable[None]],
+        ready: Callable[[str | None], Awaitable[None]],
         append: Callable[[Sequence[NewEvent]], Awaitable[list[Appended]]],
         reach: Callable[[int], Awaitable[None]],
         enabled: bool = True,
@@ -159,7 +159,7 @@ class Attestations:
         self, candidate: Candidate, size: int, space: str, input_type: str | None, renew: bool, actor: str | None
     ) -> EndpointAttested:
         endpoint, at = candidate.endpoint, int(self._clock() * 1_000_000)
-        await self._ready()
+        await self._ready(endpoint.tenant)
         kind = input_type if space.endswith(f"/{input_type}") else "document"
         finding = await attest_endpoint(
             self._pool,

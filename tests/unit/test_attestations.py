@@ -27,6 +27,7 @@ from gateway.endpoints.attest_due import AGAIN_SECONDS, EARLY, DueAttestations
 from gateway.endpoints.attest_model import attest_model
 from gateway.endpoints.attestations import Attestations
 from tests.support.references import Kept
+from tests.support.waiting import until
 
 Rows = NDArray[np.float32]
 MODEL = Model("m", "1", 64, 100, None, True, 1, dimensions_allowed=(16,), dimensions_range=(8, 64))
@@ -104,7 +105,7 @@ class Process:
             clock=lambda: world.now,
         )
 
-    async def ready(self) -> None:
+    async def ready(self, owner: str | None) -> None:
         pass
 
     async def append(self, events: Sequence[NewEvent]) -> list[Appended]:
@@ -466,3 +467,22 @@ async def test_attestations_come_due_within_their_period_and_not_all_at_once() -
     assert counts[3] == 20
     assert await due.run() == {"passed": 20, "drifted": 0, "unanswered": 0}
     assert list(due.due()) == []
+
+
+async def test_a_tenants_endpoints_that_hang_hold_up_nobody_elses_attestation() -> None:
+    mine, others = [endpoint(f"mine{n}", "acme") for n in range(8)], [endpoint("shared"), endpoint("theirs", "other")]
+    world = World(*mine, *others)
+    for e in world.endpoints:
+        await world.process.ensure(e.name)
+    world.now += 25 * HOUR
+    world.asked.clear()
+    hangs = asyncio.Event()
+    for e in mine:
+        world.answers[e.name] = hangs
+    running = asyncio.create_task(world.process.due().run())
+    await until(
+        lambda: {"shared", "theirs"} < {name for name, *_ in world.asked}, what="the others are asked", timeout=1
+    )
+    assert len([name for name, *_ in world.asked if name.startswith("mine")]) == 1
+    hangs.set()
+    assert sum((await running).values()) == len(world.endpoints)
