@@ -471,7 +471,7 @@ async def test_attestations_come_due_within_their_period_and_not_all_at_once() -
 
 async def test_a_tenants_endpoints_that_hang_hold_up_nobody_elses_attestation() -> None:
     mine, others = [endpoint(f"mine{n}", "acme") for n in range(8)], [endpoint("shared"), endpoint("theirs", "other")]
-    world = World(*mine, *others)
+    world = World(*others, *mine)
     for e in world.endpoints:
         await world.process.ensure(e.name)
     world.now += 25 * HOUR
