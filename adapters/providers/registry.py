@@ -6,6 +6,8 @@ A provider of ours is a row of `PROVIDERS`; an installed package adds one throug
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Literal
@@ -63,6 +65,18 @@ def with_defaults(endpoint: Endpoint) -> Endpoint:
     return msgspec.structs.replace(
         endpoint, base_url=base_url, api_key_env=endpoint.api_key_env or (facts.api_key_env if usual else None)
     )
+
+
+def load_provider(provider: str) -> None:
+    """Import what opens this provider's endpoints. That takes up to a second, which a thread may spend ahead of `open_provider`, while the
+    loop goes on; what cannot be imported is told by that.
+    """
+    with suppress(Exception):
+        if provider in PROVIDERS:
+            import_module(f"adapters.providers.{provider}")
+        else:
+            for entry in entry_points(group=ENTRY_POINTS, name=provider):
+                entry.load()
 
 
 def open_provider(endpoint: Endpoint, environ: Mapping[str, str], store: Path, secret: str | None = None) -> Provider:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from adapters.providers.registry import EndpointError, open_provider, with_defaults
+from adapters.providers.registry import EndpointError, load_provider, open_provider, with_defaults
 from domain.catalogue import Endpoint
 from domain.endpoints import Endpoints, serving
 from domain.events import SYSTEM_TENANT, CredentialRemoved, CredentialSet, DeploymentChanged, TenantShredded
@@ -169,6 +169,9 @@ class EndpointPool:
         try:
             if endpoint.credential is not None:
                 secret = await self._secret(endpoint, endpoint.credential)
+            await asyncio.to_thread(
+                load_provider, endpoint.provider
+            )  # else the first one stops every request for half a second
             return open_provider(with_defaults(endpoint), self._environ, self._store, secret)
         except OSError:
             raise ProviderError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -255,3 +256,21 @@ async def test_the_catalogue_is_made_anew_when_what_is_deployed_changes() -> Non
     assert set(live.current().endpoints) == {"main", "e"}
     deployed(plane.endpoints, "e", "draining")
     assert set(live.current().endpoints) == {"main"}
+
+
+async def test_the_package_of_a_provider_is_imported_beside_the_loop(
+    made: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imported, let = threading.Event(), threading.Event()
+
+    def load(provider: str) -> None:
+        assert (provider, made.tellers.opened) == ("told", [])
+        imported.set()
+        assert let.wait(10), "the loop stands still"
+
+    monkeypatch.setattr(pooling, "load_provider", load)
+    answering = asyncio.create_task(made.pool.provider(made.deploy()).embed(CALL))
+    await until(imported.is_set, what="it is being imported")
+    let.set()
+    await answering
+    assert len(made.tellers.opened) == 1

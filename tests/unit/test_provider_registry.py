@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, EntryPoints
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 from adapters.providers import registry
 from adapters.providers.local.provider import LocalProvider
 from adapters.providers.openai import OpenAIProvider
-from adapters.providers.registry import EndpointError, open_provider
+from adapters.providers.registry import EndpointError, load_provider, open_provider
 from domain import model_config
 from domain.catalogue import Endpoint
 from domain.ports.provider import EmbedCall, Provider, ProviderError
@@ -212,3 +213,11 @@ async def test_every_provider_opens_from_a_table_of_the_settings_without_a_call(
     provider = open_provider(endpoint, {str(endpoint.api_key_env): "k-0123456789"}, tmp_path)
     await provider.close()
     await provider.close()
+
+
+def test_what_opens_a_provider_is_loaded_ahead_by_its_name() -> None:
+    for provider in registry.PROVIDERS:
+        assert find_spec(f"adapters.providers.{provider}") is not None
+    code = "import sys; from adapters.providers.registry import load_provider; load_provider('cohere'); sys.exit('aiohttp' not in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    load_provider("nobody's")
