@@ -224,6 +224,7 @@ def _outcome(
         attempt=len(batch.attempts) + 1,
         fault=None if error is None else error.fault,
         status=None if error is None else error.status,
+        owner=candidate.endpoint.tenant,
     )
 
 

@@ -19,7 +19,7 @@ from gateway.dispatch.tickets import Tickets
 class CallOutcome(msgspec.Struct, frozen=True, gc=False):
     """One provider call that ended, for metrics: `fault` and `status` are None for a good one, `seconds` is how long it took.
 
-    `attempt` is 1 for the first call of these texts, 2 for the next.
+    `attempt` is 1 for the first call of these texts, 2 for the next; `owner` is the tenant that has the endpoint for itself.
     """
 
     endpoint: str
@@ -31,6 +31,7 @@ class CallOutcome(msgspec.Struct, frozen=True, gc=False):
     attempt: int
     fault: ProviderFault | None = None
     status: int | None = None
+    owner: str | None = None
 
 
 class Context(msgspec.Struct, eq=False):

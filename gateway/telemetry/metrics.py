@@ -163,12 +163,14 @@ class ProviderMetrics(Collector):
         self._seconds[key] += outcome.seconds
         if outcome.fault is not None:
             self._faults[outcome.endpoint, outcome.model, outcome.fault.value] += 1
-        else:
+        elif outcome.owner is None:
             before, _ = self._recent.get(outcome.model, (outcome.seconds, 0.0))
             self._recent[outcome.model] = (before + (outcome.seconds - before) * RECENT_WEIGHT, time.monotonic())
 
     def latency_ms(self) -> dict[str, int]:
         """How long good calls of each model took of late, in milliseconds to two digits: what changed less is no news.
+
+        Every tenant's choice rests on it, so calls to endpoints that a tenant has for itself do not count.
 
         What was measured too long ago is forgotten, so that a model that nobody asked because it was slow is tried again.
         """

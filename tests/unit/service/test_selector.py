@@ -189,12 +189,14 @@ def test_recent_latency_follows_good_calls_and_is_forgotten(monkeypatch: pytest.
     monkeypatch.setattr("gateway.telemetry.metrics.time.monotonic", lambda: now)
     measured = ProviderMetrics()
 
-    def call(seconds: float) -> None:
-        measured.call_ended(CallOutcome("e", "p", "m", 1, 1, seconds, 1))
+    def call(seconds: float, owner: str | None = None) -> None:
+        measured.call_ended(CallOutcome("e", "p", "m", 1, 1, seconds, 1, owner=owner))
 
     call(0.1)
     assert measured.latency_ms() == {"m": 100}
     call(0.2)
     assert measured.latency_ms() == {"m": 110}
+    call(60.0, "acme")
+    assert measured.latency_ms() == {"m": 110}, "no tenant makes a model slow for others"
     now = metrics.RECENT_SECONDS + 1
     assert measured.latency_ms() == {}
