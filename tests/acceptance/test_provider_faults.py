@@ -15,19 +15,22 @@ from tests.acceptance.peer import Message, rows_of, session
 from tests.acceptance.provider import DIMENSIONS, Simulator
 
 PASSING = {"code": "provider_unavailable", "retryable": True}
+"""What is told where it is not known whether the texts or the provider are to blame."""
 FINAL = {"code": "provider_error", "retryable": False}
-POISON: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
-    ("wrong_count", {}, PASSING),
-    ("too_many", {}, PASSING),
-    ("wrong_dimensions", {}, PASSING),
-    ("ragged", {}, PASSING),
-    ("nan", {}, PASSING),
-    ("infinity", {}, PASSING),
-    ("bad_base64", {}, PASSING),
-    ("truncated", {}, PASSING),
-    ("html", {}, PASSING),
-    ("status", {"status": 400, "message": "no"}, FINAL),
-    ("status", {"status": 422}, FINAL),
+EITHER = [PASSING, FINAL]
+"""What a text is told that alone gets bad answers: that it is to blame, where texts of others could show that."""
+POISON: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = [
+    ("wrong_count", {}, EITHER),
+    ("too_many", {}, EITHER),
+    ("wrong_dimensions", {}, EITHER),
+    ("ragged", {}, EITHER),
+    ("nan", {}, EITHER),
+    ("infinity", {}, EITHER),
+    ("bad_base64", {}, EITHER),
+    ("truncated", {}, EITHER),
+    ("html", {}, EITHER),
+    ("status", {"status": 400, "message": "no"}, [FINAL]),
+    ("status", {"status": 422}, [FINAL]),
 ]
 """What a call is answered with while a certain text is in it."""
 OUTAGES: list[tuple[str, dict[str, Any]]] = [
@@ -39,9 +42,9 @@ OUTAGES: list[tuple[str, dict[str, Any]]] = [
 """What says nothing about the texts of a call: it is tried again whole."""
 
 
-def _check(error: Message, wanted: dict[str, Any], kind: str) -> None:
+def _check(error: Message, wanted: list[dict[str, Any]], kind: str) -> None:
     assert error["type"] == "error", f"{kind}: {error}"
-    assert {"code": error["code"], "retryable": error["retryable"]} == wanted, f"{kind}: {error}"
+    assert {"code": error["code"], "retryable": error["retryable"]} in wanted, f"{kind}: {error}"
     assert error["details"]["attempts"][-1]["endpoint"] == "sim"
     assert "secret" not in str(error), f"{kind}: the error quotes the text"
     assert "<" not in str(error), f"{kind}: the error quotes the provider's page"
@@ -69,7 +72,7 @@ async def test_a_bad_answer_to_one_text_fails_its_request_and_no_other_that_shar
     for name, (_, _, wanted) in bad.items():
         history = [e for e in events if e.stream == f"request/default/{name}"]
         assert [e.type for e in history] == [REQUESTED, FAILED]
-        assert history[1].data["code"] == wanted["code"]
+        assert history[1].data["code"] in [w["code"] for w in wanted]
         assert "secret" not in str(history[1].data)
     failed = {e.data["request_id"] for e in events if e.type == FAILED}
     assert not failed & load.answered.keys()
@@ -86,7 +89,7 @@ async def test_a_provider_that_is_down_for_some_requests_is_tried_four_times_and
         assert (await peer.embed("up", "not in those calls"))["type"] == "embedding.result"
         for number, (kind, _) in enumerate(OUTAGES):
             error = await peer.answer(f"down-{number}")
-            _check(error, PASSING, kind)
+            _check(error, [PASSING], kind)
             assert len(error["details"]["attempts"]) == 4
     for number in range(len(OUTAGES)):
         history = await shared.site.request_events(f"down-{number}")
