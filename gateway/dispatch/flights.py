@@ -28,6 +28,7 @@ class Ticket(msgspec.Struct, eq=False):
     """One submission of one waiter. `open` counts its items that are neither filled, handed over nor failed.
 
     `several` says that its waiter has, or had, more than one at once; `next` is the one opened before it.
+    `since` is when it was opened, in loop time.
     """
 
     waiter: Waiter
@@ -39,6 +40,7 @@ class Ticket(msgspec.Struct, eq=False):
     touched_by: Batch | None = None
     several: bool = False
     next: Ticket | None = None
+    since: float = 0.0
 
 
 class Flight(msgspec.Struct, eq=False):

@@ -68,12 +68,15 @@ class Leaving:
                     self._context.tickets.fail(ticket, final(index), attempts, fault)
 
     def _goes(self, ticket: Ticket) -> bool:
-        """Asked once of each waiter. One whose texts have been in as many calls as are made goes nowhere."""
+        """Asked once of each waiter. One whose texts have been in as many calls as are made goes nowhere; whoever joined a text on its way has
+        been in the last one alone.
+        """
         waiter = ticket.waiter
         goes = self._willing.get(id(waiter))
         if goes is None:
+            tries = self._batch.tries if ticket.since <= self._batch.first_sent_at else min(1, self._batch.tries)
             goes = self._willing[id(waiter)] = (
-                waiter.tries + self._batch.tries < self._context.limits.max_attempts
+                waiter.tries + tries < self._context.limits.max_attempts
                 and waiter.elsewhere(self._error.fault, self._lane.candidate.endpoint.name)
             )
         return goes

@@ -168,6 +168,22 @@ def test_texts_that_cannot_wait_for_the_end_of_a_pause_are_told_at_once() -> Non
     run(main())
 
 
+def test_who_joins_a_text_at_its_last_call_is_not_charged_with_those_before() -> None:
+    async def main() -> None:
+        places = TwoPlaces(broken(ProviderFault.SERVER))
+        stays, joins = Recorder(["same"], agent="stays"), places.mover(["same"], agent="joins")
+        places.dispatcher.submit(places.a, stays, stays.items())
+        while len(places.calls("a")) < 4:
+            await asyncio.sleep(0.001)
+        places.dispatcher.submit(places.a, joins, joins.items())
+        await joins.done.wait()
+        assert joins.error is None
+        assert places.calls("b") == [["same"]]
+        assert stays.error is not None
+
+    run(main())
+
+
 def test_calls_made_elsewhere_count_against_the_most_that_are_made() -> None:
     async def main() -> None:
         places = TwoPlaces(broken(ProviderFault.SERVER), broken(ProviderFault.SERVER))
