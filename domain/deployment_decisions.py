@@ -10,6 +10,8 @@ import re
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from domain.catalogue import EMBEDDING
 from domain.decision import Decision
 from domain.endpoints import (
@@ -122,6 +124,8 @@ def decide_deploy(
     if not operator:
         _check_tenants(spec)
     problems.check(f"endpoint {name[:64]!r}")
+    # By an alias it would serve nothing: what serves a model is looked for by the id.
+    spec = msgspec.structs.replace(spec, models={model_of(plane, n).id: theirs for n, theirs in spec.models.items()})
     known = plane.endpoints.deployments.get(endpoint)
     if known is not None and known.state not in ENDED:
         if (known.spec, known.owner, known.state == DRAINING) == (spec, owner, False):

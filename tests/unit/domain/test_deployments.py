@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from domain.catalogue import Endpoint
 from domain.deployment_decisions import (
     MAX_OF_TENANT,
     check_share,
+    decide_deploy,
     decide_step,
     decide_undeploy,
     find_deployment,
@@ -184,6 +186,21 @@ def test_a_step_that_is_written_behind_its_tenants_shredding_changes_nothing() -
     plane.endpoints.apply("acme", CredentialSet("key", "p", 1))
     found = plane.endpoints.deployments["acme:e"]
     assert (found.state, found.claim, plane.endpoints.ready, plane.endpoints.credentials) == (STOPPED, None, {}, {})
+
+
+def test_models_that_are_named_by_an_alias_are_deployed_by_their_id() -> None:
+    plane = plane_with("p")
+    offerings = [OfferingSpec("p", "theirs", 16, 1000)]
+    plane.models.apply(ModelRegistered("n", ModelSpec("1", 4, 100, aliases=["nick"]), offerings, state="available"))
+    asked: dict[str, Any] = {"owner": None, "operator": True, "configured": (), "instance": "i", "at": 1, "actor": "a"}
+    [made] = decide_deploy(plane, "e", "d", "m", EndpointSpec("p", {"m": "", "nick": "own"}), **asked)
+    assert isinstance(made.data, DeploymentChanged)
+    assert made.data.spec is not None
+    assert made.data.spec.models == {"m": "", "n": "own"}
+    for more in (made.data, *(msgspec.structs.replace(made.data, spec=None, state=s) for s in (ALLOCATING, LOADING))):
+        plane.endpoints.apply("_system", more)
+    assert decide_step(plane, plane.endpoints.deployments["e"], READY, at=2, actor="a") != []
+    assert decide_deploy(plane, "e", "d2", "m", EndpointSpec("p", {"m": "", "nick": "own"}), **asked) == []
 
 
 def test_of_those_that_ended_each_owner_keeps_the_latest_and_what_serves_is_never_forgotten() -> None:
