@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any, Self
@@ -13,17 +13,15 @@ from uuid import UUID
 import structlog
 
 from adapters.appender import Appender, AppenderClosed, QueueFull
-from adapters.breaker import CircuitPolicy
 from adapters.catalogue import shipped
 from adapters.memory.vector_cache import LruVectorCache
 from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.instances import live_instances, open_of_fenced
+from adapters.postgres.instances import open_of_fenced
 from adapters.postgres.wakeups import Wakeups
 from adapters.providers.local.files import default_store
 from adapters.redis.vector_cache import RedisVectorCache
 from adapters.tokenizers.registry import tokenizer
-from domain.catalogue import Candidate, Endpoint, Model
-from domain.errors import GatewayError
+from domain.catalogue import Endpoint
 from domain.events import (
     SYSTEM_TENANT,
     EventData,
@@ -40,9 +38,8 @@ from domain.ports.tokenizer import Tokenizer
 from gateway.alerts.desk import AlertDesk
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.issuer import open_issuer
-from gateway.catalogue.attestation import Answer
 from gateway.catalogue.live import LiveCatalogue
-from gateway.catalogue.own_requests import OwnRequests, pinned_ask
+from gateway.catalogue.own_requests import OwnRequests
 from gateway.catalogue.retirement import end_graces
 from gateway.catalogue.seeding import seed
 from gateway.catalogue.validation import Validator
@@ -50,15 +47,9 @@ from gateway.control import Control
 from gateway.credential_admin import CredentialAdmin
 from gateway.credentials import CredentialSecrets
 from gateway.decisions import keep_tenant_key
-from gateway.dispatch.context import CallOutcome
-from gateway.dispatch.dispatcher import Dispatcher
-from gateway.dispatch.limits import DispatchLimits
-from gateway.endpoints.attest_due import DueAttestations
-from gateway.endpoints.attestations import Attestations
 from gateway.endpoints.deployments import Deployments
 from gateway.endpoints.desk import EndpointDesk
-from gateway.endpoints.pool import POOLED, EndpointPool
-from gateway.endpoints.router import Router
+from gateway.endpoints.parts import EndpointParts, EndpointPorts
 from gateway.instance import Lease, Reconciler, describe
 from gateway.limits.gate import RateGate
 from gateway.limits.logins import FailedLogins
@@ -105,9 +96,7 @@ class Engine:
     reads: Reads
     alerts: AlertDesk
     webhooks: WebhookAdmin
-    pool: EndpointPool
     endpoint_desk: EndpointDesk
-    attestations: Attestations
     credentials: CredentialAdmin
     deployments: Deployments
     failed_logins: FailedLogins
@@ -126,12 +115,11 @@ class Engine:
         self._fenced_instance: UUID | None = None
         self._log: PostgresEventLog
         self._appender: Appender
-        self._dispatcher: Dispatcher
+        self.endpoints: EndpointParts
         self._live: LiveCatalogue
         self._service: RequestService
         self._tail: PlaneTail
         self._validator: Validator
-        self._router: Router
         self._wakeups: Wakeups
         self._runner: Runner
         self._scheduler: Scheduler
@@ -191,27 +179,6 @@ class Engine:
         self._live = LiveCatalogue(self.plane, endpoints)
         self._credential_secrets = CredentialSecrets(self._log.pool, self._master, self._keys.opened)
         self.credentials = CredentialAdmin(self.plane, self._credential_secrets)
-        self.pool = EndpointPool(
-            self.plane.endpoints,
-            endpoints,
-            environ=settings.environment(),
-            store=settings.model_store or default_store(),
-            secrets=self._credential_secrets,
-            busy=lambda name: any(
-                g.endpoint == name and (g.queued_texts or g.calls) for g in self._dispatcher.gauges()
-            ),
-            drain_seconds=lambda: self._settings.drain_seconds,
-        )
-        self._stack.push_async_callback(self.pool.close)
-        self.pool.open()
-        self.endpoint_desk = self._open_desk()
-        self._dispatcher = Dispatcher(
-            self.pool.provider,
-            limits=DispatchLimits(max_queued_texts=settings.max_queued_texts),
-            on_call=self._call_ended,
-            breakers=self.endpoint_desk.breakers.of,
-        )
-        self.endpoint_desk.breakers.on_change(self._dispatcher.poke_endpoint)
         lru, shared = LruVectorCache(settings.cache_bytes, settings.cache_ttl_seconds, time.monotonic), None
         if places.redis_url is not None:
             shared = RedisVectorCache(places.redis_url, settings.cache_ttl_seconds)
@@ -224,30 +191,16 @@ class Engine:
         if await seed(self.plane, shipped(), partial(self._log.append, instance)):
             await self._tail.catch_up()
         self._live.check()
-        self.attestations = Attestations(
-            plane=self.plane,
-            catalogue=self._live.current,
-            pool=self._log.pool,
-            ask=self._ask_pinned,
-            ready=self._own_requests().ready,
-            append=self.append_decisions,
-            reach=self._reach,
-            enabled=settings.attest_endpoints,
-        )
-        self._stack.push_async_callback(self.attestations.close)
-        self._router = Router(
-            breaker_of=self.endpoint_desk.breakers.of,
-            health_of=self.endpoint_desk.health.of,
-            attested=self.attestations.state,
-            load=self._dispatcher.load,
-            paused=self._dispatcher.paused,
-        )
+        self.endpoints = EndpointParts(self._endpoint_ports(endpoints))
+        self._stack.push_async_callback(self.endpoints.close)
+        self.endpoints.open()
+        self.endpoint_desk, self.deployments = self.endpoints.desk, self.endpoints.deployments
         self._quota = await QuotaParts.open(places.app_dsn, self.plane, str(instance))
         self._stack.callback(self._quota.close)
         self._service = RequestService(
             log=self._log,
             appender=self._appender,
-            dispatcher=self._dispatcher,
+            dispatcher=self.endpoints.dispatcher,
             catalogue=self._live.current,
             prices=self.plane.prices,
             plane=self.plane,
@@ -263,10 +216,10 @@ class Engine:
                 self._live.current,
                 live=LeasedQuotas(self.plane, self._quota.keeper, self._quota.gate),
                 latency_ms=self.provider_metrics.latency_ms,
-                unavailable=self._unavailable,
+                unavailable=self.endpoints.unavailable,
             ),
-            router=self._router,
-            attests=self.attestations,
+            router=self.endpoints.router,
+            attests=self.endpoints.attestations,
             limits=self.limits,
             gates=[rates, self._quota.gate],
             dry_gates=[self._quota.gate],
@@ -297,35 +250,35 @@ class Engine:
         self._scheduler = Scheduler(
             self._log.pool,
             gateway_tasks(
-                self._log, settings, places, self._abandon_open, lambda: end_graces(self.control), self._attest_due()
+                self._log,
+                settings,
+                places,
+                self._abandon_open,
+                lambda: end_graces(self.control),
+                self.endpoints.attest_due(),
             ),
             lambda event: self._appender.append(event),
             lambda: UUID(self._service.instance),
         )
         self._start(self._scheduler.run())
-        for work in (*self._quota.runs(), *self.endpoint_desk.runs()):
+        for work in (*self._quota.runs(), *self.endpoints.runs()):
             self._start(work)
-        self.deployments = Deployments(
-            self.control,
-            self.pool,
-            instance=lambda: self._service.instance,
-            live=self._live_instances,
-            attest=self._attest_deployed,
-            max_calls=lambda: self._settings.max_provider_calls,
-        )
-        self._stack.push_async_callback(self.deployments.close)
-        self._start(self.deployments.run())
         self._start(keep_sealed(self._log.pool))
         self._start(self._tokens.run())
-        self._start(self.pool.warm_up())
         self._hold(instance)
         self._apply_settings()
         watch_parts(
-            self.gauges, self._service, lambda: self._appender, self._dispatcher, self._log, self._runner, shared
+            self.gauges,
+            self._service,
+            lambda: self._appender,
+            self.endpoints.dispatcher,
+            self._log,
+            self._runner,
+            shared,
         )
         watch_maintenance(self.gauges, self._scheduler)
         self._quota.watch(self.gauges)
-        self.endpoint_desk.watch(self.gauges)
+        self.endpoints.watch(self.gauges)
         for work in self._outbound.work():
             self._start(work)
         self._outbound.watch_gauges(self.gauges)
@@ -333,28 +286,24 @@ class Engine:
     def _new_appender(self, instance: UUID) -> Appender:
         return Appender(self._log, instance, on_fenced=partial(self._fenced, instance), on_batch=self._appended)
 
-    def _open_desk(self) -> EndpointDesk:
+    def _endpoint_ports(self, configured: Sequence[Endpoint]) -> EndpointPorts:
         settings = self._settings
-        return EndpointDesk(
-            self.plane,
-            endpoints=self.pool.endpoints,
-            configured=[endpoint.name for endpoint in self.pool.configured],
-            provider_of=self.pool.provider,
-            append=self._append_surely,
-            instance=lambda: self._service.instance,
-            lanes=lambda: self._dispatcher.gauges(),
-            policy=CircuitPolicy(
-                settings.breaker_failures,
-                settings.breaker_open_seconds,
-                settings.breaker_trial_calls,
-                settings.breaker_successes,
-            ),
-            check_seconds=settings.health_check_seconds,
+        return EndpointPorts(
+            log=self._log,
+            control=self.control,
+            secrets=self._credential_secrets,
+            catalogue=self._live,
+            own=self._own_requests(),
+            configured=configured,
+            environ=settings.environment(),
+            store=settings.model_store or default_store(),
+            settings=lambda: self._settings,
+            service=lambda: self._service,
+            append=self.append_decisions,
+            append_surely=self._append_surely,
+            reach=self._reach,
+            on_call=self.provider_metrics.call_ended,
         )
-
-    def _call_ended(self, outcome: CallOutcome) -> None:
-        self.provider_metrics.call_ended(outcome)
-        self.endpoint_desk.health.on_call(outcome)
 
     def _open_tracing(self) -> RequestTracing | None:
         tracing = open_tracing(server_version())
@@ -424,7 +373,7 @@ class Engine:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if hasattr(self, "_service"):
             await self._service.close()
-            await self._dispatcher.close()
+            await self.endpoints.dispatcher.close()
             await self._appender.close()
             await self._quota.give_back()
             with suppress(LogUnavailable):
@@ -443,10 +392,8 @@ class Engine:
                 self._start(self._purge.keep_trying(data.tenant))
         elif isinstance(data, SettingChanged) and hasattr(self, "_service"):
             asyncio.get_running_loop().call_soon(self._apply_settings)  # once it is folded
-        if hasattr(self, "endpoint_desk"):
-            self.endpoint_desk.observe(data)
-        if isinstance(data, POOLED) and hasattr(self, "pool"):
-            asyncio.get_running_loop().call_soon(self.pool.sync)  # likewise
+        if hasattr(self, "endpoints"):
+            self.endpoints.observe(data)
 
     def _appended(self, appended: Sequence[Appended]) -> None:
         self._wakeups.poke()
@@ -511,7 +458,7 @@ class Engine:
         self._lru.resize(settings.cache_bytes, settings.cache_ttl_seconds)
         if self._shared is not None:
             self._shared.ttl_seconds = settings.cache_ttl_seconds
-        self._dispatcher.bound_queue(settings.max_queued_texts)
+        self.endpoints.dispatcher.bound_queue(settings.max_queued_texts)
         set_level(settings.log_level)
         for callback in self._settings_callbacks:
             callback(settings)
@@ -536,33 +483,9 @@ class Engine:
         """Fold every decision that is in the log by now. Raises `LogUnavailable`."""
         await self._tail.catch_up()
 
-    async def _ask_pinned(
-        self, candidate: Candidate, texts: Sequence[str], size: int | None, input_type: str | None
-    ) -> Answer:
-        return await pinned_ask(self._service)(candidate, texts, size, input_type)
-
-    def _unavailable(self, tenant: str, model: Model) -> GatewayError | None:
-        """Why no endpoint of the model may be sent to for the tenant now."""
-        candidates = self._live.current().candidates(model.id, tenant)
-        return self._router.refusal(model.id, candidates, model.space(model.dimensions, None))
-
     async def _reach(self, position: int) -> None:
         if self.plane.position < position:
             await self.catch_up()
-
-    def _attest_due(self) -> Callable[[], Awaitable[dict[str, int]]] | None:
-        if not self._settings.attest_endpoints:
-            return None
-        hours = self._settings.attest_every_hours
-        return DueAttestations(self.plane.endpoints, self.attestations, self._live.current, hours).run
-
-    async def _live_instances(self) -> set[str]:
-        return {str(instance) for instance in await live_instances(self._log.pool)}
-
-    async def _attest_deployed(self, endpoint: Endpoint, model: str) -> None:
-        """Hold an endpoint that nobody is sent to yet against the model's space. Raises `ProviderError`, `GatewayError`."""
-        candidate = self._live.aside(endpoint, model)
-        await self.attestations.ensure(candidate, candidate.model.dimensions, None, again=True)
 
     def _own_requests(self) -> OwnRequests:
         settings = self._settings

@@ -142,7 +142,7 @@ class Gateway(Engine):
     ) -> AttestationsAnswer:
         """See `EmbeddingService.attest_model`."""
         return await attest_model(
-            self.attestations,
+            self.endpoints.attestations,
             self.plane.endpoints,
             self.models(),
             model,

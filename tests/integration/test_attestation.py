@@ -104,7 +104,7 @@ async def serving(
         settings, Places(with_user(owner_dsn, "emberlog_gateway"), owner_dsn, None), master_key(settings)
     )
     providers = providers or {name: Endpoints(name) for name in ("one", "two")}
-    gateway.pool.providers.update(providers)
+    gateway.endpoints.pool.providers.update(providers)
     try:
         yield gateway, providers
     finally:
@@ -121,7 +121,7 @@ async def ask(gateway: Gateway, token: str, number: int) -> Recorder:
 
 def states(gateway: Gateway) -> dict[str, str]:
     candidates = gateway.models().candidates(MODEL)
-    return {c.endpoint.name: gateway.attestations.state(c.endpoint, SPACE).value for c in candidates}
+    return {c.endpoint.name: gateway.endpoints.attestations.state(c.endpoint, SPACE).value for c in candidates}
 
 
 async def test_the_first_request_attests_its_endpoint_and_one_that_drifts_serves_no_more_in_any_process(

@@ -57,7 +57,7 @@ class Two:
         self.provider = Sick()
         self.asked = 0
         for gateway in gateways:
-            gateway.pool.providers["local"] = self.provider
+            gateway.endpoints.pool.providers["local"] = self.provider
 
     async def ask(self, gateway: Gateway) -> str:
         self.asked += 1
@@ -71,7 +71,7 @@ class Two:
         return "ok" if reply.answer is not None else reply.refusal.code if reply.refusal is not None else "?"
 
     def endpoint(self, gateway: Gateway) -> Endpoint:
-        [endpoint] = gateway.pool.endpoints()
+        [endpoint] = gateway.endpoints.pool.endpoints()
         return endpoint
 
     def state(self, gateway: Gateway) -> CircuitState:

@@ -62,7 +62,7 @@ async def test_a_secret_set_by_the_command_is_opened_by_a_gateway_and_stands_now
     try:
         secrets = gateway._credential_secrets
         assert await secrets.secret("acme", "mine", 1) == await secrets.secret("_system", "mine", 1) == SECRET
-        said.append(repr(secrets) + repr(vars(secrets)) + repr(gateway.pool))
+        said.append(repr(secrets) + repr(vars(secrets)) + repr(gateway.endpoints.pool))
         content = {**await dump(migrated_dsn), "answers": " ".join(said), "output": "".join(capsys.readouterr())}
         needles = of_texts({"the secret": SECRET})
         assert leaks(content, needles) == []

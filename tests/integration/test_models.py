@@ -81,7 +81,7 @@ async def serving(owner_dsn: str, settings: Settings) -> AsyncIterator[tuple[Gat
         settings, Places(with_user(owner_dsn, "emberlog_gateway"), owner_dsn, None), master_key(settings)
     )
     provider = Hashing()
-    gateway.pool.providers["own"] = provider
+    gateway.endpoints.pool.providers["own"] = provider
     try:
         yield gateway, provider
     finally:

@@ -103,7 +103,7 @@ async def pair(migrated_dsn: str, tmp_path: Path) -> AsyncIterator[Pair]:
         for _ in range(2):
             gateway = await Gateway.open(settings, places, master_key(settings))
             stack.push_async_callback(gateway.close)
-            gateway.pool.providers["local"] = Zeros()
+            gateway.endpoints.pool.providers["local"] = Zeros()
             gateways.append(gateway)
         yield Pair(gateways, key)
 
