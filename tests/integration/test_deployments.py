@@ -125,7 +125,7 @@ async def test_an_endpoint_whose_vectors_are_of_another_space_is_never_registere
     two.tellers.drifted = True
     bad = await two.settled(0, await two.deploy(0, "bad", base_url="http://elsewhere"))
     assert (bad.state, bad.stage, bad.code) == ("failed", "load", "provider_error")
-    assert [e.name for e in two.gateways[0].pool.endpoints() if e.provider == "told"] == ["good"]
+    assert [e.name for e in two.gateways[0].endpoints.pool.endpoints() if e.provider == "told"] == ["good"]
     assert len(two.tellers.open_now) == 1
     two.tellers.drifted = False
     again = await two.settled(0, await two.deploy(0, "bad", base_url="http://elsewhere"))
