@@ -154,7 +154,13 @@ class Catalogue:
                     of.setdefault(model_id, []).append(candidate)
         for found in (*self._candidates.values(), *self._owned.values()):
             found.sort(key=lambda c: (-c.endpoint.weight, _unit_price(c), c.endpoint.name))
-        self.owners = {c.endpoint.tenant for found in self._owned.values() for c in found}
+        self._of_tenant: dict[tuple[str, str], list[Candidate]] = {}
+        for model_id, owned in self._owned.items():
+            for candidate in owned:
+                self._of_tenant.setdefault((model_id, candidate.endpoint.tenant or ""), []).append(candidate)
+        for (model_id, _), theirs in self._of_tenant.items():
+            theirs += self._candidates.get(model_id, ())
+        self.owners = {tenant for _, tenant in self._of_tenant}
         """The tenants that have endpoints of their own."""
         self._served = [m for m in map(self.models.__getitem__, sorted(self._candidates)) if usable(m, admin=False)]
 
@@ -193,10 +199,9 @@ class Catalogue:
 
         Those of other tenants are never among them.
         """
-        shared = self._candidates.get(model_id, [])
-        if tenant is None or tenant not in self.owners:
-            return shared
-        return [c for c in self._owned.get(model_id, ()) if c.endpoint.tenant == tenant] + shared
+        if tenant is not None and (found := self._of_tenant.get((model_id, tenant))) is not None:
+            return found
+        return self._candidates.get(model_id, [])
 
     def all_candidates(self, model_id: str) -> list[Candidate]:
         """The endpoints that serve a model, those of tenants included."""

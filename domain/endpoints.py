@@ -85,7 +85,7 @@ class Deployment(msgspec.Struct, frozen=True):
 
 
 class Endpoints:
-    """Folded from events. `version` grows when the pool of deployed endpoints that serve changes; breakers and attestations do not bear on it.
+    """Folded from events. `version` grows when the pool of deployed endpoints that serve changes: everybody's menu is made anew then. Nothing else bears on it.
 
     `deployments` has the latest of each endpoint, `ready` the endpoints that serve by it, `breakers` the last word of any process
     on a circuit, `attested` the last attestation of (endpoint, space), `epochs` how often the references of (space, owner) have been
@@ -122,10 +122,8 @@ class Endpoints:
                     self.epochs[of] = max(data.epoch, self.epochs.get(of, 0))
             case CredentialSet():
                 self.credentials[tenant, data.credential] = data
-                self.version += 1
             case CredentialRemoved():
                 self.credentials.pop((tenant, data.credential), None)
-                self.version += 1
             case ModelRegistered() | ModelUpdated():
                 self._offered_anew(data.model, data.offerings)
             case TenantShredded():
@@ -199,7 +197,7 @@ class Endpoints:
                 self.deployments[name] = msgspec.structs.replace(deployment, state=STOPPED, claim=None)
         for name in [name for name, endpoint in self.ready.items() if endpoint.tenant == tenant]:
             del self.ready[name]
-        self.version += 1
+            self.version += 1
 
 
 def _asked(offering: OfferingSpec) -> tuple[str, bool, dict[str, str]]:

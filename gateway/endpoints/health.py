@@ -165,7 +165,12 @@ class HealthWatch:
         for name in [name for name in self._watched if name not in endpoints]:
             self._forget(name)
         self._breakers.keep(endpoints)
-        configurations = {name: endpoint.configuration for name, endpoint in endpoints.items()}
+        configurations = {
+            name: known.configuration
+            if (known := self._watched.get(name)) is not None and known.endpoint is endpoint
+            else endpoint.configuration
+            for name, endpoint in endpoints.items()
+        }
         drifted = self._drifted(configurations)
         now = self._clock()
         for name, endpoint in endpoints.items():

@@ -57,7 +57,7 @@ class EndpointPool:
 
     @property
     def version(self) -> int:
-        """Grows when `endpoints` changes, or a credential."""
+        """Grows when `endpoints` changes."""
         return self._endpoints.version
 
     def endpoints(self) -> tuple[Endpoint, ...]:

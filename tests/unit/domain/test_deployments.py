@@ -34,6 +34,7 @@ from domain.endpoints import (
 )
 from domain.errors import GatewayError
 from domain.events import (
+    CredentialRemoved,
     CredentialSet,
     DeploymentChanged,
     EndpointAttested,
@@ -167,6 +168,19 @@ def test_a_shredded_tenants_deployments_hold_nothing_and_serve_nobody() -> None:
     plane.endpoints.apply("acme", TenantShredded("acme"))
     found = plane.endpoints.deployments["acme:e"]
     assert (found.state, found.claim, set(plane.endpoints.ready)) == (STOPPED, None, {"e"})
+
+
+def test_what_serves_nobody_changes_nothing_that_menus_rest_on() -> None:
+    plane = plane_with("p")
+    walk(plane, "e", READY)
+    version = plane.endpoints.version
+    plane.endpoints.apply("acme", CredentialSet("key", "p", 1))
+    plane.endpoints.apply("acme", CredentialRemoved("key"))
+    walk(plane, "acme:e", LOADING, owner="acme")
+    plane.endpoints.apply("acme", TenantShredded("acme"))
+    assert plane.endpoints.version == version
+    step(plane, "e", DRAINING)
+    assert plane.endpoints.version > version
 
 
 def test_a_deployed_endpoint_never_takes_the_name_of_a_configured_one() -> None:
