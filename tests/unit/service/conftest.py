@@ -21,6 +21,7 @@ from domain.errors import GatewayError
 from domain.events import EventData, PriceSet
 from domain.plane import ControlPlane
 from domain.ports.provider import EmbedAnswer, EmbedCall, Text
+from domain.ports.vector_cache import VectorCache
 from domain.prices import PriceBook
 from domain.tenancy import Principal
 from gateway.dispatch.dispatcher import Dispatcher
@@ -180,6 +181,7 @@ async def make_rig(
     gates: Sequence[Gate] = (),
     dry_gates: Sequence[Gate] = (),
     prices: PriceBook | None = None,
+    shared: VectorCache | None = None,
 ) -> Rig:
     log = log or MemoryEventLog()
     instance = await log.register_instance("test", 60)
@@ -197,7 +199,7 @@ async def make_rig(
         tenant_keys={"acme": b"k" * 32, "globex": b"g" * 32},
         tokenizer_of=lambda _: Words(),
         lru=lru,
-        shared_cache=None,
+        shared_cache=shared,
         metrics=metrics,
         instance=str(instance),
         gates=gates,
