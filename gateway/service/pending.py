@@ -195,6 +195,7 @@ class Pending:
         "state",
         "stays",
         "steps",
+        "switching",
         "tenant",
         "texts",
         "tokens",
@@ -262,6 +263,8 @@ class Pending:
         """The texts of a stream whose vectors came from a cache."""
         self.given_out = False
         """Whether vectors of it have gone out: a stream's, which bind it to its model."""
+        self.switching = False
+        """Whether another model is being found for it: what was under way at this one is of no use any more."""
         self.given_up: GatewayError | None = None
         self.hold: Hold | None = None
         self.day: str | None = None

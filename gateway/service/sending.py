@@ -18,6 +18,7 @@ from domain.catalogue import Candidate
 from domain.errors import GatewayError
 from domain.events import Attempt, Failover
 from domain.ports.provider import ProviderError, ProviderFault
+from domain.selection import Selection
 from gateway.dispatch.failures import as_details, pause
 from gateway.dispatch.limits import DispatchLimits
 from gateway.endpoints.router import Route, Router, Standing, fault_of, reason_of, unavailable
@@ -114,9 +115,13 @@ class Sending:
             self._go_on(pending, indexes, fault, ProviderError(fault, error.message, retry_after=retry_after))
 
     async def _attest(self, pending: Pending, indexes: list[int], attests: Attests) -> None:
-        """The first attempt at an endpoint attests it. Where that fails, it is a failed attempt like any other."""
-        candidate, tries = pending.candidate, 0
-        while pending.running and pending.candidate is candidate:
+        """The first attempt at an endpoint attests it. Where that fails, it is a failed attempt like any other.
+
+        Several parts of a request may wait here, and each finds that it has gone on, or changed its model, since.
+        """
+        error: ProviderError | None
+        candidate, selection, tries = pending.candidate, pending.selection, 0
+        while not self._gone_on(pending, indexes, candidate, selection):
             started = self._clock()
             try:
                 async with asyncio.timeout(self._try_seconds(pending)):
@@ -126,10 +131,11 @@ class Sending:
             except TimeoutError:
                 error = ProviderError(ProviderFault.TIMEOUT, "its probes were not answered in time")
             else:
-                if pending.running and pending.candidate is candidate:
-                    self._submit(pending, indexes)
+                error = None
+            if self._gone_on(pending, indexes, candidate, selection):
                 return
-            if not pending.running or pending.candidate is not candidate:
+            if error is None:
+                self._submit(pending, indexes)
                 return
             tries += 1
             ms = round((self._clock() - started) * 1000)
@@ -143,6 +149,15 @@ class Sending:
                 self._go_on(pending, indexes, error.fault, error)
                 return
             await asyncio.sleep(delay)
+
+    def _gone_on(self, pending: Pending, indexes: list[int], candidate: Candidate, selection: Selection) -> bool:
+        """Whether nothing waits for this endpoint any more; texts of a request that went on to another are sent after it."""
+        if not pending.running or pending.switching or pending.selection is not selection:
+            return True
+        if pending.candidate is not candidate:
+            self.send(pending, indexes)
+            return True
+        return False
 
     def _try_seconds(self, pending: Pending) -> float:
         """What one try may take: a share of the time left, while there is another endpoint to go to."""
@@ -214,9 +229,7 @@ class Sending:
         )
 
     async def switch(self, pending: Pending, error: GatewayError, fault: ProviderFault) -> None:
-        """Let the next model embed the request; fail it with `error` where there is none."""
-        vectors = self._service.vectors
-        vectors.withdraw(pending)
+        """Let the next model embed the request, which is `switching`; fail it with `error` where there is none."""
         first = pending.moved or pending.selection.failover
         if first is None:
             first = Failover(pending.selection.model.id, pending.candidate.endpoint.name, reason_of(fault))
@@ -229,4 +242,5 @@ class Sending:
         if pending.running:
             pending.selection = msgspec.structs.replace(pending.selection, failover=first)
             pending.tried.clear()
-            vectors.fill(pending)
+            pending.switching = False
+            self._service.vectors.fill(pending)

@@ -301,12 +301,14 @@ class RequestService:
 
     def failed(self, pending: Pending, error: GatewayError, fault: ProviderFault | None = None) -> None:
         """The request cannot be answered where it is: let another model answer it if it may, else log that, then say so."""
-        if pending.state is State.RUNNING:
-            if fault is not None and self.sending.may_switch(pending, fault):
-                self.spawn(pending, self.sending.switch(pending, error, fault))
-                return
+        if pending.running and not pending.switching:
+            # At once: no other call of it may give out vectors of a model that it leaves, or fail it once more.
             self.vectors.withdraw(pending)
-            self.settle(pending, error)
+            if fault is not None and self.sending.may_switch(pending, fault):
+                pending.switching = True
+                self.spawn(pending, self.sending.switch(pending, error, fault))
+            else:
+                self.settle(pending, error)
 
     async def switch_model(self, pending: Pending, error: GatewayError) -> None:
         """See `Entry.switch`."""
@@ -515,6 +517,7 @@ class RequestService:
             _log.error("slow_path_failed", code="internal", tenant=pending.tenant, trace=trace, exc_info=error)
             refusal = refusals.internal(trace)
             if pending.running and not pending.replaying:
+                pending.switching = False
                 self.failed(pending, refusal)
             elif not pending.ended:
                 self.leave(pending, refusal)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
@@ -130,7 +131,7 @@ class Site(Rig):
     plane: ControlPlane
 
 
-def catalogue(**endpoint: Any) -> Catalogue:
+def catalogue(*more: Endpoint, **endpoint: Any) -> Catalogue:
     models = [
         Model(
             i, "1", DIMENSIONS, max_tokens=20, tokenizer="words", unit=False, rank=r, dimensions_range=(1, DIMENSIONS)
@@ -146,16 +147,24 @@ def catalogue(**endpoint: Any) -> Catalogue:
         Endpoint("b", "q", {"m": ""}),
         Endpoint("c", "p", {"n": ""}),
         Endpoint("own", "p", {"m": ""}, tenant="globex", credential="main"),
+        *more,
     ]
     return Catalogue(models, offerings, endpoints)
 
 
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
+    async with opened(catalogue()) as made:
+        yield made
+
+
+@asynccontextmanager
+async def opened(catalogued: Catalogue) -> AsyncIterator[Site]:
+    """A site of these endpoints; at its end nothing may be left of any request."""
     log = MemoryEventLog()
     instance = await log.register_instance("test", 60)
-    appender, catalogued = Appender(log, instance), catalogue()
-    providers = {name: ScriptedProvider() for name in ("a", "b", "c", "own")}
+    appender = Appender(log, instance)
+    providers = {name: ScriptedProvider() for name in catalogued.endpoints}
     circuits = {name: Circuit() for name in providers}
     probes, holds, plane = Probes(), Holds(), ControlPlane()
     plane.prices = prices = PriceBook()

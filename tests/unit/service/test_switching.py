@@ -1,0 +1,82 @@
+"""A request whose texts move on in several parts at once, or that changes its model while some of them are on their way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from domain.catalogue import Candidate, Endpoint
+from domain.ports.provider import EmbedCall, ProviderError, ProviderFault
+from tests.unit.service import test_sending
+from tests.unit.service.conftest import ScriptedProvider
+from tests.unit.service.test_sending import Probes, Site, catalogue, failing, generated, opened, right
+
+site = test_sending.site
+TEXTS = [f"text {i}" for i in range(40)]
+"""Of three calls."""
+
+
+@pytest.fixture
+async def three() -> AsyncIterator[Site]:
+    """A site with a third endpoint of model m, d, that stands by."""
+    async with opened(catalogue(Endpoint("d", "p", {"m": ""}, weight=0))) as made:
+        yield made
+
+
+def probes_fail(where: str, fault: ProviderFault) -> Callable[[str], None]:
+    def outcome(name: str) -> None:
+        if name == where:
+            raise ProviderError(fault, "as told")
+
+    return outcome
+
+
+async def test_parts_of_a_request_that_wait_for_one_attestation_all_go_on_where_it_fails(three: Site) -> None:
+    three.providers["a"].behaviour = failing(ProviderFault.SERVER)
+    three.probes.standing["b"] = "unattested"
+    three.probes.outcome = probes_fail("b", ProviderFault.AUTHENTICATION)
+    reply = await three.ask(TEXTS, model="m", deadline_ms=5000)
+    assert right(reply, TEXTS)
+    assert sorted(t for c in three.providers["d"].calls for t in c) == sorted(TEXTS)
+    assert three.providers["b"].calls == []
+
+
+async def test_parts_that_fail_apart_change_the_model_once(site: Site) -> None:
+    site.providers["a"].behaviour = failing(ProviderFault.SERVER)
+    site.probes.standing["b"] = "unattested"
+    site.probes.outcome = probes_fail("b", ProviderFault.AUTHENTICATION)
+    reply = await site.ask(TEXTS, model="m", failover="any", deadline_ms=5000)
+    assert right(reply, TEXTS)
+    assert sorted(t for c in site.providers["c"].calls for t in c) == sorted(TEXTS), "each text once"
+    assert (await generated(site)).billed_tokens == 80
+
+
+async def test_a_stream_that_changes_its_model_gives_out_nothing_of_the_one_it_leaves(site: Site) -> None:
+    texts, both = TEXTS[:20], asyncio.Event()
+
+    class Late(ScriptedProvider):
+        async def embed(self, call: EmbedCall) -> Any:
+            if len(call.texts) < 16:
+                raise ProviderError(ProviderFault.SERVER, "as told")
+            await both.wait()
+            await asyncio.sleep(0)  # answers in the turn of the loop after the one that finds no other endpoint
+            return await super().embed(call)
+
+    class Failing(Probes):
+        async def ensure(self, candidate: Candidate, size: int, input_type: str | None) -> None:
+            asyncio.get_running_loop().call_soon(both.set)
+            await both.wait()
+            raise ProviderError(ProviderFault.AUTHENTICATION, "as told")
+
+    site.service.sending._attests = Failing()
+    site.providers["a"] = Late()
+    site.probes.standing["b"] = "unattested"
+    reply = await site.ask(texts, model="m", failover="any", stream=True, deadline_ms=5000)
+    assert reply.refusal is None
+    assert reply.answer is not None
+    assert reply.answer.model == "n"
+    assert len(reply.streamed) == 20, "each row once"
+    assert sorted(t for c in site.providers["c"].calls for t in c) == sorted(texts)
