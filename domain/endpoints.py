@@ -135,7 +135,7 @@ class Endpoints:
         known = self.deployments.get(data.endpoint)
         same = known if known is not None and known.id == data.deployment else None
         if same is None:
-            self.breakers.pop(data.endpoint, None)  # of another place that had this name
+            self._forget_findings(data.endpoint)  # of another place that had this name, or of what ran there
         spec = data.spec or (same.spec if same is not None else None)
         if spec is None:
             return  # of a deployment whose beginning is not in this log
@@ -175,9 +175,12 @@ class Endpoints:
         if len(ended) > KEEP_ENDED:
             name = next(iter(ended))
             del ended[name], self.deployments[name]
-            self.breakers.pop(name, None)
-            for key in [key for key in self.attested if key[0] == name]:
-                del self.attested[key]
+            self._forget_findings(name)
+
+    def _forget_findings(self, endpoint: str) -> None:
+        self.breakers.pop(endpoint, None)
+        for key in [key for key in self.attested if key[0] == endpoint]:
+            del self.attested[key]
 
     def _offered_anew(self, model: str, offerings: Iterable[OfferingSpec]) -> None:
         """Where another model of a provider's stands behind an offering, or is asked otherwise, what endpoints gave before proves nothing."""

@@ -113,7 +113,9 @@ class Deployments:
                 actor=actor,
             ),
         )
-        found = self._plane.endpoints.deployments[endpoint]
+        found = self._plane.endpoints.deployments.get(endpoint)
+        if found is None:
+            raise GatewayError("not_found", "the tenant was shredded meanwhile", details={"field": "tenant"})
         if written.changed and found.id == identity:
             self._start(found, self._put_to_work(found, actor))
         return found, written.changed

@@ -9,7 +9,15 @@ import pytest
 
 from domain.attestations import AttestationState, attestation_state
 from domain.endpoints import Endpoints
-from domain.events import EndpointAttested, ModelRegistered, ModelSpec, ModelUpdated, OfferingSpec
+from domain.events import (
+    DeploymentChanged,
+    EndpointAttested,
+    EndpointSpec,
+    ModelRegistered,
+    ModelSpec,
+    ModelUpdated,
+    OfferingSpec,
+)
 
 SPEC = ModelSpec("1", 4, 100)
 OURS, THEIRS = OfferingSpec("p", "pm", 16, 1000, config={"task": "a"}), OfferingSpec("other", "om", 16, 1000)
@@ -37,6 +45,19 @@ def test_another_model_behind_an_offering_is_to_be_attested_anew(change: dict[st
     known.apply("_system", EndpointAttested("e", "m", "space", True, 2, "configuration"))
     known.apply("_system", update)
     assert attestation_state(known, "e", "configuration", "space") is AttestationState.ATTESTED
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_what_is_deployed_anew_is_attested_anew_though_it_is_configured_as_before(passed: bool) -> None:
+    known = endpoints(passed)
+    spec = EndpointSpec("p", {"m": ""})
+    deployed = DeploymentChanged("e", "d", "m", "preparing", 1, spec=spec)
+    known.apply("_system", deployed)
+    assert attestation_state(known, "e", "configuration", "space") is AttestationState.UNATTESTED
+    known.apply("_system", EndpointAttested("e", "m", "space", True, 2, "configuration"))
+    known.apply("_system", msgspec.structs.replace(deployed, state="allocating", spec=None))
+    assert attestation_state(known, "e", "configuration", "space") is AttestationState.ATTESTED
+    assert ("of another model", "space") in known.attested
 
 
 def test_what_bears_on_no_vector_leaves_attestations_as_they_are() -> None:
