@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 import msgspec
@@ -12,6 +13,9 @@ from domain.errors import GatewayError
 from domain.events import EndpointAttested
 from domain.space import size_and_type
 from gateway.endpoints.attestations import Attestations, fault_of
+
+AT_ONCE = 16
+"""Endpoints that are asked at once: any of them may hang."""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -85,14 +89,16 @@ async def attest_model(
                 details={"field": "endpoint"},
             )
         chosen = [giver, *(c for c in chosen if c is not giver)]
-    found = []
-    for number, candidate in enumerate(chosen):
-        renew = new_references and number == 0
-        of = chosen if renew else [candidate]
-        found += [
-            await _attested(attestations, candidate, space, renew, actor) for space in spaces(endpoints, model, of)
-        ]
-    return AttestationsAnswer(found)
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def attested(candidate: Candidate, renew: bool = False) -> list[AttestationDocument]:
+        wanted = spaces(endpoints, model, chosen if renew else [candidate])
+        async with room:
+            return [await _attested(attestations, candidate, space, renew, actor) for space in wanted]
+
+    found = [await attested(chosen[0], new_references)]  # it gives what the others are held against
+    found += await asyncio.gather(*map(attested, chosen[1:]))
+    return AttestationsAnswer([document for documents in found for document in documents])
 
 
 def spaces(endpoints: Endpoints, model: Model, of: list[Candidate]) -> list[str]:

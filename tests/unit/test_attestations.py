@@ -469,6 +469,17 @@ async def test_attestations_come_due_within_their_period_and_not_all_at_once() -
     assert list(due.due()) == []
 
 
+async def test_an_order_waits_for_endpoints_that_hang_side_by_side_and_tells_them_in_order() -> None:
+    world = World(endpoint("shared"), *(endpoint(f"mine{n}", "acme") for n in range(3)))
+    await world.process.ensure("shared")
+    hangs = asyncio.Event()
+    world.answers |= {f"mine{n}": hangs for n in range(3)}
+    ordered = asyncio.create_task(world.order())
+    await until(lambda: {f"mine{n}" for n in range(3)} <= {n for n, *_ in world.asked}, what="all are asked", timeout=2)
+    hangs.set()
+    assert [d["endpoint"] for d in await ordered] == ["shared", "mine0", "mine1", "mine2"]
+
+
 async def test_a_tenants_endpoints_that_hang_hold_up_nobody_elses_attestation() -> None:
     mine, others = [endpoint(f"mine{n}", "acme") for n in range(8)], [endpoint("shared"), endpoint("theirs", "other")]
     world = World(*others, *mine)
