@@ -59,6 +59,9 @@ class DueAttestations:
                 except GatewayError as error:
                     counted["unanswered"] += 1
                     _log.warning("attestation_unanswered", endpoint=told.endpoint, space=told.space, reason=error.code)
+                except Exception as error:  # whatever is wrong with one, the others are to be asked
+                    counted["unanswered"] += 1
+                    _log.error("attestation_broken", endpoint=told.endpoint, space=told.space, exc_info=error)
                 else:
                     counted["passed" if found.passed else "drifted"] += 1
 

@@ -480,6 +480,15 @@ async def test_an_order_waits_for_endpoints_that_hang_side_by_side_and_tells_the
     assert [d["endpoint"] for d in await ordered] == ["shared", "mine0", "mine1", "mine2"]
 
 
+async def test_one_that_breaks_what_attests_it_keeps_no_other_from_being_attested() -> None:
+    world = World(endpoint("broken"), endpoint("shared"))
+    for e in world.endpoints:
+        await world.process.ensure(e.name)
+    world.now += 25 * HOUR
+    world.answers["broken"] = np.zeros(3, dtype=np.float32)
+    assert await world.process.due().run() == {"passed": 1, "drifted": 0, "unanswered": 1}
+
+
 async def test_a_tenants_endpoints_that_hang_hold_up_nobody_elses_attestation() -> None:
     mine, others = [endpoint(f"mine{n}", "acme") for n in range(8)], [endpoint("shared"), endpoint("theirs", "other")]
     world = World(*others, *mine)
