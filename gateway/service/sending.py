@@ -212,7 +212,8 @@ class Sending:
         if pending.moved is None:
             pending.moved = Failover(pending.selection.model.id, here, reason_of(fault))
         pending.candidate = found.candidate
-        take_price(pending)
+        if not pending.replaying:  # which bills nothing, wherever the endpoint is
+            take_price(pending)
         self.send(pending, indexes)
 
     # -- another model --------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from domain.catalogue import Candidate, Endpoint
+from domain.events import AgentRegistered, Preferences
 from domain.ports.provider import EmbedCall, ProviderError, ProviderFault
 from tests.unit.service import test_sending
 from tests.unit.service.conftest import ScriptedProvider
@@ -80,3 +81,19 @@ async def test_a_stream_that_changes_its_model_gives_out_nothing_of_the_one_it_l
     assert reply.answer.model == "n"
     assert len(reply.streamed) == 20, "each row once"
     assert sorted(t for c in site.providers["c"].calls for t in c) == sorted(texts)
+
+
+async def test_a_replay_goes_on_to_an_endpoint_that_was_beyond_the_agents_limit_of_cost(site: Site) -> None:
+    site.plane.apply(
+        1, "acme", "tenant/acme", None, AgentRegistered("a1", Preferences(max_cost_per_request_nano_usd=90))
+    )
+    first = await site.ask(["one", "two"], model="m")
+    assert right(first, ["one", "two"])
+    site.lru.resize(0, 3600)
+    site.providers["a"].behaviour = failing(ProviderFault.SERVER)
+    again = await site.ask(["one", "two"], model="m", deadline_ms=5000)
+    assert right(again, ["one", "two"])
+    assert again.answer is not None
+    assert first.answer is not None
+    assert (again.answer.replayed, again.answer.cost) == (True, first.answer.cost)
+    assert len(site.providers["b"].calls) == 1
