@@ -27,14 +27,25 @@ def finished(rows: NDArray[np.float32], size: int, *, given: int, unit: bool) ->
     if size != given:
         rows = np.ascontiguousarray(rows[:, :size])
     # One pass over the numbers finds all there is to find: one that is not finite makes its sum so, and the least and the most of the sums tell.
-    squares = np.einsum("ij,ij->i", rows, rows)
-    least, most = squares.min(), squares.max()
+    if len(rows) == 1:
+        least = most = float(np.vdot(rows, rows))
+    else:
+        squares = _squares(rows)
+        least, most = float(squares.min()), float(squares.max())
     if not most < np.inf:  # also where it is not a number
         raise UnusableVectors("a vector has a number that is not finite, or too large")
     if least == 0:
         raise UnusableVectors("a vector is zero")
     if unit and (least < _LEAST or most > _MOST):
+        squares = _squares(rows)
         off = (squares < _LEAST) | (squares > _MOST)
         rows = rows.copy()
         rows[off] /= np.sqrt(squares[off], dtype=np.float32)[:, np.newaxis]
     return rows
+
+
+def _squares(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The square of each row's length. One that is too large for a number is told by its sum, which is not finite, not by a warning."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        found: NDArray[np.float32] = np.vecdot(rows, rows)
+        return found
