@@ -126,12 +126,12 @@ def start(lane: Lane, context: Context, batch: Batch, now: float) -> None:
             lane.put_back(batch)
             lane.slots.release()
             return
+    candidate = lane.candidate
     for flight in wanted:
         if not flight.charged:
             flight.charged = True
             ticket, index = flight.payer()
-            ticket.waiter.charge(index, flight.tokens)
-    candidate = lane.candidate
+            ticket.waiter.charge(index, flight.tokens, candidate)
     call = EmbedCall(
         texts=texts,
         model=candidate.provider_model,
@@ -201,7 +201,7 @@ async def run(
                 batch.failed_seconds,
             )
             if lane.estimates:
-                count(batch.flights, answer)
+                count(batch.flights, answer, candidate)
             lane.answered(deliver(lane, context, batch, answer, report))
             if batch.trial is not None:
                 batch.trial.answered()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from domain.catalogue import Candidate
 from domain.ports.provider import EmbedAnswer
 from gateway.dispatch.flights import Flight
 
@@ -32,7 +33,7 @@ def divide_tokens(total: int, weights: Sequence[int]) -> list[int]:
     return parts
 
 
-def count(flights: Sequence[Flight], answer: EmbedAnswer) -> None:
+def count(flights: Sequence[Flight], answer: EmbedAnswer, candidate: Candidate) -> None:
     """Tell everybody who waits for these texts, whose counts are estimates, what the provider counted; who pays does so by that.
 
     A call's count is divided in proportion to the estimates. A text never counts more than its estimate, by which it was admitted and
@@ -48,8 +49,8 @@ def count(flights: Sequence[Flight], answer: EmbedAnswer) -> None:
         tokens = min(max(part, 0), estimate)
         if tokens != estimate and flight.charged and flight.asker is not None:
             waiter = flight.asker.waiter
-            waiter.charge(flight.index, -estimate)
-            waiter.charge(flight.index, tokens)
+            waiter.charge(flight.index, -estimate, candidate)
+            waiter.charge(flight.index, tokens, candidate)
         for ticket, index in flight.askers():
             if not ticket.ended:
                 ticket.waiter.counted(index, tokens)

@@ -60,8 +60,8 @@ class Waiter(Protocol):
     tries: int
     """Failed calls that its texts have been in elsewhere: they count against the most that are made."""
 
-    def charge(self, index: int, tokens: int) -> None:
-        """The text at `index` is being sent and this request pays `tokens` for it; negative: the call failed, so what was charged is taken back."""
+    def charge(self, index: int, tokens: int, candidate: Candidate) -> None:
+        """The text at `index` is being sent to the candidate's endpoint and this request pays `tokens` for it; negative: the call failed, so what was charged is taken back."""
         ...
 
     def wasted(self, index: int, tokens: int, candidate: Candidate) -> None:

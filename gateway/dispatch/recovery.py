@@ -139,6 +139,6 @@ def _take_back(flights: list[Flight], error: ProviderError, candidate: Candidate
         if flight.charged and flight.asker is not None:
             flight.charged = False
             waiter = flight.asker.waiter
-            waiter.charge(flight.index, -flight.tokens)
+            waiter.charge(flight.index, -flight.tokens, candidate)
             if wasted:
                 waiter.wasted(flight.index, flight.tokens, candidate)

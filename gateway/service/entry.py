@@ -17,7 +17,7 @@ from domain.prices import PriceBook
 from domain.selection import REASONS, Question, over_cap
 from gateway.service import admission, counting
 from gateway.service.pending import Pending, State
-from gateway.service.pricing import pin, within
+from gateway.service.pricing import left_behind, pin, within
 from gateway.service.selector import Selector
 
 if TYPE_CHECKING:
@@ -218,6 +218,7 @@ class Entry:
                 refused[selection.model.id] = another
                 continue
             if pending.running:
+                left_behind(pending)
                 pending.become(other)
             elif other.hold is not None:
                 other.hold.release()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,7 +31,7 @@ CHUNK_BYTES = 1024 * 1024
 
 _OF_THE_MODEL = (
     "texts", "question", "selection", "candidate", "candidates", "hold", "day", "estimated", "tokens", "total_tokens", "truncated",
-    "keys", "price", "list_price", "priced", "characters", "total_characters", "uncounted",
+    "keys", "price", "priced", "characters", "total_characters", "uncounted",
 )  # fmt: skip
 """What of a request depends on its model."""
 MAX_ATTEMPTS_KEPT = 32
@@ -137,6 +138,14 @@ class Listener:
             self.timer = None
 
 
+class Sent(msgspec.Struct, gc=False):
+    """What of a request was sent to one endpoint, and not in vain."""
+
+    candidate: Candidate
+    tokens: int = 0
+    characters: int = 0
+
+
 class Pending:
     """A request and its progress; the dispatcher's `Waiter`.
 
@@ -175,7 +184,6 @@ class Pending:
         "key_id",
         "keys",
         "lane",
-        "list_price",
         "listeners",
         "message",
         "missing",
@@ -191,6 +199,7 @@ class Pending:
         "replaying",
         "rows",
         "selection",
+        "sent",
         "started",
         "state",
         "stays",
@@ -285,12 +294,13 @@ class Pending:
         self.cached = 0
         self.billed_tokens = 0
         self.price = UNKNOWN
-        """What the tenant is billed by, from admission on; with `list_price`, which the provider charges us."""
-        self.list_price = UNKNOWN
+        """What the tenant is billed by, from admission on."""
         self.priced: dict[str, tuple[Price, Price]] = {}
-        """The same two by provider, of every endpoint that may come to answer it."""
+        """By provider, of every endpoint that may come to answer it: what the tenant is billed by, and what the provider charges us."""
         self.for_nothing: dict[str, int | None] = {}
         """By endpoint, nano-dollars that the provider may charge us for calls that failed; None where the price is unknown."""
+        self.sent: dict[str, Sent] = {}
+        """What it is charged for, by endpoint."""
         self.uncounted = 0
         """The texts of it that only an estimate is known of: there is no tokeniser, and no provider has counted them."""
         self.characters: list[int] | None = None
@@ -337,11 +347,17 @@ class Pending:
             self.rows[index] = row
         self.missing -= 1
 
-    def charge(self, index: int, tokens: int) -> None:
+    def charge(self, index: int, tokens: int, candidate: Candidate) -> None:
         """See `Waiter.charge`."""
+        sent = self.sent.get(candidate.endpoint.name)
+        if sent is None:
+            sent = self.sent[candidate.endpoint.name] = Sent(candidate)
         self.billed_tokens += tokens
+        sent.tokens += tokens
         if self.characters is not None:
-            self.billed_characters += self.characters[index] if tokens >= 0 else -self.characters[index]
+            characters = self.characters[index] if tokens >= 0 else -self.characters[index]
+            self.billed_characters += characters
+            sent.characters += characters
 
     def wasted(self, index: int, tokens: int, candidate: Candidate) -> None:
         """See `Waiter.wasted`."""
@@ -414,6 +430,7 @@ class Pending:
             setattr(self, name, getattr(other, name))
         self.missing, self.cached, self.rows = self.count, 0, None
         self.billed_tokens = self.billed_characters = 0
+        self.sent = {}
 
     def _send_chunks(self) -> None:
         """Runs of neighbouring rows become one chunk each, up to `CHUNK_BYTES`."""

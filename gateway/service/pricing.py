@@ -42,7 +42,7 @@ def pin(pending: Pending, prices: PriceBook) -> None:
 
 def take_price(pending: Pending) -> None:
     """Bill it by the prices of the endpoint that it is at."""
-    pending.price, pending.list_price = pending.priced[pending.candidate.offering.provider]
+    pending.price, _ = pending.priced[pending.candidate.offering.provider]
 
 
 def within(pending: Pending, cap: int) -> bool:
@@ -101,31 +101,53 @@ def reserved_nano_usd(pending: Pending) -> int | None:
 
 
 def provider_cost(pending: Pending) -> int | None:
-    """What the providers charge us for it: the texts that were answered, and calls that failed and may be charged all the same.
+    """What the providers charge us for it: the texts that were answered, each where it was, and calls that failed and may be charged all
+    the same. None where the price of any of it is unknown.
 
-    Nothing where the endpoint is called with the tenant's own credential: the provider bills the tenant itself.
+    Nothing where an endpoint is called with the tenant's own credential: the provider bills the tenant itself.
     """
-    if pending.candidate.endpoint.credential is not None and pending.candidate.endpoint.tenant is not None:
-        answered: int | None = 0
-    else:
-        answered = cost(pending.list_price, pending.billed_tokens, pending.billed_characters)
-    for nano_usd in pending.for_nothing.values():
-        if answered is None or nano_usd is None:
+    total = 0
+    for nano_usd in (*_charged(pending).values(), *pending.for_nothing.values()):
+        if nano_usd is None:
             return None
-        answered += nano_usd
-    return answered
+        total += nano_usd
+    return total
+
+
+def left_behind(pending: Pending) -> None:
+    """It goes on with another model: what it was answered so far is of no use, and charged to us all the same."""
+    for name, nano_usd in _charged(pending).items():
+        _add_waste(pending, name, nano_usd)
+
+
+def _charged(pending: Pending) -> dict[str, int | None]:
+    """By endpoint."""
+    return {
+        name: cost(_listed(pending, sent.candidate), sent.tokens, sent.characters)
+        for name, sent in pending.sent.items()
+        if not _own(sent.candidate) and sent.tokens
+    }
+
+
+def _own(candidate: Candidate) -> bool:
+    return candidate.endpoint.credential is not None and candidate.endpoint.tenant is not None
+
+
+def _listed(pending: Pending, candidate: Candidate) -> Price:
+    return pending.priced.get(candidate.offering.provider, (UNKNOWN, UNKNOWN))[1]
+
+
+def _add_waste(pending: Pending, endpoint: str, nano_usd: int | None) -> None:
+    before = pending.for_nothing.get(endpoint, 0)
+    pending.for_nothing[endpoint] = None if before is None or nano_usd is None else before + nano_usd
 
 
 def waste(pending: Pending, index: int, tokens: int, candidate: Candidate) -> None:
     """A call with this text failed, and the provider may charge us for it."""
-    endpoint = candidate.endpoint
-    if endpoint.credential is not None and endpoint.tenant is not None:
+    if _own(candidate):
         return
-    _, listed = pending.priced.get(candidate.offering.provider, (UNKNOWN, UNKNOWN))
-    before = pending.for_nothing.get(endpoint.name, 0)
     characters = pending.characters[index] if pending.characters is not None else 0
-    more = cost(listed, tokens, characters)
-    pending.for_nothing[endpoint.name] = None if before is None or more is None else before + more
+    _add_waste(pending, candidate.endpoint.name, cost(_listed(pending, candidate), tokens, characters))
 
 
 def cost(price: Price, tokens: int, characters: int) -> int | None:

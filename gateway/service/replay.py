@@ -106,7 +106,7 @@ class Replays:
         )  # fmt: skip
         again.tokens, again.total_tokens, again.keys = first.tokens, first.total_tokens, first.keys
         again.truncated, again.estimated = first.truncated, first.estimated
-        again.price, again.list_price, again.priced = first.price, first.list_price, first.priced
+        again.price, again.priced = first.price, first.priced
         again.stays = first.stays
         again.candidates, again.uncounted = first.candidates, first.uncounted
         again.characters, again.total_characters = first.characters, first.total_characters

@@ -59,7 +59,7 @@ class Nobody:
         self.deadline = 1e18
         self.tries = 0
 
-    def charge(self, index: int, tokens: int) -> None:
+    def charge(self, index: int, tokens: int, candidate: Candidate) -> None:
         return None
 
     def wasted(self, index: int, tokens: int, candidate: Candidate) -> None:

@@ -132,7 +132,7 @@ class Recorder:
     def items(self) -> list[Item]:
         return [Item(i, key_of(self.tenant, t), t, tokens_of(t)) for i, t in enumerate(self.texts)]
 
-    def charge(self, index: int, tokens: int) -> None:
+    def charge(self, index: int, tokens: int, candidate: Candidate) -> None:
         assert self.error is None
         if tokens < 0:
             assert self.charged.pop(index) == -tokens, "what is taken back was never charged"

@@ -284,7 +284,7 @@ def test_a_text_paid_by_two_waiters_is_found(monkeypatch: pytest.MonkeyPatch) ->
     def everybody_pays(self: Flight) -> tuple[Ticket, int]:
         for ticket, index in list(self.askers())[1:]:
             if index not in ticket.waiter.charged:  # type: ignore[attr-defined] # a Recorder
-                ticket.waiter.charge(index, self.tokens)
+                ticket.waiter.charge(index, self.tokens, ticket.lane.candidate)
         return original(self)
 
     monkeypatch.setattr(Flight, "payer", everybody_pays)

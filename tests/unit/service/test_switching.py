@@ -11,9 +11,10 @@ import pytest
 from domain.catalogue import Candidate, Endpoint
 from domain.events import AgentRegistered, Preferences
 from domain.ports.provider import EmbedCall, ProviderError, ProviderFault
+from domain.tenancy import Principal
 from tests.unit.service import test_sending
-from tests.unit.service.conftest import ScriptedProvider
-from tests.unit.service.test_sending import Probes, Site, catalogue, failing, generated, opened, right
+from tests.unit.service.conftest import PRICE_PICO, ScriptedProvider
+from tests.unit.service.test_sending import DEAR_PICO, Probes, Site, catalogue, failing, generated, opened, right
 
 site = test_sending.site
 TEXTS = [f"text {i}" for i in range(40)]
@@ -97,3 +98,48 @@ async def test_a_replay_goes_on_to_an_endpoint_that_was_beyond_the_agents_limit_
     assert first.answer is not None
     assert (again.answer.replayed, again.answer.cost) == (True, first.answer.cost)
     assert len(site.providers["b"].calls) == 1
+
+
+async def test_each_text_costs_us_what_the_endpoint_charges_that_answered_it(site: Site) -> None:
+    def short(call: EmbedCall) -> None:
+        if len(call.texts) < 16:
+            raise ProviderError(ProviderFault.SERVER, "as told")
+
+    texts = TEXTS[:20]
+    site.providers["a"].behaviour = short
+    assert right(await site.ask(texts, model="m"), texts)
+    event = await generated(site)
+    assert event.endpoint == "b"
+    assert event.nano_usd == 40 * DEAR_PICO // 1000
+    assert event.provider_nano_usd == (32 * PRICE_PICO + 8 * DEAR_PICO) // 1000
+
+
+async def test_what_was_answered_before_another_model_took_over_costs_us_all_the_same(site: Site) -> None:
+    def short(call: EmbedCall) -> None:
+        if len(call.texts) < 16:
+            raise ProviderError(ProviderFault.SERVER, "as told")
+
+    texts = TEXTS[:20]
+    for name in ("a", "b"):
+        site.providers[name].behaviour = short
+    reply = await site.ask(texts, model="m", failover="any")
+    assert right(reply, texts)
+    assert reply.answer is not None
+    assert reply.answer.model == "n"
+    event = await generated(site)
+    assert event.nano_usd == 40 * PRICE_PICO // 1000
+    assert event.provider_nano_usd == (32 + 40) * PRICE_PICO // 1000
+
+
+async def test_what_a_tenants_own_endpoint_answered_costs_us_nothing(site: Site) -> None:
+    def short(call: EmbedCall) -> None:
+        if len(call.texts) < 16:
+            raise ProviderError(ProviderFault.SERVER, "as told")
+
+    texts = TEXTS[:20]
+    site.principal = Principal("k2", "globex", frozenset({"agent"}))
+    site.providers["own"].behaviour = short
+    assert right(await site.ask(texts, model="m"), texts)
+    event = await generated(site)
+    assert event.endpoint == "a"
+    assert event.provider_nano_usd == 8 * PRICE_PICO // 1000
