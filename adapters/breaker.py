@@ -1,15 +1,16 @@
 """The breaker port on `aiobreaker`, which counts failures and holds the state; everything that it gets wrong is ours.
 
-`aiobreaker` lets every call through while half open and closes on the first success: here `admit` gates and counts trial calls, and
-a success that is not yet enough never reaches it. It hides the error of the call that trips it: that is taken out again. It has no
-neutral end of a call (an excluded error counts as a success): such ends pass it by as a BaseException, which it leaves alone. It
+`aiobreaker` lets every call through while half open and closes on the first success, hides the error of the call that trips it, and has
+no neutral end of a call (an excluded error counts as a success). So no call is made through it: here `admit` gates and counts trial calls,
+and when a call has ended in a way that counts it is told so; a success that is not yet enough, or changes nothing, never reaches it. It
 reads the wall clock, UTC and local mixed: it is never asked about time, the clock is ours and monotonic. Its storage is memory.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -53,14 +54,6 @@ class Transition(msgspec.Struct, frozen=True, gc=False):
     state: CircuitState
     reason: str
     failures: int
-
-
-class _PassedBy(BaseException):
-    """Carries the end of a call past `aiobreaker`, uncounted: an answer, or the error to raise."""
-
-    def __init__(self, answer: Any, error: BaseException | None = None) -> None:
-        self.answer = answer
-        self.error = error
 
 
 class _Circuit(CircuitBreaker):  # type: ignore[misc]  # it is untyped
@@ -181,43 +174,44 @@ class AioBreaker:
             self._on_change(Transition(previous, state, _REASONS[previous, state], self.failures))
 
     async def run(self, work: Callable[[], Awaitable[T]], permit: AioPermit) -> T:
-        """Make the call of a permit."""
+        """Make the call of a permit. Where the circuit has changed since it was admitted, what comes of it says nothing any more."""
+        began = self._clock()
         try:
-            if permit.period != self._period:
-                return await work()  # admitted before the circuit changed: what comes of it says nothing any more
-            return cast("T", await self._circuit.call_async(self._observed, work, permit))
-        except _PassedBy as passed:
-            if passed.error is not None:
-                raise passed.error from None
-            return cast("T", passed.answer)
-        except CircuitBreakerError as tripped:
-            # `admit` alone refuses: this is of a call that was made, and its error is the cause.
-            raise (tripped.__cause__ or tripped) from None
+            answer = await work()
+        except Exception as error:
+            if permit.period == self._period and self._counts(error, began):
+                self._failed(error)
+            raise
+        else:
+            if permit.period == self._period:
+                self._answered(began, trial=permit.trial)
+            return answer
         finally:
             if permit.trial:
                 self.ended()
 
-    async def _observed(self, work: Callable[[], Awaitable[T]], permit: AioPermit) -> T:
-        began = self._clock()
-        try:
-            answer = await work()
-        except ProviderError as error:
-            if permit.period != self._period or error.fault not in COUNTED or self._hurried(error.fault, began):
-                raise _PassedBy(None, error) from None
-            raise
-        except Exception as error:
-            if permit.period != self._period:
-                raise _PassedBy(None, error) from None
-            raise
-        if permit.period != self._period:
-            raise _PassedBy(answer)
+    def _counts(self, error: Exception, began: float) -> bool:
+        if not isinstance(error, ProviderError):
+            return True
+        return error.fault in COUNTED and not self._hurried(error.fault, began)
+
+    def _failed(self, error: Exception) -> None:
+        def fail() -> None:
+            raise error
+
+        # What it raises is the error itself, or an error of its own about the circuit in place of that.
+        with suppress(type(error), CircuitBreakerError):
+            self._circuit.call(fail)
+
+    def _answered(self, began: float, *, trial: bool) -> None:
         took, takes = self._clock() - began, self._takes
         self._takes = took if takes is None or took > takes else takes + (took - takes) * _LATE_WEIGHT
-        if permit.trial:
+        if trial:
             self._succeeded += 1
             if self._succeeded < self._policy.successes:
-                raise _PassedBy(answer)
-        return answer
+                return
+        if trial or self._circuit.fail_counter:
+            self._circuit.call(_nothing)
 
     def _hurried(self, fault: ProviderFault, began: float) -> bool:
         if fault is not ProviderFault.TIMEOUT:
@@ -230,6 +224,10 @@ class AioBreaker:
         self._trials -= 1
         if self._on_free is not None and self._state is CircuitState.HALF_OPEN:
             self._on_free()
+
+
+def _nothing() -> None:
+    """A call that went well."""
 
 
 _REASONS = {
@@ -251,10 +249,10 @@ class AioPermit:
         self.period = period
         self.trial = trial
 
-    async def run(self, work: Callable[[], Awaitable[T]]) -> T:
+    def run(self, work: Callable[[], Awaitable[T]]) -> Coroutine[Any, Any, T]:
         """Make the call and take its end into account. What `work` raises is raised as it is; an error that is no `ProviderError` counts."""
         self._use()
-        return await self._breaker.run(work, self)
+        return self._breaker.run(work, self)
 
     def give_back(self) -> None:
         """The call is not made after all."""
