@@ -87,9 +87,9 @@ class Tellers:
         self.opened.append(made)
         return made
 
-    def install(self, monkeypatch: Any, **facts: Any) -> Tellers:
-        """Make it the provider `told` for the time of a test."""
-        monkeypatch.setitem(registry.PROVIDERS, "told", registry.ProviderFacts(self.open, **{"key": "none", **facts}))
+    def install(self, monkeypatch: Any, *, name: str = "told", **facts: Any) -> Tellers:
+        """Make it the provider `name` for the time of a test."""
+        monkeypatch.setitem(registry.PROVIDERS, name, registry.ProviderFacts(self.open, **{"key": "none", **facts}))
         return self
 
     @property

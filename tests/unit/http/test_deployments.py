@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -417,3 +420,20 @@ async def test_a_tenant_that_was_shredded_has_no_endpoint_any_more(stocked: ApiS
     while tellers.open_now:
         await asyncio.sleep(0)
     assert (stocked.pool.endpoints(), stocked.plane.endpoints.deployments["acme:e"].state) == ((), "stopped")
+
+
+async def test_the_call_that_the_page_of_endpoints_shows_deploys_one(
+    stocked: ApiSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "endpoints.md").read_text()
+    [shown] = re.findall(
+        r'^curl -X (\w+) "\$URL/api/v1/models/([^/]+)/deploy\?wait=(\d+)" .*? -d \'(.*?)\'$', page, re.M | re.S
+    )
+    method, model, wait, body = shown
+    Tellers().install(monkeypatch, name="openai")
+    offering = OfferingSpec("openai", model, 16, 1000)
+    await stocked.given("_system", f"model/{model}", ModelRegistered(model, SPEC, [offering], state="available"))
+    await stocked.given("acme", "tenant/acme", CredentialSet("my-openai", "openai", 1))
+    stocked.secrets.kept["acme", "my-openai", 1] = "a secret"
+    answer = await stocked.ask(method, f"/api/v1/models/{model}/deploy", ADMIN_KEY, json.loads(body), wait=wait)
+    assert (answer.status_code, answer.json()["state"], answer.json()["endpoint"]) == (201, "ready", "acme:mine")
