@@ -347,12 +347,20 @@ def _check_tenants(spec: EndpointSpec) -> None:
 
 
 def _check_still_there(plane: ControlPlane, deployment: Deployment) -> None:
-    for name in deployment.spec.models:
+    spec = deployment.spec
+    known = plane.endpoints.credentials.get((deployment.owner or SYSTEM_TENANT, spec.credential or ""))
+    if spec.credential is not None and (known is None or known.provider != spec.provider):
+        raise GatewayError(
+            "resource_constraint",
+            f"credential {spec.credential!r} was removed meanwhile, or set for another provider",
+            details={"field": "credential"},
+        )
+    for name in spec.models:
         model = plane.models.models.get(name)
         if (
             model is None
             or model.state in (DRAFT, REMOVED)
-            or all(o.provider != deployment.spec.provider for o in model.offerings)
+            or all(o.provider != spec.provider for o in model.offerings)
         ):
             raise GatewayError(
                 "resource_constraint",

@@ -113,6 +113,21 @@ def test_what_is_to_serve_a_model_that_its_provider_has_no_more_is_not_registere
     assert caught.value.code == "resource_constraint"
 
 
+@pytest.mark.parametrize("became", [CredentialRemoved("key"), CredentialSet("key", "another", 2)])
+def test_what_has_lost_its_credential_on_the_way_is_not_registered(became: CredentialSet | CredentialRemoved) -> None:
+    plane = plane_with("p")
+    plane.endpoints.apply("acme", CredentialSet("key", "p", 1))
+    spec = EndpointSpec("p", {"m": ""}, credential="key")
+    for state in (PREPARING, ALLOCATING, LOADING):
+        plane.endpoints.apply("acme", DeploymentChanged("acme:e", "d", "m", state, 1, spec=spec, owner="acme"))
+    found = plane.endpoints.deployments["acme:e"]
+    assert decide_step(plane, found, READY, at=2, actor="a") != []
+    plane.endpoints.apply("acme", became)
+    with pytest.raises(GatewayError, match="credential") as caught:
+        decide_step(plane, found, READY, at=2, actor="a")
+    assert caught.value.code == "resource_constraint"
+
+
 @given(st.data())
 def test_whatever_happens_in_whatever_order_no_more_is_given_than_there_is(data: st.DataObject) -> None:
     plane, most, configured = plane_with("p"), 10, 3
