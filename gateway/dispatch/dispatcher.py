@@ -212,7 +212,7 @@ class Dispatcher:
         if items[0].estimated:
             lane.estimates = True
         flights: list[Flight] = []
-        ticket = Ticket(waiter, lane, deadline, len(items), flights, since=now)
+        ticket = Ticket(waiter, lane, deadline, len(items), flights, since=now, before=waiter.tries)
         tickets.add(ticket)
         queue, in_flight, total = lane.queue, lane.flights, self._context.queued
         home = None

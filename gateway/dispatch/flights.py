@@ -28,7 +28,7 @@ class Ticket(msgspec.Struct, eq=False):
     """One submission of one waiter. `open` counts its items that are neither filled, handed over nor failed.
 
     `several` says that its waiter has, or had, more than one at once; `next` is the one opened before it.
-    `since` is when it was opened, in loop time.
+    `since` is when it was opened, in loop time; `before` how many failed calls its texts had been in elsewhere by then.
     """
 
     waiter: Waiter
@@ -41,6 +41,7 @@ class Ticket(msgspec.Struct, eq=False):
     several: bool = False
     next: Ticket | None = None
     since: float = 0.0
+    before: int = 0
 
 
 class Flight(msgspec.Struct, eq=False):

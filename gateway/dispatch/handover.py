@@ -76,7 +76,7 @@ class Leaving:
         if goes is None:
             tries = self._batch.tries if ticket.since <= self._batch.first_sent_at else min(1, self._batch.tries)
             goes = self._willing[id(waiter)] = (
-                waiter.tries + tries < self._context.limits.max_attempts
+                ticket.before + tries < self._context.limits.max_attempts
                 and waiter.elsewhere(self._error.fault, self._lane.candidate.endpoint.name)
             )
         return goes

@@ -184,6 +184,23 @@ def test_who_joins_a_text_at_its_last_call_is_not_charged_with_those_before() ->
     run(main())
 
 
+def test_texts_of_a_request_that_left_before_do_not_count_against_those_that_stayed() -> None:
+    async def main() -> None:
+        places = TwoPlaces(broken(ProviderFault.RATE_LIMITED, retry_after=0.1), concurrency=1)
+        waiter = places.mover(["x", "y"])
+        places.dispatcher.submit(places.a, waiter, waiter.items()[:1])
+        await asyncio.sleep(0.35)  # three calls with short pauses: the next failure lets `x` go
+        assert waiter.handed_over == [([0], ProviderFault.RATE_LIMITED)]
+        waiter.tries = 0
+        places.dispatcher.submit(places.a, waiter, waiter.items()[1:])
+        waiter.tries = 3
+        await waiter.done.wait()
+        assert waiter.error is None
+        assert places.calls("b") == [["x"], ["y"]]
+
+    run(main())
+
+
 def test_calls_made_elsewhere_count_against_the_most_that_are_made() -> None:
     async def main() -> None:
         places = TwoPlaces(broken(ProviderFault.SERVER), broken(ProviderFault.SERVER))
