@@ -15,7 +15,7 @@ from gateway.service.outcomes import uuid_text
 from tests.support.chaos.load import Asked
 from tests.support.chaos.places import drifted
 from tests.support.chaos.plans import Plan
-from tests.support.chaos.site import Site
+from tests.support.chaos.site import PICO, Site
 from tests.unit.service.conftest import Words
 
 
@@ -165,8 +165,9 @@ def _of_one_id(events: Sequence[tuple[StoredEvent, EventData]], ones: Sequence[A
         if isinstance(data, EmbeddingGenerated):
             if ones[0].its_own and ones[0].message.cache == "off" and not paid and data.billed_tokens != full:
                 wrong.append(f"billed {data.billed_tokens} tokens of {full} that nobody else asked for")
-            if data.provider_nano_usd is None or data.nano_usd is None or data.provider_nano_usd < data.nano_usd:
-                wrong.append("the provider charges less than the tenant is billed at the same price")
+            cheapest = data.billed_tokens * min(PICO.values()) // 1000
+            if data.provider_nano_usd is None or data.nano_usd is None or data.provider_nano_usd < cheapest:
+                wrong.append("the providers charge less than what is billed costs at the cheapest of them")
             told = {one.reply.answer.event for one in ones if one.reply.answer is not None}
             if told - {uuid_text(event.event_id)}:
                 wrong.append("its answers name another event")
