@@ -13,7 +13,7 @@ from domain.errors import GatewayError
 from domain.money import Price, charge_nano_usd
 from domain.ports.provider import Text
 from domain.prices import UNKNOWN, PriceBook
-from gateway.service.pending import Pending
+from gateway.service.pending import Pending, Sent
 
 _MICROS = 1_000_000
 
@@ -28,12 +28,15 @@ def pin(pending: Pending, prices: PriceBook) -> None:
     at, tenant = pending.at // _MICROS, pending.tenant
     chosen = pending.candidate.offering
     priced = {chosen.provider: prices.both(chosen.model, chosen.provider, tenant, at)}
-    for candidate in pending.candidates:
-        offering = candidate.offering
-        if offering.provider not in priced:
-            priced[offering.provider] = prices.both(offering.model, offering.provider, tenant, at)
-    if any(p.unit == "character" for pair in priced.values() for p in pair):
-        _count_characters(pending, priced)
+    if len(pending.candidates) > 1:
+        for candidate in pending.candidates:
+            offering = candidate.offering
+            if offering.provider not in priced:
+                priced[offering.provider] = prices.both(offering.model, offering.provider, tenant, at)
+    for price, listed in priced.values():
+        if price.unit == "character" or listed.unit == "character":
+            _count_characters(pending, priced)
+            break
     pending.priced = priced
     take_price(pending)
     if len(priced) > 1:
@@ -107,26 +110,28 @@ def provider_cost(pending: Pending) -> int | None:
     Nothing where an endpoint is called with the tenant's own credential: the provider bills the tenant itself.
     """
     total = 0
-    for nano_usd in (*_charged(pending).values(), *pending.for_nothing.values()):
-        if nano_usd is None:
+    for sent in pending.sent.values():
+        if sent.tokens and not _own(sent.candidate):
+            nano_usd = _charge(pending, sent)
+            if nano_usd is None:
+                return None
+            total += nano_usd
+    for wasted in pending.for_nothing.values():
+        if wasted is None:
             return None
-        total += nano_usd
+        total += wasted
     return total
 
 
 def left_behind(pending: Pending) -> None:
     """It goes on with another model: what it was answered so far is of no use, and charged to us all the same."""
-    for name, nano_usd in _charged(pending).items():
-        _add_waste(pending, name, nano_usd)
+    for name, sent in pending.sent.items():
+        if sent.tokens and not _own(sent.candidate):
+            _add_waste(pending, name, _charge(pending, sent))
 
 
-def _charged(pending: Pending) -> dict[str, int | None]:
-    """By endpoint."""
-    return {
-        name: cost(_listed(pending, sent.candidate), sent.tokens, sent.characters)
-        for name, sent in pending.sent.items()
-        if not _own(sent.candidate) and sent.tokens
-    }
+def _charge(pending: Pending, sent: Sent) -> int | None:
+    return cost(_listed(pending, sent.candidate), sent.tokens, sent.characters)
 
 
 def _own(candidate: Candidate) -> bool:
