@@ -56,6 +56,7 @@ from gateway.limits.logins import FailedLogins
 from gateway.limits.stores import TwoStores, open_limiter
 from gateway.live_settings import overlaid
 from gateway.maintenance.scheduler import Scheduler
+from gateway.maintenance.schedules import Schedules
 from gateway.maintenance.sealing import keep_sealed
 from gateway.maintenance.tasks import gateway_tasks
 from gateway.outbound import Outbound, OutboundPorts
@@ -99,6 +100,7 @@ class Engine:
     endpoint_desk: EndpointDesk
     credentials: CredentialAdmin
     deployments: Deployments
+    schedules: Schedules
     failed_logins: FailedLogins
 
     def __init__(self) -> None:
@@ -247,6 +249,7 @@ class Engine:
         self.alerts, self.webhooks = self._outbound.alerts, self._outbound.webhooks
         self._start(self._tail.run())
         self._start(Reconciler(self._log, self._abandon_open, settings.instance_lease_seconds).run())
+        self.schedules = Schedules(self._log.pool)
         self._scheduler = Scheduler(
             self._log.pool,
             gateway_tasks(

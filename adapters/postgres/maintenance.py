@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -10,7 +12,7 @@ import msgspec
 from adapters.postgres.pool import Pool
 from adapters.postgres.statements import statement
 
-_STATE, _SWEEP = statement("maintenance_state"), statement("sweep_instances")
+_STATE, _SWEEP, _LIST = statement("maintenance_state"), statement("sweep_instances"), statement("maintenance_list")
 
 
 class TaskState(msgspec.Struct, frozen=True):
@@ -23,8 +25,31 @@ class TaskState(msgspec.Struct, frozen=True):
     last_error: str | None = None
 
 
-async def claim(pool: Pool, task: str, owner: UUID, *, period: timedelta, lease: timedelta) -> int | None:
-    """Take the task if it is due and nobody runs it: the fence of the run, or None. A new task is due a period from now."""
+class Schedule(msgspec.Struct, frozen=True):
+    """How a task stands, for people. `period` None: it is run when it is asked for, and `never` otherwise. `owner` is the instance that runs
+    it, or died doing so, where it is not `running`; `last_result` is what the last run did.
+    """
+
+    task: str
+    next_run_at: datetime
+    period: timedelta | None
+    owner: UUID | None
+    lease_until: datetime
+    last_ended_at: datetime | None
+    last_succeeded_at: datetime | None
+    last_error: str | None
+    last_result: dict[str, int] | None
+    last_took: timedelta | None
+    failures: int
+    running: bool
+    due: bool
+    never: bool
+
+
+async def claim(pool: Pool, task: str, owner: UUID, *, period: timedelta | None, lease: timedelta) -> int | None:
+    """Take the task if it is due and nobody runs it: the fence of the run, or None. A new task is due a period from now, without one when
+    it is asked for.
+    """
     fence = await pool.fetchval("SELECT emberlog.claim_maintenance($1, $2, $3, $4)", task, owner, period, lease)
     return None if fence is None else int(fence)
 
@@ -34,15 +59,41 @@ async def renew(pool: Pool, task: str, fence: int, *, lease: timedelta) -> bool:
     return bool(await pool.fetchval("SELECT emberlog.renew_maintenance($1, $2, $3)", task, fence, lease))
 
 
-async def finish(pool: Pool, task: str, fence: int, *, period: timedelta, error: str | None) -> bool:
+async def finish(
+    pool: Pool,
+    task: str,
+    fence: int,
+    *,
+    period: timedelta | None,
+    error: str | None,
+    result: Mapping[str, int] | None = None,
+) -> bool:
     """End the run; whether it was still ours, else nothing has changed."""
-    return bool(await pool.fetchval("SELECT emberlog.finish_maintenance($1, $2, $3, $4)", task, fence, period, error))
+    kept = None if result is None else msgspec.json.encode(result).decode()
+    return bool(
+        await pool.fetchval("SELECT emberlog.finish_maintenance($1, $2, $3, $4, $5)", task, fence, period, error, kept)
+    )
 
 
 async def state(pool: Pool, task: str) -> TaskState | None:
     """How the task stands; None before anybody has asked for it."""
     row = await pool.fetchrow(_STATE, task)
     return None if row is None else msgspec.convert(dict(row), TaskState)
+
+
+async def run_now(pool: Pool, task: str) -> bool:
+    """Make the task due, unless it is being run; False where no gateway ever asked for such a task."""
+    return bool(await pool.fetchval("SELECT emberlog.run_maintenance($1)", task))
+
+
+async def schedules(pool: Pool, task: str | None = None) -> list[Schedule]:
+    """How every task stands, or that one, by name."""
+    return [_schedule(row) for row in await pool.fetch(_LIST, task)]
+
+
+def _schedule(row: Any) -> Schedule:
+    result = row["last_result"]
+    return Schedule(**{**row, "last_result": None if result is None else msgspec.json.decode(result)})
 
 
 async def sweep_instances(pool: Pool, age: timedelta) -> int:

@@ -20,6 +20,7 @@ from gateway.cli import (
     projections,
     quotas,
     rate_limits,
+    schedules,
     settings,
     tenant_models,
     tenants,
@@ -76,6 +77,7 @@ app.add_typer(prices.app, name="prices")
 app.add_typer(projections.app, name="projections")
 app.add_typer(quotas.app, name="quotas")
 app.add_typer(rate_limits.app, name="rate-limits")
+app.add_typer(schedules.app, name="schedules")
 app.add_typer(settings.app, name="settings")
 app.add_typer(threads.app, name="threads")
 app.add_typer(webhooks.app, name="webhooks")

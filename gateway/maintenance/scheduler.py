@@ -60,7 +60,7 @@ class Scheduler:
     async def once(self, task: Task) -> bool:
         """Run the task if it is due and nobody runs it; whether it was run to its end here. Raises what the pool and the log raise."""
         fence = await maintenance.claim(
-            self._pool, task.name, self._instance(), period=task.period, lease=self._lease
+            self._pool, task.name, self._instance(), period=task.every, lease=self._lease
         )  # fmt: skip
         return fence is not None and await self._run(task, fence)
 
@@ -105,7 +105,9 @@ class Scheduler:
         event = system_fact(ran, f"{task.name}/{fence}", at)  # however often it is sent, the run is logged once
         if (appended := await self._append(event)).status is AppendStatus.REJECTED:
             _log.error("maintenance_not_logged", task=task.name, reason=appended.detail)
-        return await maintenance.finish(self._pool, task.name, fence, period=task.period, error=failure)
+        return await maintenance.finish(
+            self._pool, task.name, fence, period=task.every, error=failure, result=ran.result or None
+        )
 
     async def _hold(self, task: Task, fence: int) -> None:
         """Renew the lease three times per lease time; returns when it is lost. While the database is away it keeps trying."""

@@ -18,6 +18,7 @@ from gateway.endpoints.deployments import Deployments
 from gateway.endpoints.desk import EndpointDesk
 from gateway.limits.logins import FailedLogins
 from gateway.limits.standing import Standing
+from gateway.maintenance.schedules import Schedules
 from gateway.reads.reads import Reads
 from gateway.replies import Reply
 from gateway.service.selector import Selector
@@ -72,6 +73,8 @@ class EmbeddingService(Protocol):
     """Credentials for providers; whose, is for the caller to check."""
     deployments: Deployments
     """Endpoints put to work; whose, is for the caller to check."""
+    schedules: Schedules
+    """What the installation does from time to time; who may ask is for the caller to check."""
 
     failed_logins: FailedLogins
     """Told of every credential that was refused, and asked what to say."""

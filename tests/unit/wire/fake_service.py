@@ -24,6 +24,7 @@ from gateway.endpoints.deployments import Deployments
 from gateway.endpoints.desk import EndpointDesk
 from gateway.limits.logins import FailedLogins
 from gateway.limits.standing import Standing
+from gateway.maintenance.schedules import Schedules
 from gateway.reads.reads import Reads
 from gateway.replies import Reply
 from gateway.service.selector import Selector
@@ -119,6 +120,7 @@ class FakeService:
     webhooks: WebhookAdmin
     credentials: CredentialAdmin
     deployments: Deployments
+    schedules: Schedules
     endpoint_desk: EndpointDesk
 
     def __init__(self) -> None:
