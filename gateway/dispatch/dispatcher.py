@@ -182,6 +182,20 @@ class Dispatcher:
         slots.breaker = None if breakers is None else breakers(endpoint)
         return slots
 
+    def forget(self, endpoint: str) -> None:
+        """An endpoint is gone, or is to be another one: its pace, its caps and its pause say nothing of the next of that name. Nothing is
+        done while texts are there yet.
+        """
+        lanes = self._of_endpoint.get(endpoint, ())
+        if not all(lane.idle for lane in lanes):
+            return
+        self._of_endpoint.pop(endpoint, None)
+        if lanes:
+            self._lanes = {k: v for k, v in self._lanes.items() if v.candidate.endpoint.name != endpoint}
+        if (slots := self._slots.pop(endpoint, None)) is not None:
+            slots.close()
+            self._caps = {key: caps for key, caps in self._caps.items() if key[0] != endpoint}
+
     def poke_endpoint(self, name: str) -> None:
         """The state of this endpoint's circuit has changed: what waits there goes out, or is given up."""
         slots = self._slots.get(name)

@@ -183,3 +183,34 @@ def test_without_learning_a_large_share_of_the_calls_is_refused(monkeypatch: pyt
     monkeypatch.setattr(Pace, "refused", lambda *_: None)
     share, _ = against(Metered(10.0, 1.0, 0.1, tells=True))
     assert share > 0.2
+
+
+def test_what_was_learnt_of_an_endpoint_that_is_gone_is_not_held_against_the_next_of_its_name() -> None:
+    async def main() -> None:
+        def script(call: EmbedCall, number: int) -> ProviderError | None:
+            return ProviderError(ProviderFault.RATE_LIMITED, "", retry_after=200.0) if number == 1 else None
+
+        dispatcher = Dispatcher({"main": FakeProvider(0.01, script), "else": FakeProvider(1.0)})
+        other = Recorder(["b"])
+        lane = dispatcher.lane(candidate(name="else"), None, None)
+        dispatcher.submit(lane, other, other.items())
+        lane = dispatcher.lane(candidate(), None, None)
+        soon = asyncio.get_running_loop().time() + 5.0
+        first = Recorder(["a"], deadline=soon)
+        dispatcher.submit(lane, first, first.items())
+        await first.done.wait()
+        assert first.error is not None
+        assert dispatcher.paused("main")
+        for name in ("main", "else", "never there"):
+            dispatcher.forget(name)
+        assert not dispatcher.paused("main")
+        assert [gauge.endpoint for gauge in dispatcher.gauges()] == ["else"], "one that has texts is let be"
+        second = Recorder(["a"], deadline=soon)
+        lane = dispatcher.lane(candidate(), None, None)
+        dispatcher.submit(lane, second, second.items())
+        for waiter in (second, other):
+            await waiter.done.wait()
+            assert waiter.error is None
+        await dispatcher.close()
+
+    run(main())
