@@ -11,6 +11,7 @@ import numpy as np
 import pybase64
 from numpy.typing import NDArray
 
+from adapters.providers.sizes import UNREADABLE
 from domain.catalogue import Endpoint
 from domain.ports.provider import EmbedAnswer, ProviderError, ProviderFault
 
@@ -46,7 +47,7 @@ def parse(decode: Callable[[bytes], T], content: bytes) -> T:
     """The answer in a body. Raises `ProviderError`."""
     try:
         return decode(content)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         pass
     raise foreign(content)
 

@@ -21,6 +21,7 @@ from adapters.providers.bedrock_bodies import USAGE_HEADER, answer, request
 from adapters.providers.bedrock_client import SERVICE, ApiKey, client_of, credential_of, session_of
 from adapters.providers.bedrock_errors import error_of, recognised, stale, timed_out
 from adapters.providers.bedrock_transport import Flight, Transport, flying
+from adapters.providers.sizes import most_bytes, too_much
 from domain.catalogue import Endpoint
 from domain.ports.provider import EmbedAnswer, EmbedCall, ProviderError, ProviderFault
 
@@ -125,7 +126,13 @@ class BedrockProvider:
         said = self._connected().invoke_model(
             modelId=call.model, body=body, contentType="application/json", accept="application/json"
         )
-        return answer(call, said["body"].read(), said["ResponseMetadata"]["HTTPHeaders"].get(USAGE_HEADER))
+        content, most = said["body"], most_bytes(len(call.texts))
+        read = content.read(most)
+        if len(read) == most:
+            content.close()
+            raise too_much(most)
+        read += content.read()  # nothing, but that the answer is whole is held against its length here
+        return answer(call, read, said["ResponseMetadata"]["HTTPHeaders"].get(USAGE_HEADER))
 
     def _look(self) -> None:
         try:

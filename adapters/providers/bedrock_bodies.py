@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from adapters.providers.sizes import UNREADABLE
 from domain.ports.provider import EmbedAnswer, EmbedCall, ProviderError, ProviderFault
 
 Family = Literal["titan", "cohere"]
@@ -101,7 +102,7 @@ def answer(call: EmbedCall, content: bytes, header: str | None) -> EmbedAnswer:
     """The answer to `call` in a body and in the header with the usage. Raises `ProviderError` (`BAD_ANSWER`)."""
     tokens = int(header) if header is not None and header.isascii() and header.isdecimal() else None
     rows: list[list[float]] | None = None
-    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+    with contextlib.suppress(*UNREADABLE):
         if family_of(call) == "titan":
             titan = _titan(content)
             rows = [titan.embedding]

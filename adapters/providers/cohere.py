@@ -88,7 +88,7 @@ class CohereProvider:
             call.config.get("truncate", "NONE"),
             call.dimensions,
         )
-        reply = await self._api.post("/v2/embed", body, call.timeout)
+        reply = await self._api.post("/v2/embed", body, call.timeout, len(call.texts))
         if reply.status != 200:
             raise status_error(reply, _WORDING)
         told = parse(_decode, reply.body)

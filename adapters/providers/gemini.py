@@ -67,7 +67,7 @@ class GeminiProvider:
         model, task, count = f"models/{call.model}", task_of(call.input_type), len(call.texts)
         requests = [_Request(model, _Content((_Part(text),)), task, call.dimensions) for text in call.texts]
         path = f"/v1beta/models/{quote(call.model, safe='')}:batchEmbedContents"
-        reply = await self._api.post(path, _Body(requests), call.timeout)
+        reply = await self._api.post(path, _Body(requests), call.timeout, len(call.texts))
         if reply.status != 200:
             raise json_error(reply, count)
         told = parse(_decode, reply.body)

@@ -13,6 +13,7 @@ import msgspec
 
 from adapters.providers.http import Reply
 from adapters.providers.http_errors import retry_after
+from adapters.providers.sizes import UNREADABLE
 from domain.ports.provider import ProviderError, ProviderFault
 
 _CREDENTIAL = frozenset({
@@ -119,7 +120,7 @@ def json_error(reply: Reply, texts: int) -> ProviderError:
     """The error of an answer with a status other than 200, with a `google.rpc.Status` as JSON in its body or with any other page."""
     try:
         told = _decode(reply.body).error
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         told = _Status()
     delays = [_SECONDS.fullmatch(detail.retry_delay) for detail in told.details if detail.retry_delay is not None]
     wait = float(delays[0][1]) if delays and delays[0] is not None else retry_after(reply.headers)

@@ -13,6 +13,7 @@ import aiohttp
 import msgspec
 from aiohttp.http_exceptions import ContentEncodingError
 
+from adapters.providers.sizes import most_bytes, too_much
 from domain.catalogue import Endpoint
 from domain.ports.provider import ProviderError, ProviderFault
 
@@ -54,8 +55,10 @@ class HttpApi:
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
-    async def post(self, path: str, body: msgspec.Struct, timeout: float) -> Reply:
-        """Send `body` as JSON. The deadline is `timeout` seconds for everything. Raises `ProviderError` where no whole answer comes."""
+    async def post(self, path: str, body: msgspec.Struct, timeout: float, texts: int) -> Reply:
+        """Send `body` as JSON, a call of so many texts. The deadline is `timeout` seconds for everything. Raises `ProviderError` where no
+        whole answer comes, or one that is larger than theirs can be.
+        """
         try:
             content = _encode(body)
         except UnicodeEncodeError:
@@ -64,11 +67,11 @@ class HttpApi:
             raise ProviderError(
                 ProviderFault.REFUSED, "a text holds a lone surrogate and cannot be sent as UTF-8: nothing was sent"
             )
-        return await self._request("POST", path, content, timeout)
+        return await self._request("POST", path, content, timeout, most_bytes(texts))
 
     async def get(self, path: str, timeout: float) -> Reply:
         """As `post`, without a body."""
-        return await self._request("GET", path, None, timeout)
+        return await self._request("GET", path, None, timeout, most_bytes(0))
 
     async def close(self) -> None:
         """Close every connection; calls in flight fail. Idempotent."""
@@ -77,7 +80,7 @@ class HttpApi:
         if session is not None:
             await session.close()
 
-    async def _request(self, method: str, path: str, content: bytes | None, timeout: float) -> Reply:
+    async def _request(self, method: str, path: str, content: bytes | None, timeout: float, most: int) -> Reply:
         session = self._live()
         # The error is raised outside the except blocks: what the client raises holds the request, and with it texts and key.
         error: ProviderError
@@ -86,7 +89,10 @@ class HttpApi:
                 asyncio.timeout(timeout),
                 session.request(method, self._base + path, data=content, allow_redirects=False) as response,
             ):
-                return Reply(response.status, response.headers, await response.read())
+                body = await _read(response, most)
+                if body is not None:
+                    return Reply(response.status, response.headers, body)
+                error = too_much(most)
         except TimeoutError:
             error = ProviderError(ProviderFault.TIMEOUT, f"no answer within {timeout:g} s")
         except asyncio.CancelledError:
@@ -123,6 +129,18 @@ class HttpApi:
 
 
 _encode = msgspec.json.Encoder().encode
+
+
+async def _read(response: aiohttp.ClientResponse, most: int) -> bytes | None:
+    """The body; None where it is larger than `most`, and the connection is closed."""
+    parts, size = [], 0
+    while part := await response.content.readany():
+        parts.append(part)
+        size += len(part)
+        if size > most:
+            response.close()
+            return None
+    return b"".join(parts)
 
 
 def _closed_meanwhile() -> ProviderError:

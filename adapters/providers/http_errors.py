@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 import msgspec
 
 from adapters.providers.http import Reply
+from adapters.providers.sizes import UNREADABLE
 from domain.ports.provider import ProviderError, ProviderFault
 
 
@@ -124,7 +125,7 @@ def _said(body: bytes) -> tuple[str, str]:
     """The message and the code of an error body; both empty for a body in no form of the providers'."""
     try:
         told = _decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         return "", ""
     texts: list[str] = []
     code = told.error_code or told.code

@@ -80,7 +80,7 @@ class JinaProvider:
             call.dimensions,
             config["normalized"] == "true" if "normalized" in config else None,
         )
-        reply = await self._api.post("/embeddings", body, call.timeout)
+        reply = await self._api.post("/embeddings", body, call.timeout, len(call.texts))
         if reply.status != 200:
             raise status_error(reply, _WORDING)
         told = parse(_decode, reply.body)

@@ -58,7 +58,10 @@ class MistralProvider:
     async def embed(self, call: EmbedCall) -> EmbedAnswer:
         """Embed once. Raises `ProviderError` and nothing else (cancellation passes)."""
         reply = await self._api.post(
-            "/v1/embeddings", _Body(call.model, call.texts, self._encoding, call.dimensions), call.timeout
+            "/v1/embeddings",
+            _Body(call.model, call.texts, self._encoding, call.dimensions),
+            call.timeout,
+            len(call.texts),
         )
         if reply.status != 200:
             raise status_error(reply, _WORDING)

@@ -7,8 +7,10 @@ Vectors are asked for in base64 and decoded straight into one array; servers tha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from functools import cache
 from typing import Literal
 
@@ -20,6 +22,7 @@ from openai import AsyncOpenAI, DefaultAioHttpClient, RequestOptions
 
 from adapters.providers.openai_answer import read_answer
 from adapters.providers.openai_errors import connection_error, status_error
+from adapters.providers.sizes import most_bytes, too_much
 from domain.catalogue import Endpoint
 from domain.ports.provider import EmbedAnswer, EmbedCall, ProviderError, ProviderFault, Text
 
@@ -43,6 +46,39 @@ _encode = msgspec.json.Encoder().encode
 def _trusted() -> ssl.SSLContext:
     """The authorities that certificates are held against, read once: each reading takes 20 ms of the loop."""
     return httpx2.create_ssl_context()
+
+
+_most: ContextVar[int] = ContextVar("most")
+"""The bytes that may be read of the answer to this task's call."""
+
+
+class _TooMuch(Exception):
+    """An answer is larger."""
+
+
+class _Bounded(httpx2.Response):
+    """An answer that is read no further than it may be large."""
+
+    most: int
+
+    async def aread(self) -> bytes:
+        if not self.is_stream_consumed:
+            parts, size = [], 0
+            async with contextlib.aclosing(self.aiter_bytes()) as read:
+                async for part in read:
+                    size += len(part)
+                    if size > self.most:
+                        raise _TooMuch
+                    parts.append(part)
+            self._content = b"".join(parts)
+        return self._content
+
+
+async def _bound(response: httpx2.Response) -> None:
+    """See to it that the answer is read so. A hook of the client, called before anything is read."""
+    response.__class__ = _Bounded
+    assert isinstance(response, _Bounded)
+    response.most = _most.get()
 
 
 class OpenAIProvider:
@@ -74,7 +110,13 @@ class OpenAIProvider:
             max_retries=0,
             timeout=None,  # the whole call has one deadline, set in `embed`
             # A redirect would carry texts and key to a place that nobody configured.
-            http_client=DefaultAioHttpClient(limits=limits, timeout=None, follow_redirects=False, verify=_trusted()),
+            http_client=DefaultAioHttpClient(
+                limits=limits,
+                timeout=None,
+                follow_redirects=False,
+                verify=_trusted(),
+                event_hooks={"response": [_bound]},
+            ),
         )
         # Said with each request, our credential beats what OPENAI_API_KEY holds for another server.
         # Unpacking vectors costs more than reading them as they are (docs/decisions/0022-http-providers.md).
@@ -111,7 +153,7 @@ class OpenAIProvider:
             body = None
         if body is None:
             raise ProviderError(ProviderFault.REFUSED, "a text holds a lone surrogate and cannot be sent as UTF-8")
-        content = await self._ask("post", self.path(call.model), call.timeout, body)
+        content = await self._ask("post", self.path(call.model), call.timeout, body, len(call.texts))
         return read_answer(content, len(call.texts), call.dimensions)
 
     async def warm_up(self) -> None:
@@ -131,8 +173,12 @@ class OpenAIProvider:
             self._closed = True
             await self._client.close()
 
-    async def _ask(self, method: Literal["get", "post"], path: str, timeout: float, body: bytes | None = None) -> bytes:
+    async def _ask(
+        self, method: Literal["get", "post"], path: str, timeout: float, body: bytes | None = None, texts: int = 0
+    ) -> bytes:
         self._must_be_open()
+        most = most_bytes(texts)
+        _most.set(most)
         # The error is raised outside the except blocks: what the SDK raises holds the request, and with it the texts.
         error: ProviderError
         options: RequestOptions = {"headers": self._headers, "params": self._query}
@@ -153,6 +199,8 @@ class OpenAIProvider:
             error = _closed_meanwhile()
         except openai.APIStatusError as caught:
             error = status_error(caught)
+        except _TooMuch:
+            error = too_much(most)
         except (openai.OpenAIError, aiohttp.ClientError, httpx2.HTTPError, OSError) as caught:
             error = connection_error(caught)
         except RuntimeError:

@@ -9,6 +9,7 @@ import msgspec
 
 from adapters.providers.answers import Item, answer, foreign, in_order
 from adapters.providers.openai_errors import error_of, read_error
+from adapters.providers.sizes import UNREADABLE
 from domain.ports.provider import EmbedAnswer, ProviderError
 
 
@@ -34,7 +35,7 @@ def read_answer(content: bytes, texts: int, dimensions: int | None) -> EmbedAnsw
 def _parse(content: bytes) -> _Answer:
     try:
         return _decode(content)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         pass
     raise _foreign(content)
 
@@ -44,7 +45,7 @@ def _foreign(content: bytes) -> ProviderError:
     try:
         error = msgspec.json.decode(content).get("error")
         status = error.get("code")
-    except (msgspec.MsgspecError, UnicodeDecodeError, AttributeError):
+    except (*UNREADABLE, AttributeError):
         status = None
     if isinstance(status, int) and 400 <= status < 600:
         return error_of(status, read_error(content), {})

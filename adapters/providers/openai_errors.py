@@ -17,6 +17,7 @@ import httpx2
 import msgspec
 import openai
 
+from adapters.providers.sizes import UNREADABLE
 from domain.ports.provider import ProviderError, ProviderFault
 
 _TOO_LONG_CODES = frozenset({
@@ -135,7 +136,7 @@ def read_error(content: bytes) -> Said:
     """
     try:
         body: Any = msgspec.json.decode(content)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         return Said(content[:4096].decode(errors="replace"))
     if not isinstance(body, dict):
         return Said()

@@ -70,7 +70,7 @@ class VoyageProvider:
             call.dimensions,
             self._encoding,
         )
-        reply = await self._api.post("/embeddings", body, call.timeout)
+        reply = await self._api.post("/embeddings", body, call.timeout, len(call.texts))
         if reply.status != 200:
             raise status_error(reply, _WORDING)
         told = parse(_decode, reply.body)

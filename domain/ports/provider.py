@@ -108,8 +108,12 @@ _ELSEWHERE = _RETRYABLE | {
 }
 
 
+LONGEST_PAUSE = 86_400.0
+"""Seconds that a provider can ask for before it is called again: what it names beyond that, it may have made up."""
+
+
 class ProviderError(Exception):
-    """A provider call failed. `detail` never holds a text or a key; `retry_after` is in seconds."""
+    """A provider call failed. `detail` never holds a text or a key; `retry_after` is in seconds, a day at most."""
 
     def __init__(
         self,
@@ -124,7 +128,7 @@ class ProviderError(Exception):
         self.fault = fault
         self.detail = detail
         self.status = status
-        self.retry_after = retry_after
+        self.retry_after = None if retry_after is None else min(retry_after, LONGEST_PAUSE)
         self.index = index
 
 

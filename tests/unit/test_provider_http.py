@@ -67,7 +67,7 @@ def api(server: Server, most: int = 4) -> HttpApi:
 async def test_closing_fails_the_call_in_flight_and_the_one_that_waits_for_its_connection() -> None:
     async with Server(None) as server:
         opened = api(server, most=1)
-        calls = [asyncio.create_task(opened.post("/", Body("a"), 30.0)) for _ in range(2)]
+        calls = [asyncio.create_task(opened.post("/", Body("a"), 30.0, 1)) for _ in range(2)]
         await server.asked.wait()
         await opened.close()
         for call in calls:
@@ -81,7 +81,7 @@ async def test_closing_fails_the_call_in_flight_and_the_one_that_waits_for_its_c
 async def test_cancelling_a_call_is_a_cancellation_and_no_failure() -> None:
     async with Server(None) as server:
         opened = api(server)
-        call = asyncio.create_task(opened.post("/", Body("a"), 30.0))
+        call = asyncio.create_task(opened.post("/", Body("a"), 30.0, 1))
         await server.asked.wait()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -92,10 +92,10 @@ async def test_cancelling_a_call_is_a_cancellation_and_no_failure() -> None:
 async def test_waiting_for_a_connection_counts_against_the_deadline() -> None:
     async with Server(None) as server:
         opened = api(server, most=1)
-        hung = asyncio.create_task(opened.post("/", Body("a"), 30.0))
+        hung = asyncio.create_task(opened.post("/", Body("a"), 30.0, 1))
         await server.asked.wait()
         with pytest.raises(ProviderError) as caught:
-            await opened.post("/", Body("b"), 0.05)
+            await opened.post("/", Body("b"), 0.05, 1)
         assert caught.value.fault is ProviderFault.TIMEOUT
         hung.cancel()
         await asyncio.gather(hung, return_exceptions=True)
@@ -106,7 +106,7 @@ async def test_a_lone_surrogate_is_refused_before_anything_is_sent() -> None:
     async with Server(None) as server:
         opened = api(server)
         with pytest.raises(ProviderError) as caught:
-            await opened.post("/", Body("\ud800"), 5.0)
+            await opened.post("/", Body("\ud800"), 5.0, 1)
         assert (caught.value.fault, caught.value.__context__) == (ProviderFault.REFUSED, None)
         assert server.requests == 0
         await opened.close()
@@ -128,7 +128,7 @@ async def test_a_body_that_cannot_be_decompressed_is_a_bad_answer() -> None:
     async with Server(head + b"not gzip") as server:
         opened = api(server)
         with pytest.raises(ProviderError) as caught:
-            await opened.post("/", Body("a"), 5.0)
+            await opened.post("/", Body("a"), 5.0, 1)
         assert caught.value.fault is ProviderFault.BAD_ANSWER
         await opened.close()
 
