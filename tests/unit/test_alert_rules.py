@@ -66,6 +66,16 @@ def test_rule_names_are_unique_and_the_page_of_alerts_has_every_kind() -> None:
         assert re.search(rf"^\| `{kind}` \| {severity} \|", page, re.MULTILINE), kind
 
 
+def test_the_page_of_operations_lists_every_metric_with_its_labels() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    rows = re.findall(r"^\| (`(?:emberlog|embedding|health_check_status|circuit)_?[^|]*) \|([^|]*)\|", page, re.MULTILINE)
+    told = {
+        name: set(re.findall(r"`(\w+)`", labels)) for names, labels in rows for name in re.findall(r"`(\w+)`", names)
+    }
+    histogram = r"(?<=duration_seconds)_(bucket|count|sum)$"
+    assert told == {re.sub(histogram, "", name): labels - {"le"} for name, labels in LABELS.items()}
+
+
 def test_the_monitoring_services_load_the_rules_read_the_metrics_and_tell_one_alertmanager() -> None:
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
     added = yaml.safe_load((ROOT / "deploy" / "monitoring.yaml").read_text())

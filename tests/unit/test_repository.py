@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,30 @@ def test_every_emberlog_command_in_a_document_exists(path: Path) -> None:
             group: Group = at  # type: ignore[assignment]  # it has commands, so it is one
             assert word in group.commands, line
             at = group.commands[word]
+        taken = {name for option in at.params for name in option.opts}
+        assert set(re.findall(r"(?<=\s)--[a-z-]+", re.split(r"\s[#|<>]\s", line)[0])) <= taken | {"--help"}, line
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_route_in_a_document_exists(path: Path) -> None:
+    text = path.read_text()
+    for methods, route in re.findall(r"`((?:[A-Z]+)(?:(?:,| and) [A-Z]+)*)\s(/[^`?\s]*)[^`]*`", text):
+        for method in re.findall(r"[A-Z]+", methods):
+            assert routes().fullmatch(f"{method} {route}"), f"{method} {route}"
+
+
+@cache
+def routes() -> re.Pattern[str]:
+    from gateway.http.openapi import document
+
+    paths: dict[str, dict[str, object]] = document("test")["paths"]
+    shown = [re.escape(f"{method.upper()} {path}") for path, methods in paths.items() for method in methods]
+    return re.compile("|".join(re.sub(r"\\\{\w+\\\}", "[^/]+", route) for route in shown))
+
+
+def test_a_route_that_there_is_not_would_be_found() -> None:
+    assert routes().fullmatch("GET /api/v1/endpoints/main")
+    assert not routes().fullmatch("GET /api/v1/endpoints/main/nothing")
 
 
 def test_every_settings_example_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
