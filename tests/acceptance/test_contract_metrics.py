@@ -110,6 +110,7 @@ async def test_what_a_gateway_does_shows_in_its_metrics_under_the_names_and_labe
     assert grown("embedding_tokens_total", **served) == tokens + 1
     assert grown("embedding_cost_usd_total", **served) == pytest.approx((first["cost"]["nano_usd"] + 20) / 1e9)
     assert grown("embedding_cache_hits_total", tenant_id="default", model=MODEL) == 2
+    assert grown("embedding_cache_lookups_total", tenant_id="default", model=MODEL) == 5
     for code in ("provider_error", "invalid_request"):
         assert grown("embedding_errors_total", tenant_id="default", model=MODEL, error_type=code) == 1
     endpoint = {"endpoint": "sim", "provider": "openai", "model": MODEL}

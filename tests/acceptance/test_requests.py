@@ -64,7 +64,9 @@ async def test_every_encoding_says_the_same_vector_as_exactly_as_it_can(
 ) -> None:
     async with Client(shared.url, shared.key, proxy=None) as client:
         exact = (await client.generate("one vector", model=MODEL, dimensions=DIMENSIONS)).float32()
-        coded = (await client.generate("one vector", model=MODEL, dimensions=DIMENSIONS, encoding=encoding)).float32()
+        again = await client.generate("one vector", model=MODEL, dimensions=DIMENSIONS, encoding=encoding)
+        coded = again.float32()
+    assert again.usage.cached_inputs == 1, "what is cached is had in every form"
     if error is None:
         assert (np.sign(coded) == np.where(exact > 0, 1, -1)).all()
     else:
