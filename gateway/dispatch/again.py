@@ -20,6 +20,10 @@ class Again:
         """Behind the others of its tenant."""
         self._waiting.setdefault(_tenant(batch), deque()).append(batch)
 
+    def next_of_its_tenant(self, batch: Batch) -> None:
+        """Before the others of its tenant."""
+        self._waiting.setdefault(_tenant(batch), deque()).appendleft(batch)
+
     def put_back(self, batch: Batch) -> None:
         """It was not sent after all: it is the next again."""
         name = _tenant(batch)

@@ -131,6 +131,14 @@ class Lane:
         self._again.append(batch)
         self.poke()
 
+    def narrow(self, halves: tuple[Batch, Batch]) -> None:
+        """Send the halves of what has failed, before its tenant's other tries: the first bad text that is found ends its request, and with it
+        the search among the others of it.
+        """
+        for half in reversed(halves):
+            self._again.next_of_its_tenant(half)
+        self.poke()
+
     def put_back(self, batch: Batch) -> None:
         """It was not sent after all: it goes first when there is a slot again."""
         self._again.put_back(batch)

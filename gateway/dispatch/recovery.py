@@ -53,8 +53,8 @@ def recover(
         case failures.Split():
             if step.learn:
                 lane.caps.refused(len(flights), sum(f.tokens for f in flights))
-            for half in halves(flights, by_tenant=not step.learn):
-                lane.resend(batch.part(half))
+            first, second = halves(flights, by_tenant=not step.learn)
+            lane.narrow((batch.part(first), batch.part(second)))
         case failures.Reject():
             leaving = Leaving(lane, context, batch, error)
             lane.caps.too_long(flights[step.place].tokens)

@@ -342,3 +342,15 @@ def test_a_refusal_for_size_halves_evenly_whoever_the_texts_belong_to() -> None:
         assert bench.provider.sizes == [64, 32, 32]
 
     run(main())
+
+
+def test_an_endpoint_that_refuses_everything_is_asked_about_a_request_a_few_times_not_about_each_text() -> None:
+    async def main() -> None:
+        refusing = FakeProvider(0.01, lambda *_: ProviderError(ProviderFault.REFUSED, "no", status=400))
+        bench = Bench(refusing, where=candidate(concurrency=4))
+        waiters = [Recorder([f"{n} {i}" for i in range(512)], tenant=f"t{n}") for n in range(4)]
+        await bench.serve(*waiters)
+        assert all(w.error is not None and w.error.code == "provider_error" for w in waiters)
+        assert len(refusing.calls) < 4 * 50
+
+    run(main())
