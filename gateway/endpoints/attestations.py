@@ -37,7 +37,7 @@ Attested, Unattested, Quarantined = (
 _log = structlog.get_logger("emberlog.attestation")
 _Key = tuple[str, str, str, bool]
 _KEEP_SPACES = 4096
-"""Above this many spaces, what each is attested by is worked out anew: sizes can be chosen freely within a range."""
+"""Above this many spaces, what each is attested by is worked out anew: sizes can be chosen freely within a range, and names of endpoints."""
 
 
 class PinnedAsk(Protocol):
@@ -205,6 +205,8 @@ class Attestations:
     def _configuration(self, endpoint: Endpoint) -> str:
         known = self._configurations.get(endpoint.name)
         if known is None or known[0] is not endpoint:
+            if len(self._configurations) > _KEEP_SPACES:
+                self._configurations.clear()
             known = self._configurations[endpoint.name] = endpoint, endpoint.configuration
         return known[1]
 

@@ -14,8 +14,9 @@ from adapters.breaker import CircuitPolicy
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.instances import live_instances
 from domain.catalogue import Candidate, Endpoint, Model
+from domain.endpoints import ENDED, PREPARING
 from domain.errors import GatewayError
-from domain.events import EventData
+from domain.events import DeploymentChanged, EventData
 from domain.ports.event_log import Appended, NewEvent
 from gateway.catalogue.attestation import Answer
 from gateway.catalogue.live import LiveCatalogue
@@ -137,6 +138,8 @@ class EndpointParts:
     def observe(self, data: EventData) -> None:
         """An event of the log is about to be folded."""
         self.desk.observe(data)
+        if isinstance(data, DeploymentChanged) and data.state in (PREPARING, *ENDED):
+            self.dispatcher.forget(data.endpoint)
         if isinstance(data, POOLED):
             asyncio.get_running_loop().call_soon(self.pool.sync)  # once it is folded
 

@@ -111,12 +111,24 @@ async def test_what_one_gateway_puts_to_work_both_send_to_and_for_its_owner_alon
     assert "credential.set" in stored
     assert "own secret" not in stored + "".join(capsys.readouterr())
 
+    # It asks for a long pause, and its circuit opens: neither is held against what is deployed in its place.
+    dispatchers = [gateway.endpoints.dispatcher for gateway in two.gateways]
+    for gateway, dispatcher in zip(two.gateways, dispatchers, strict=True):
+        [candidate] = gateway.models().candidates(MODEL, "acme")
+        dispatcher.lane(candidate, None, None).slots.pause(200)
+        gateway.endpoints.desk.breakers.of(candidate.endpoint).force_open(200)
+        assert dispatcher.paused("acme:e")
     await second.deployments.undeploy(
         lambda stream, decide: second.control.run(decide, stream=stream), made, actor="test"
     )
     assert (await two.settled(1, made)).state == "stopped"
     await until(lambda: not two.tellers.open_now, what="both gateways have closed it")
     assert [await two.ask(which, "acme") for which in (0, 1)] == ["no_model_available"] * 2
+    await until(lambda: not any(d.paused("acme:e") for d in dispatchers), what="both gateways have forgotten it")
+    made = await two.settled(0, await two.deploy(0, owner="acme", credential="mine"))
+    assert (made.state, made.reason) == ("ready", None)
+    await until(lambda: second.models().candidates(MODEL, "acme"), what="the other gateway has the endpoint again")
+    assert [await two.ask(which, "acme") for which in (0, 1)] == ["acme:e", "acme:e"]
 
 
 async def test_an_endpoint_whose_vectors_are_of_another_space_is_never_registered(two: Two) -> None:
