@@ -20,6 +20,7 @@ from domain.decoding import decode_data
 from domain.errors import GatewayError
 from domain.events import EventData, PriceSet
 from domain.plane import ControlPlane
+from domain.ports.breaker import Breaker
 from domain.ports.provider import EmbedAnswer, EmbedCall, Text
 from domain.ports.vector_cache import VectorCache
 from domain.prices import PriceBook
@@ -182,6 +183,7 @@ async def make_rig(
     dry_gates: Sequence[Gate] = (),
     prices: PriceBook | None = None,
     shared: VectorCache | None = None,
+    breakers: Callable[[Endpoint], Breaker] | None = None,
 ) -> Rig:
     log = log or MemoryEventLog()
     instance = await log.register_instance("test", 60)
@@ -192,7 +194,7 @@ async def make_rig(
     service = RequestService(
         log=log,
         appender=appender,
-        dispatcher=Dispatcher({"e": provider}),
+        dispatcher=Dispatcher({"e": provider}, breakers=breakers),
         catalogue=lambda: catalogue,
         prices=prices,
         plane=plane,
