@@ -92,6 +92,10 @@ class Steps(Protocol):
         """A call with this text failed, and the provider may charge us for it."""
         ...
 
+    def broken(self, pending: Pending, error: Exception) -> None:
+        """A step of it raised what it should not: it fails, and nobody else with it."""
+        ...
+
     def keep(self, pending: Pending, indexes: list[int], rows: NDArray[np.float32]) -> None:
         """These rows of a stream are about to be given out and forgotten: cache them if they should be."""
         ...
@@ -379,7 +383,10 @@ class Pending:
         here = attempts[-1].endpoint
         if here == self.candidate.endpoint.name:  # else others of its texts have failed there and been counted
             self.failed_seconds += sum(a.ms for a in attempts if a.endpoint == here) / 1000
-        self.steps.hand_over(self, indexes, error, here)
+        try:
+            self.steps.hand_over(self, indexes, error, here)
+        except Exception as defect:  # whoever shares the call has to be told, too
+            self.steps.broken(self, defect)
 
     def note(self, attempts: tuple[Attempt, ...]) -> None:
         """Keep what was tried in vain, as far as it bears keeping: a request of many calls may have met with many failures."""
@@ -395,7 +402,10 @@ class Pending:
         self.provider_seconds = max(self.provider_seconds, report.seconds + failed)
         self.note(report.attempts)
         if self.state is State.RUNNING:
-            self.progressed()
+            try:
+                self.progressed()
+            except Exception as defect:
+                self.steps.broken(self, defect)
 
     def progressed(self) -> None:
         """Give out what a stream has ready, and end when every vector is in."""

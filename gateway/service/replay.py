@@ -310,6 +310,10 @@ class RepeatedResult:
     def wasted(self, pending: Pending, index: int, tokens: int, candidate: Candidate) -> None:
         """See `Steps.wasted`: what embedding again costs is logged beforehand, at its most."""
 
+    def broken(self, pending: Pending, error: Exception) -> None:
+        """See `Steps.broken`."""
+        self._service.broken(pending, error)
+
     def keep(self, pending: Pending, indexes: list[int], rows: NDArray[np.float32]) -> None:
         """See `Steps.keep`."""
         self._service.vectors.keep(pending, indexes, rows)

@@ -513,14 +513,19 @@ class RequestService:
         try:
             await work
         except Exception as error:
-            trace = pending.trace or new_trace_id()
-            _log.error("slow_path_failed", code="internal", tenant=pending.tenant, trace=trace, exc_info=error)
-            refusal = refusals.internal(trace)
-            if pending.running and not pending.replaying:
-                pending.switching = False
-                self.failed(pending, refusal)
-            elif not pending.ended:
-                self.leave(pending, refusal)
+            self.broken(pending, error)
+
+    def broken(self, pending: Pending, error: Exception) -> None:
+        """A defect of ours: it fails this request, and no other that it shares a call with."""
+        trace = pending.trace or new_trace_id()
+        _log.error("slow_path_failed", code="internal", tenant=pending.tenant, trace=trace, exc_info=error)
+        refusal = refusals.internal(trace)
+        if pending.running and not pending.replaying:
+            pending.switching = False
+            self.failed(pending, refusal)
+        elif not pending.ended:
+            self.vectors.withdraw(pending)
+            self.leave(pending, refusal)
 
     def fenced(self) -> None:
         """The instance may write no more: what it held will be called abandoned. Its askers are told to send again."""

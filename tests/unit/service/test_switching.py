@@ -12,6 +12,8 @@ from domain.catalogue import Candidate, Endpoint
 from domain.events import AgentRegistered, Preferences
 from domain.ports.provider import EmbedCall, ProviderError, ProviderFault
 from domain.tenancy import Principal
+from gateway.service.pending import Pending
+from gateway.service.service import RequestService
 from tests.unit.service import test_sending
 from tests.unit.service.conftest import PRICE_PICO, ScriptedProvider
 from tests.unit.service.test_sending import DEAR_PICO, Probes, Site, catalogue, failing, generated, opened, right
@@ -143,3 +145,28 @@ async def test_what_a_tenants_own_endpoint_answered_costs_us_nothing(site: Site)
     event = await generated(site)
     assert event.endpoint == "a"
     assert event.provider_nano_usd == 8 * PRICE_PICO // 1000
+
+
+@pytest.mark.parametrize("step", ["hand_over", "completed"])
+async def test_a_defect_in_a_step_of_one_request_fails_no_other_of_its_call(
+    site: Site, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    if step == "hand_over":
+        site.providers["a"].behaviour = failing(ProviderFault.SERVER)
+    original = getattr(RequestService, step)
+
+    def defective(self: RequestService, pending: Pending, *more: Any) -> None:
+        if pending.message.id == "bad":
+            raise KeyError("as told")
+        original(self, pending, *more)
+
+    monkeypatch.setattr(RequestService, step, defective)
+    replies = [site.send(f"text {name}", id=name, model="m", deadline_ms=5000)[0] for name in ("r1", "bad", "r2")]
+    for reply in replies:
+        await reply.wait()
+    assert right(replies[0], ["text r1"])
+    assert right(replies[2], ["text r2"])
+    assert replies[1].refusal is not None
+    assert replies[1].refusal.code == "internal"
+    again = await site.ask("text bad", id="again", model="m", deadline_ms=5000)
+    assert right(again, ["text bad"]), "its text is not lost to others"
