@@ -206,6 +206,7 @@ async def test_an_owner_that_is_no_superuser_can_migrate_and_become_the_applicat
     database = await owner.fetchval("SELECT current_database()")
     role = f"owner_of_{database}"
     await migrate_role(owner)
+    await owner.execute("CREATE EXTENSION vector SCHEMA public")
     await owner.execute(
         f'CREATE ROLE "{role}" LOGIN; GRANT emberlog_app TO "{role}"; ALTER DATABASE "{database}" OWNER TO "{role}"'
     )
@@ -238,6 +239,22 @@ async def test_an_owner_that_may_not_make_the_role_is_told_what_to_run(postgres_
             await migrate(with_user(postgres_dsn, role), migrations=[first])
     finally:
         await owner.execute(f'DROP OWNED BY "{role}" CASCADE; DROP ROLE "{role}"')
+
+
+async def test_an_owner_that_may_not_make_the_extension_is_told_what_to_run(
+    postgres_dsn: str, owner: Connection
+) -> None:
+    database = await owner.fetchval("SELECT current_database()")
+    role = f"owner_of_{database}"
+    await migrate_role(owner)
+    await owner.execute(
+        f'CREATE ROLE "{role}" LOGIN; GRANT emberlog_app TO "{role}"; ALTER DATABASE "{database}" OWNER TO "{role}"'
+    )
+    try:
+        with pytest.raises(MigrationError, match="As a superuser run in this database: CREATE EXTENSION vector"):
+            await migrate(with_user(postgres_dsn, role))
+    finally:
+        await owner.execute(f'REASSIGN OWNED BY "{role}" TO CURRENT_USER; DROP OWNED BY "{role}"; DROP ROLE "{role}"')
 
 
 async def test_a_login_outside_the_role_is_told_what_to_grant(postgres_dsn: str, owner: Connection) -> None:
