@@ -41,7 +41,7 @@ from domain.errors import GatewayError
 from domain.events import EndpointSpec
 from domain.plane import ControlPlane
 from domain.ports.event_log import LogUnavailable
-from domain.ports.provider import ProviderError, ProviderFault
+from domain.ports.provider import Provider, ProviderError, ProviderFault
 from gateway.control import Control, Written
 from gateway.endpoints.memory import LOCAL_MODEL_BYTES, available_memory
 from gateway.endpoints.pool import EndpointPool
@@ -63,7 +63,7 @@ class Deployments:
     """Those of one installation, as one process works at them.
 
     `instance` is this process's as of now, `live` all that may still write. `attest` embeds at an endpoint which nobody is sent to yet
-    and raises `ProviderError` or `GatewayError` unless its vectors are those of the model; `max_calls` bounds the provider calls of
+    (False: nothing is attested) and raises `ProviderError` or `GatewayError` unless its vectors are those of the model; `max_calls` bounds the provider calls of
     all endpoints at once.
     """
 
@@ -74,7 +74,7 @@ class Deployments:
         *,
         instance: Callable[[], str],
         live: Callable[[], Awaitable[Collection[str]]],
-        attest: Callable[[Endpoint, str], Awaitable[None]],
+        attest: Callable[[Endpoint, str], Awaitable[bool]],
         max_calls: Callable[[], int],
         memory: Callable[[], int | None] = available_memory,
     ) -> None:
@@ -230,8 +230,15 @@ class Deployments:
             async with asyncio.timeout(LOAD_SECONDS):
                 provider = self._pool.take_up(endpoint)
                 await provider.warm_up()
-                await provider.check(CHECK_SECONDS)
-                await self._attest(endpoint, model)
+                refused = await _sign_of_life(provider)
+                try:
+                    embeds = await self._attest(endpoint, model)
+                except (ProviderError, GatewayError):
+                    if refused is not None:
+                        raise refused from None
+                    raise
+                if refused is not None and not embeds:
+                    raise refused
         except TimeoutError:
             raise ProviderError(ProviderFault.TIMEOUT, f"it was not ready to serve within {LOAD_SECONDS:g} s") from None
 
@@ -273,6 +280,17 @@ class Deployments:
             del self._tasks[deployment.id]
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("deployment_broken", endpoint=deployment.endpoint, exc_info=error)
+
+
+async def _sign_of_life(provider: Provider) -> ProviderError | None:
+    """Check it; returns what it said where it refused our credential: some keys may embed and nothing else. Raises `ProviderError`."""
+    try:
+        await provider.check(CHECK_SECONDS)
+    except ProviderError as error:
+        if error.fault is not ProviderFault.AUTHENTICATION:
+            raise
+        return error
+    return None
 
 
 def _told(error: Exception) -> tuple[str, str]:

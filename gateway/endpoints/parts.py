@@ -173,10 +173,11 @@ class EndpointParts:
     ) -> Answer:
         return await pinned_ask(self._ports.service())(candidate, texts, size, input_type)
 
-    async def _attest_deployed(self, endpoint: Endpoint, model: str) -> None:
-        """Hold an endpoint that nobody is sent to yet against the model's space. Raises `ProviderError`, `GatewayError`."""
+    async def _attest_deployed(self, endpoint: Endpoint, model: str) -> bool:
+        """Hold an endpoint that nobody is sent to yet against the model's space; False: nothing is attested. Raises `ProviderError`, `GatewayError`."""
         candidate = self._ports.catalogue.aside(endpoint, model)
         await self.attestations.ensure(candidate, candidate.model.dimensions, None, again=True)
+        return self.attestations.enabled
 
     async def _live_instances(self) -> set[str]:
         return {str(instance) for instance in await live_instances(self._ports.log.pool)}

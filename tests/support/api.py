@@ -92,8 +92,8 @@ class _Views:
         return [{"used": self.used.get(key, 0), "reserved": 0, "position": 1, "recorded_at": None} for key in keys]
 
 
-async def _attested(endpoint: Endpoint, model: str) -> None:
-    pass
+async def _attested(endpoint: Endpoint, model: str) -> bool:
+    return False
 
 
 class ApiSite:
@@ -121,7 +121,7 @@ class ApiSite:
         self.pool = EndpointPool(
             service.control.plane.endpoints, [], environ={}, store=Path("unused"), secrets=self.secrets
         )
-        self.attest: Callable[[Endpoint, str], Awaitable[None]] = _attested
+        self.attest: Callable[[Endpoint, str], Awaitable[bool]] = _attested
         self.max_calls = 100
         self.live = {"gateway-1"}
         service.deployments = self.deployments("gateway-1")

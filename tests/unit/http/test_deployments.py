@@ -95,10 +95,11 @@ async def settle(site: ApiSite, endpoint: str = "e") -> str:
 async def test_an_endpoint_is_put_to_work_in_stages_and_joins_the_pool(stocked: ApiSite, tellers: Tellers) -> None:
     attested: list[tuple[Endpoint, str]] = []
 
-    async def attest(endpoint: Endpoint, model: str) -> None:
+    async def attest(endpoint: Endpoint, model: str) -> bool:
         assert stocked.pool.endpoints() == (), "nobody is sent there yet"
         await stocked.pool.provider(endpoint).embed(CALL)
         attested.append((endpoint, model))
+        return True
 
     stocked.attest = attest
     status, made = await deploy(stocked, max_concurrency=3, options={"any": "thing"})
@@ -111,6 +112,22 @@ async def test_an_endpoint_is_put_to_work_in_stages_and_joins_the_pool(stocked: 
     shown = await stocked.ask("GET", made["status_url"], OPERATOR_KEY)
     listed = await stocked.ask("GET", "/api/v1/models/m/deployments", OPERATOR_KEY)
     assert [shown.json()] == listed.json()["deployments"] == [made]
+
+
+@pytest.mark.parametrize("embeds", [True, False])
+async def test_a_key_that_may_embed_and_nothing_else_is_good_enough(
+    stocked: ApiSite, tellers: Tellers, embeds: bool
+) -> None:
+    async def attest(endpoint: Endpoint, model: str) -> bool:
+        if not embeds:
+            raise ProviderError(ProviderFault.UNATTESTED, "its probes were not answered")
+        return True
+
+    stocked.attest = attest
+    tellers.faults["check"] = ProviderError(ProviderFault.AUTHENTICATION, "403 from there", status=403)
+    status, made = await deploy(stocked)
+    assert status == (201 if embeds else 502)
+    assert embeds or "403 from there" in made["error"]["message"], "why it does not embed is told"
 
 
 async def test_without_waiting_the_answer_says_where_to_look(stocked: ApiSite) -> None:
@@ -154,7 +171,7 @@ async def test_each_stages_failure_is_told_and_gives_back_what_it_took(
 ) -> None:
     stage, code, told, path = FAILURES[what]
 
-    async def attest(endpoint: Endpoint, model: str) -> None:
+    async def attest(endpoint: Endpoint, model: str) -> bool:
         await stocked.pool.provider(endpoint).embed(CALL)
         if what == "it drifted":
             raise ProviderError(ProviderFault.DRIFTED, "the vectors are not those of m")
@@ -163,6 +180,7 @@ async def test_each_stages_failure_is_told_and_gives_back_what_it_took(
         if what == "the model went":
             gone = ModelStateChanged(model="m", state="removed", previous="available")
             await stocked.given("_system", "model/m", gone)
+        return False
 
     stocked.attest = attest
     match what:
