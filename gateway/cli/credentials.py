@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -74,9 +75,12 @@ def remove(
 
 def _secret(variable: str | None) -> str:
     if variable is None:
-        if sys.stdin.isatty():
-            typer.echo("The secret, then Ctrl-D:", err=True)
-        return sys.stdin.read()
+        if sys.stdin.isatty():  # one line, which the terminal does not show; what has more lines comes from a file
+            return getpass.getpass("The secret (it is not shown): ", stream=sys.stderr)
+        try:
+            return sys.stdin.read()
+        except UnicodeDecodeError:
+            raise typer.BadParameter("what was given on stdin is no text in UTF-8", param_hint="stdin") from None
     if variable not in os.environ:
         raise typer.BadParameter(f"the environment variable {variable} is not set", param_hint="--secret-env")
     return os.environ[variable]
