@@ -220,6 +220,7 @@ class Entry:
             if pending.running:
                 left_behind(pending)
                 pending.become(other)
+                pending.refused = refused
             elif other.hold is not None:
                 other.hold.release()
             return

@@ -297,6 +297,17 @@ async def test_another_model_embeds_it_whole_only_where_that_is_allowed(site: Si
     assert 'to_model="n"' in _metrics(site)
 
 
+@pytest.mark.parametrize("retry_after", [None, 200.0])
+async def test_a_model_that_has_failed_is_not_gone_back_to(site: Site, retry_after: float | None) -> None:
+    for name in ("a", "b", "c"):
+        site.providers[name].behaviour = failing(ProviderFault.RATE_LIMITED, retry_after=retry_after)
+    for id_ in ("r1", "r2"):
+        reply = await site.ask("one", id=id_, model="m", failover="any", deadline_ms=5000)
+        assert reply.refusal is not None
+        assert reply.refusal.code == "provider_unavailable"
+    assert all(len(site.providers[name].calls) <= 8 for name in ("a", "b", "c"))
+
+
 async def test_a_model_whose_quota_is_used_up_is_no_way_out(site: Site) -> None:
     for name in ("a", "b"):
         site.providers[name].behaviour = failing(ProviderFault.SERVER)
