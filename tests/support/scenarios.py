@@ -26,10 +26,11 @@ def flat(scenarios: Scenarios) -> list[tuple[str, str, str]]:
 
 @cache
 def shown_in(path: str) -> frozenset[str]:
-    """The tests of a file: its functions, and the names that state machines are given."""
+    """The tests of a file: its functions, its classes and what is in them, and the names that state machines are given."""
     found = set()
-    for node in ast.parse((ROOT / path).read_text()).body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+    body = ast.parse((ROOT / path).read_text()).body
+    for node in [*body, *(inner for outer in body if isinstance(outer, ast.ClassDef) for inner in outer.body)]:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found.add(node.name)
         elif isinstance(node, ast.Assign):
             found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
