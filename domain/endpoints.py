@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
 
 from domain.catalogue import Endpoint
 from domain.events import (
+    SYSTEM_TENANT,
     BreakerChanged,
     CredentialRemoved,
     CredentialSet,
@@ -105,6 +107,8 @@ class Endpoints:
         """The endpoints whose deployment has ended, by owner, the earliest first."""
         self._shredded: set[str] = set()
         self._offered: dict[str, dict[str, OfferingSpec]] = {}
+        self._distrusted: Counter[tuple[str, str | None]] = Counter()
+        """How often vectors of (model, owner of the endpoint that gave them) turned out not to be of their space."""
 
     def apply(self, tenant: str, data: EventData) -> None:
         """Fold one event."""
@@ -116,6 +120,7 @@ class Endpoints:
             case BreakerChanged():
                 self.breakers[data.endpoint] = data
             case EndpointAttested():
+                self._distrust(None if tenant == SYSTEM_TENANT else tenant, data)
                 self.attested[data.endpoint, data.space] = data
                 if data.passed:
                     of = data.space, data.owner
@@ -130,6 +135,21 @@ class Endpoints:
                 self._forget(data.tenant)
             case _:
                 pass
+
+    def cached_as(self, space: str, tenant: str) -> str:
+        """What a tenant's vectors of this space are cached as: not what may hold some of an endpoint that has drifted since."""
+        if not self._distrusted:
+            return space
+        model = space.rpartition("@")[0]
+        shared, own = self._distrusted[model, None], self._distrusted[model, tenant]
+        return f"{space}#{shared}.{own}" if shared or own else space
+
+    def _distrust(self, tenant: str | None, data: EndpointAttested) -> None:
+        before = self.attested.get((data.endpoint, data.space))
+        served = before is not None and before.passed and before.configuration == data.configuration
+        renewed = data.passed and data.epoch > self.epochs.get((data.space, data.owner), 0)
+        if renewed or (served and not data.passed):
+            self._distrusted[data.model, data.owner if renewed else tenant] += 1
 
     def _deployed(self, data: DeploymentChanged) -> None:
         known = self.deployments.get(data.endpoint)

@@ -109,6 +109,7 @@ class RequestService:
         self._catalogue = catalogue
         self._tenant_keys = tenant_keys
         self._shredded = plane.directory.shredded.copy()
+        self._endpoints = plane.endpoints
         self.sending = Sending(
             self,
             router or Router(),
@@ -492,6 +493,7 @@ class RequestService:
 
     def cache_keys(self, pending: Pending, space: str) -> list[bytes]:
         """What the vectors of its texts are cached under, in this space. Raises as `tenant_key` does."""
+        space = self._endpoints.cached_as(space, pending.tenant)
         key, tag = self.tenant_key(pending.tenant), tenant_tag(pending.tenant)
         input_type = pending.message.input_type
         return [tag + text_fingerprint(key, space, input_type, text) for text in pending.texts]

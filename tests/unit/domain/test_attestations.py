@@ -60,6 +60,38 @@ def test_what_is_deployed_anew_is_attested_anew_though_it_is_configured_as_befor
     assert ("of another model", "space") in known.attested
 
 
+SPACES = ("m@1:4:unit", "m@1:2:unit/clustering")
+
+
+def told(passed: bool, endpoint: str = "e", **more: Any) -> EndpointAttested:
+    return EndpointAttested(endpoint, "m", SPACES[0], passed, 1, "configuration", **more)
+
+
+def test_what_an_endpoint_gave_before_it_was_found_to_drift_is_not_cached_under_its_space_any_more() -> None:
+    known = Endpoints()
+    known.apply("_system", told(True))
+    assert [known.cached_as(space, "acme") for space in SPACES] == list(SPACES)
+    seen = {known.cached_as(SPACES[0], "acme")}
+    for passed in (False, False, True, False):
+        known.apply("_system", told(passed))
+        seen.add(known.cached_as(SPACES[0], "acme"))
+    assert len(seen) == 3, "as often as it began to drift"
+    assert known.cached_as(SPACES[1], "acme") != SPACES[1], "whatever size of the model"
+    assert known.cached_as("another@1:4:unit", "acme") == "another@1:4:unit"
+    before = known.cached_as(SPACES[0], "acme")
+    known.apply("_system", told(False, "never served"))
+    assert known.cached_as(SPACES[0], "acme") == before
+    known.apply("_system", told(True, epoch=1))
+    assert known.cached_as(SPACES[0], "acme") != before, "new references: other vectors are right by now"
+
+
+def test_a_tenants_endpoint_that_drifts_takes_nothing_from_the_caches_of_others() -> None:
+    known = Endpoints()
+    for passed in (True, False):
+        known.apply("acme", told(passed, "acme:e"))
+    assert known.cached_as(SPACES[0], "other") == SPACES[0] != known.cached_as(SPACES[0], "acme")
+
+
 def test_what_bears_on_no_vector_leaves_attestations_as_they_are() -> None:
     known = endpoints()
     fewer = msgspec.structs.replace(OURS, max_inputs=2, max_tokens_per_call=3)

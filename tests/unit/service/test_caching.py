@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from domain.events import EndpointAttested
 from domain.ports.provider import EmbedCall, ProviderError, ProviderFault
 from domain.tenancy import Principal
 from tests.unit.service.conftest import Recorder, Rig, make_rig, vector_of
@@ -222,3 +223,18 @@ async def test_hits_by_look_ups_are_the_hit_ratio_of_each_tenant(two: tuple[Rig,
         assert f'embedding_cache_lookups_total{{model="m",tenant_id="{tenant}"}} {lookups}.0' in shown
     assert 'embedding_cache_hits_total{model="m",tenant_id="acme"} 2.0' in shown
     assert 'embedding_cache_hits_total{model="m",tenant_id="globex"}' not in shown
+
+
+async def test_what_is_cached_of_a_model_whose_endpoint_is_found_to_drift_is_not_answered_with_any_more(
+    two: tuple[Rig, Rig, SharedCache],
+) -> None:
+    one, other, _ = two
+    reply = await one.ask(["a"], id="r1")
+    assert reply.answer is not None
+    for tenant, left in (("another", 1), ("_system", 0)):
+        for number, passed in enumerate((True, False)):
+            found = EndpointAttested("e", "m", reply.answer.space, passed, number, "configuration")
+            for rig in (one, other):
+                rig.service._endpoints.apply(tenant, found)
+        for rig in (one, other):
+            assert cached(await rig.ask(["a"], id=f"{tenant} {rig is one}"), ["a"]) == (left or rig is other)
