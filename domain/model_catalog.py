@@ -18,7 +18,7 @@ from domain.events import (
 )
 from domain.model_lifecycle import AVAILABLE, DEPRECATED, DRAFT, REMOVED, TESTING, UNAVAILABLE, deprecated, usable
 
-__all__ = ["CatalogModel", "ModelCatalog", "PriceOf", "changed", "deprecated", "frozen_changes", "usable"]
+__all__ = ["CatalogModel", "ModelCatalog", "PriceOf", "as_model", "changed", "deprecated", "frozen_changes", "usable"]
 
 SHOWN = (TESTING, AVAILABLE, UNAVAILABLE, DEPRECATED)
 """The states in which requests know of a model; who may use it is another question (`usable`)."""
@@ -101,7 +101,7 @@ class ModelCatalog:
             m for m in self.models.values() if m.state in SHOWN or (m.spec.type != EMBEDDING and m.state != REMOVED)
         ]
         offerings = [_offering(m.id, o, price_of(m.id, o.provider)) for m in shown for o in m.offerings]
-        return Catalogue([_model(m) for m in shown], offerings, endpoints)
+        return Catalogue([as_model(m) for m in shown], offerings, endpoints)
 
 
 def changed(model: CatalogModel, data: ModelUpdated | ModelStateChanged | ModelValidated) -> CatalogModel:
@@ -123,7 +123,8 @@ def changed(model: CatalogModel, data: ModelUpdated | ModelStateChanged | ModelV
             return msgspec.structs.replace(model, validated=data)
 
 
-def _model(model: CatalogModel) -> Model:
+def as_model(model: CatalogModel) -> Model:
+    """The model as requests see it."""
     spec = model.spec
     return Model(
         id=model.id,

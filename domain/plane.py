@@ -6,6 +6,7 @@ somebody wants into events, or refuse it.
 
 from __future__ import annotations
 
+from domain.collections import Collections
 from domain.endpoints import Endpoints
 from domain.events import EventData
 from domain.live_settings import LiveSettings
@@ -32,6 +33,7 @@ class ControlPlane:
         self.quotas = Quotas()
         self.rate_limits = RateLimits()
         self.webhooks = Webhooks()
+        self.collections = Collections()
         self.settings = LiveSettings()
 
     def apply(self, position: int, tenant: str, stream: str, version: int | None, data: EventData, at: int = 0) -> None:
@@ -44,6 +46,7 @@ class ControlPlane:
         self.quotas.apply(tenant, data, position)
         self.rate_limits.apply(tenant, data)
         self.webhooks.apply(position, data)
+        self.collections.apply(tenant, data)
         self.settings.apply(data)
         self.passed(position, stream, version)
 

@@ -28,6 +28,7 @@ from domain.events.catalogue import (
     OfferingSpec,
     PriceSet,
 )
+from domain.events.collections import CollectionCreated, CollectionDeleted
 from domain.events.endpoints import (
     BreakerChanged,
     CredentialRemoved,
@@ -87,6 +88,8 @@ EVENT_TYPES: dict[str, type[EventData]] = {
         TenantConfigured,
         TenantModelConfigured,
         TenantModelRemoved,
+        CollectionCreated,
+        CollectionDeleted,
         QuotaSet,
         QuotaRemoved,
         RateLimitSet,
@@ -138,6 +141,8 @@ __all__ = [
     "AlertSilenced",
     "Attempt",
     "BreakerChanged",
+    "CollectionCreated",
+    "CollectionDeleted",
     "CredentialRemoved",
     "CredentialSet",
     "DeploymentChanged",

@@ -66,6 +66,8 @@ class EmbeddingGenerated(EventData, frozen=True, gc=False, omit_defaults=True):
     `nano_usd` is None when the price is unknown. `provider_nano_usd` is what the provider charges us for the texts this request
     had sent. `metadata` is the sender's free metadata, encrypted with the tenant's key (base64). `characters` are those billed where the
     price is per character (0 where it is per token). `instance` and `day` are those of its `requested`: quotas are settled by them.
+    With a `collection` its sender was answered only once `stored` vectors, under as many ids, were kept there; whether they were, or it
+    was told otherwise, is not in the log.
     """
 
     TYPE = "embedding.generated"
@@ -102,6 +104,8 @@ class EmbeddingGenerated(EventData, frozen=True, gc=False, omit_defaults=True):
     day: str | None = None
     characters: int = 0
     failover: Failover | None = None
+    collection: str | None = None
+    stored: int = 0
 
 
 class EmbeddingFailed(EventData, frozen=True, gc=False, omit_defaults=True):
