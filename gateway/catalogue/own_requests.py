@@ -27,7 +27,7 @@ from gateway.wire.service import Ticket
 OURSELVES = Principal(SYSTEM_TENANT, SYSTEM_TENANT, frozenset({"agent", "admin"}))
 VALIDATION, ATTESTATION = "validation", "attestation"
 """The agents that our requests are of."""
-TENANT_SHARE = 20
+TENANT_SHARE = 10
 """What attestation of each tenant's own endpoints may take is this part of what that of the installation's may: that costs the tenant."""
 DEADLINE_MS = 60_000
 _STREAM = f"tenant/{SYSTEM_TENANT}"

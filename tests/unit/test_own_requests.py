@@ -47,13 +47,13 @@ async def test_each_tenant_whose_endpoints_are_attested_has_a_budget_of_its_own(
     await own(control).ready("acme")
     await own(control).ready("other")
     everybodys = {VALIDATION: 7, ATTESTATION: 1000}
-    assert control.limits() == everybodys | {"attestation:acme": 50, "attestation:other": 50}
+    assert control.limits() == everybodys | {"attestation:acme": 100, "attestation:other": 100}
     written = control.written
     for owner in (None, "acme", "other"):
         await own(control).ready(owner)
     assert control.written == written, "what stands is not said again"
     await own(control, tokens=2000).ready()
-    assert control.limits() == {VALIDATION: 7, ATTESTATION: 2000, "attestation:acme": 100, "attestation:other": 100}
+    assert control.limits() == {VALIDATION: 7, ATTESTATION: 2000, "attestation:acme": 200, "attestation:other": 200}
 
 
 @pytest.mark.parametrize(("tenant", "agent"), [(None, "attestation"), ("acme", "attestation:acme")])
