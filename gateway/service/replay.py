@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -27,7 +27,7 @@ from domain.events import (
 from domain.fingerprint import printable
 from domain.keys import OUTCOME, REEMBEDDED, REQUESTED, request_key
 from domain.ports.event_log import AppendStatus, EventLog, InstanceFenced, LogUnavailable, NewEvent, StoredEvent
-from domain.ports.provider import ProviderError, ProviderFault
+from domain.ports.provider import ProviderError, ProviderFault, Text
 from domain.prices import PriceBook
 from domain.selection import Selection
 from domain.upcasters import UnknownSchema
@@ -246,7 +246,7 @@ class Replays:
         """Log that we embed again at our cost. Raises `result_expired` when this id has had its share of that."""
         tokens = sum(pending.tokens[i] for i in missing)
         offering = pending.candidate.offering
-        charged = list_cost(self._prices, offering, time.time(), tokens, (pending.texts[i] for i in missing))
+        charged = self._most(pending, tokens, [pending.texts[i] for i in missing])
         for time_ in range(1, MAX_REEMBEDDINGS + 1):
             event = EmbeddingReembedded(
                 request_id=data.request_id,
@@ -271,6 +271,15 @@ class Replays:
             f"the vectors of this id have left the cache and were embedded again {MAX_REEMBEDDINGS} times: use a new id",
             details={"field": "id"},
         )
+
+    def _most(self, pending: Pending, tokens: int, texts: Sequence[Text]) -> int | None:
+        """What a provider charges us for these texts at the dearest endpoint that they may come to. None where that of the first is unknown."""
+        now, first = time.time(), pending.candidate.offering
+        most = list_cost(self._prices, first, now, tokens, texts)
+        if most is None or pending.stays:
+            return most
+        others = {c.offering.provider: c.offering for c in pending.candidates}
+        return max(most, *(list_cost(self._prices, o, now, tokens, texts) or 0 for o in others.values()))
 
 
 class RepeatedResult:

@@ -17,7 +17,14 @@ from adapters.memory.event_log import MemoryEventLog
 from adapters.memory.vector_cache import LruVectorCache
 from domain.catalogue import Candidate, Catalogue, Endpoint, Model, Offering, Price
 from domain.errors import GatewayError
-from domain.events import EmbeddingFailed, EmbeddingGenerated, EmbeddingRequested, PriceSet, TenantConfigured
+from domain.events import (
+    EmbeddingFailed,
+    EmbeddingGenerated,
+    EmbeddingReembedded,
+    EmbeddingRequested,
+    PriceSet,
+    TenantConfigured,
+)
 from domain.plane import ControlPlane
 from domain.ports.breaker import CircuitState, Permit
 from domain.ports.provider import EmbedCall, ProviderError, ProviderFault
@@ -477,6 +484,17 @@ async def test_it_reserves_at_the_dearest_endpoint_and_is_billed_where_it_is_ans
         ("p", PRICE_PICO, 40),
         ("q", DEAR_PICO, 100),
     ]
+
+
+async def test_embedding_again_is_logged_as_our_cost_at_the_dearest_endpoint_that_may_do_it(site: Site) -> None:
+    await site.ask("one two", id="r1", model="m", cache="off")
+    site.providers["a"].behaviour = failing(ProviderFault.SERVER)
+    again = await site.ask("one two", id="r1", model="m", cache="off")
+    assert right(again, ["one two"])
+    assert len(site.providers["b"].calls) == 1
+    [event] = await site.events("embedding.reembedded")
+    assert isinstance(event, EmbeddingReembedded)
+    assert event.provider_nano_usd == 2 * DEAR_PICO // 1000
 
 
 async def test_a_call_that_may_be_charged_for_nothing_is_recorded_as_our_cost(site: Site) -> None:
