@@ -49,7 +49,8 @@ class Vectors:
             pending.lane = None
 
     def withdraw(self, pending: Pending) -> None:
-        """The request wants no more vectors."""
+        """The request wants no more vectors of the model that it is at."""
+        self.retract(pending)
         self._dispatcher.withdraw(pending)
 
     def fill(self, pending: Pending) -> None:
@@ -94,6 +95,10 @@ class Vectors:
             self.announce(pending)
         lane, pending.lane = pending.lane, None
         assert lane is not None
+        at, candidate = lane.candidate, pending.candidate
+        if at.model.id != candidate.model.id or at.endpoint.name != candidate.endpoint.name:
+            lane.retract()
+            raise AssertionError("a request is in the lane of another model or endpoint than its own")
         keys, texts, tokens, estimated = pending.keys, pending.texts, pending.tokens, pending.estimated
         self._dispatcher.submit(lane, pending, [Item(i, keys[i], texts[i], tokens[i], estimated) for i in indexes])
 

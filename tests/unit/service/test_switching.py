@@ -170,3 +170,24 @@ async def test_a_defect_in_a_step_of_one_request_fails_no_other_of_its_call(
     assert replies[1].refusal.code == "internal"
     again = await site.ask("text bad", id="again", model="m", deadline_ms=5000)
     assert right(again, ["text bad"]), "its text is not lost to others"
+
+
+async def test_a_request_that_was_never_sent_goes_to_its_next_model_alone(site: Site) -> None:
+    site.circuits["b"].open()
+    site.probes.standing["a"] = "unattested"
+    site.probes.outcome = probes_fail("a", ProviderFault.AUTHENTICATION)
+    reply = await site.ask("one", model="m", failover="any", deadline_ms=5000)
+    assert right(reply, ["one"])
+    assert reply.answer is not None
+    assert reply.answer.model == "n"
+    assert site.providers["a"].calls == [], "it would have given a vector of another space"
+    assert site.providers["c"].calls == [["one"]]
+
+
+async def test_a_request_whose_circuit_opens_while_it_is_logged_goes_to_its_next_model_alone(site: Site) -> None:
+    reply, _ = site.send("one", model="m", failover="any", deadline_ms=5000)
+    for name in ("a", "b"):
+        site.circuits[name].open()
+    await reply.wait()
+    assert right(reply, ["one"])
+    assert [c for name in ("a", "b") for c in site.providers[name].calls] == []
