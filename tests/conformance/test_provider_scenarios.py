@@ -60,6 +60,7 @@ LRU = "tests/unit/test_lru_cache.py"
 REDIS = "tests/integration/test_redis_cache.py"
 BREAKER = "tests/conformance/test_breaker.py"
 BREAKER_MACHINE = "tests/unit/test_breaker_machine.py"
+ROUTER = "tests/unit/endpoints/test_router.py"
 SHARED_CIRCUITS = "tests/unit/endpoints/test_breakers.py"
 SHARED_MACHINE = "tests/unit/endpoints/test_breakers_machine.py"
 TWO_GATEWAYS = "tests/integration/test_circuits_gateway.py"
@@ -378,7 +379,12 @@ SCENARIOS: dict[str, dict[str, Shown]] = {
         ],
     },
     "endpoints": {
-        "several of a model, by weight and load": [
+        "several of a model, by weight and load, each as it stands": [
+            (ROUTER, "test_requests_are_shared_by_weight_and_by_what_waits"),
+            (ROUTER, "test_weight_0_stands_by_for_when_no_other_can_be_used"),
+            (ROUTER, "test_a_degraded_endpoint_has_half_of_its_share"),
+            (ROUTER, "test_who_is_in_trouble_comes_last_however_little_waits_there"),
+            (ROUTER, "test_whatever_the_endpoints_are_up_to_the_best_that_may_be_sent_to_is_chosen"),
             (SENDING, "test_requests_that_are_in_flight_at_several_endpoints_are_weighted"),
             (CATALOGUE, "test_candidates_come_heavier_first_then_cheaper_then_by_name_and_unknown_prices_last"),
             (SENDING, "test_a_tenants_own_endpoint_serves_it_alone_and_first"),
@@ -513,6 +519,7 @@ SCENARIOS: dict[str, dict[str, Shown]] = {
         ],
         "recorded, told and counted, also where the circuit was open": [
             (SENDING, "test_an_endpoint_whose_circuit_is_open_is_passed_over_and_the_answer_says_so"),
+            (ROUTER, "test_who_was_first_in_line_and_is_passed_over_is_told_with_why"),
             (FAILOVER, "test_switches_are_counted_by_tenant_models_and_reason"),
             (FAILOVER, "test_a_switched_request_that_fails_says_so_too"),
             (SENDING, "test_where_every_endpoint_of_the_space_fails_the_sender_is_told_of_each"),
@@ -617,6 +624,7 @@ SCENARIOS: dict[str, dict[str, Shown]] = {
             (CACHING, "test_no_tenant_finds_what_another_has_put"),
             (CACHING, "test_a_vector_of_another_size_in_the_shared_cache_is_no_hit"),
             (CACHING, "test_a_request_that_fails_leaves_nothing_in_either_cache"),
+            (CACHING, "test_what_is_cached_of_a_model_whose_endpoint_is_found_to_drift_is_not_answered_with_any_more"),
         ],
         "without the shared one, slower and not wrong": [
             (CACHING, "test_without_the_shared_cache_requests_are_answered_all_the_same"),
