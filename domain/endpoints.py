@@ -218,6 +218,7 @@ class Endpoints:
         for name, deployment in self.deployments.items():
             if deployment.owner == tenant:
                 self.deployments[name] = msgspec.structs.replace(deployment, state=STOPPED, claim=None)
+                self._forget_findings(name)
         for name in [name for name, endpoint in self.ready.items() if endpoint.tenant == tenant]:
             del self.ready[name]
             self.version += 1

@@ -178,9 +178,11 @@ def test_a_tenant_finds_its_own_deployments_by_name_and_id_and_no_others() -> No
 
 def test_a_shredded_tenants_deployments_hold_nothing_and_serve_nobody() -> None:
     plane = plane_with("p")
-    walk(plane, "acme:e", READY, owner="acme")
-    walk(plane, "e", READY)
+    for name, owner in (("acme:e", "acme"), ("e", None)):
+        walk(plane, name, READY, owner=owner)
+        plane.endpoints.apply(owner or "_system", EndpointAttested(name, "m", "space", True, 1, "configuration"))
     plane.endpoints.apply("acme", TenantShredded("acme"))
+    assert set(plane.endpoints.attested) == {("e", "space")}
     found = plane.endpoints.deployments["acme:e"]
     assert (found.state, found.claim, set(plane.endpoints.ready)) == (STOPPED, None, {"e"})
 
