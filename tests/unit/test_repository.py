@@ -50,6 +50,17 @@ def test_every_link_to_a_file_leads_somewhere(path: Path) -> None:
             assert (path.parent / target).exists(), target
 
 
+def test_every_document_is_listed_on_its_first_page() -> None:
+    for first, folder in (
+        (ROOT / "README.md", ROOT / "docs"),
+        (ROOT / "docs/decisions/README.md", ROOT / "docs/decisions"),
+    ):
+        linked = {
+            (first.parent / target).resolve() for target in re.findall(r"\]\(([^)#:]+)[^)]*\)", first.read_text())
+        }
+        assert set(folder.glob("*.md")) - {first} <= linked
+
+
 @pytest.mark.parametrize("path", DOCS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_make_verb_in_a_document_is_in_the_makefile(path: Path) -> None:
     verbs = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from domain.catalogue import Catalogue, Endpoint, Model, Offering, Price
 from domain.ports.breaker import CircuitState, Permit
 from domain.ports.provider import ProviderFault
-from gateway.endpoints.router import Route, Router, Standing
+from gateway.endpoints.router import Route, Router, Standing, reason_of
 
 SPACE = "m@1/4/unit"
 
@@ -225,3 +225,14 @@ def test_whatever_the_endpoints_are_up_to_the_best_that_may_be_sent_to_is_chosen
     if standing[name] >= Standing.UNHEALTHY:
         assert all(standing[n] >= standing[name] for n in usable), "one that is well was left"
     assert route.passed is None or (route.passed.endpoint.name != name and route.fault is not None)
+
+
+@pytest.mark.parametrize("fault", list(ProviderFault), ids=str)
+def test_whatever_failed_the_reason_of_a_failover_is_one_of_the_contracts(fault: ProviderFault) -> None:
+    told = {
+        ProviderFault.TIMEOUT: "timeout",
+        ProviderFault.RATE_LIMITED: "rate_limited",
+        ProviderFault.CIRCUIT_OPEN: "circuit_open",
+        ProviderFault.DRIFTED: "circuit_open",
+    }
+    assert reason_of(fault) == told.get(fault, "provider_error")
