@@ -97,6 +97,8 @@ class Breakers:
         """Forget the circuits of other endpoints than these: they are gone."""
         for name in [name for name in self._held if name not in endpoints]:
             del self._held[name]
+        for change in [change for change in self.changes if change[0] not in endpoints]:
+            del self.changes[change]
 
     def observe(self, data: EventData) -> None:
         """The log says this: act upon it where it is another's word on a circuit, or the endpoint is deployed anew."""

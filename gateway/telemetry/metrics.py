@@ -26,6 +26,10 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 
 RECENT_WEIGHT = 0.1
 """What the latest call counts in a model's recent latency."""
 RECENT_SECONDS = 600.0
+KEEP_OWNED = 2_000
+"""Endpoints of tenants that are counted, twice as many as there can be at once: tenants name them as they like. Beyond that the one that was
+heard of first is forgotten, or counted anew.
+"""
 
 
 class _Served:
@@ -154,9 +158,12 @@ class ProviderMetrics(Collector):
         self._seconds: defaultdict[tuple[str, str, str], float] = defaultdict(float)
         self._faults: Counter[tuple[str, str, str]] = Counter()
         self._recent: dict[str, tuple[float, float]] = {}
+        self._owned: dict[str, None] = {}
 
     def call_ended(self, outcome: CallOutcome) -> None:
         """A provider call ended, well or badly."""
+        if outcome.owner is not None and outcome.endpoint not in self._owned:
+            self._keep_owned(outcome.endpoint)
         key = (outcome.endpoint, outcome.provider, outcome.model)
         self._calls[key] += 1
         self._texts[key] += outcome.texts
@@ -166,6 +173,15 @@ class ProviderMetrics(Collector):
         elif outcome.owner is None:
             before, _ = self._recent.get(outcome.model, (outcome.seconds, 0.0))
             self._recent[outcome.model] = (before + (outcome.seconds - before) * RECENT_WEIGHT, time.monotonic())
+
+    def _keep_owned(self, endpoint: str) -> None:
+        self._owned[endpoint] = None
+        if len(self._owned) > KEEP_OWNED:
+            oldest = next(iter(self._owned))
+            del self._owned[oldest]
+            for counts in (self._calls, self._texts, self._seconds, self._faults):
+                for key in [key for key in counts if key[0] == oldest]:
+                    del counts[key]
 
     def latency_ms(self) -> dict[str, int]:
         """How long good calls of each model took of late, in milliseconds to two digits: what changed less is no news.

@@ -346,3 +346,13 @@ async def test_what_is_deployed_anew_begins_with_a_closed_circuit_in_every_proce
         await two.call(ProviderFault.SERVER, OWN)
     world.tell()
     assert one.state(OWN) is OPEN
+
+
+async def test_nothing_is_kept_of_endpoints_that_are_gone() -> None:
+    world = World()
+    one = world.process("a")
+    for endpoint in (MAIN, OWN):
+        for _ in range(5):
+            await one.call(ProviderFault.SERVER, endpoint)
+    one.breakers.keep(["main"])
+    assert set(one.breakers.states()) == {name for name, *_ in one.breakers.changes} == {"main"}

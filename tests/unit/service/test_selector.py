@@ -17,6 +17,7 @@ from domain.events import (
     TenantModelConfigured,
 )
 from domain.plane import ControlPlane
+from domain.ports.provider import ProviderFault
 from domain.selection import Question
 from gateway.dispatch.context import CallOutcome
 from gateway.service import selector as module
@@ -200,3 +201,14 @@ def test_recent_latency_follows_good_calls_and_is_forgotten(monkeypatch: pytest.
     assert measured.latency_ms() == {"m": 110}, "no tenant makes a model slow for others"
     now = metrics.RECENT_SECONDS + 1
     assert measured.latency_ms() == {}
+
+
+def test_endpoints_that_tenants_deploy_by_ever_new_names_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "KEEP_OWNED", 3)
+    measured = ProviderMetrics()
+    for n, fault in ((n, fault) for n in range(10) for fault in (None, ProviderFault.SERVER)):
+        measured.call_ended(CallOutcome(f"acme:{n}", "p", "m", 1, 1, 0.1, 1, fault=fault, owner="acme"))
+        measured.call_ended(CallOutcome(f"shared{n}", "p", "m", 1, 1, 0.1, 1, fault=fault))
+    for family in measured.collect():
+        seen = {sample.labels["endpoint"] for sample in family.samples}
+        assert seen == {"acme:7", "acme:8", "acme:9"} | {f"shared{n}" for n in range(10)}
