@@ -129,6 +129,7 @@ class Lane:
         """Send these texts again as soon as there is a slot."""
         self._pausing.pop(batch, None)
         self._again.append(batch)
+        self._paused_until = 0.0  # a pause that has begun meanwhile is news to these
         self.poke()
 
     def narrow(self, halves: tuple[Batch, Batch]) -> None:
@@ -137,6 +138,7 @@ class Lane:
         """
         for half in reversed(halves):
             self._again.next_of_its_tenant(half)
+        self._paused_until = 0.0
         self.poke()
 
     def put_back(self, batch: Batch) -> None:

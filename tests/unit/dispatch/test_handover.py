@@ -150,6 +150,30 @@ def test_texts_that_wait_for_an_endpoint_which_is_paused_go_elsewhere(other_lane
     run(main())
 
 
+def test_texts_that_are_to_go_again_when_a_pause_has_begun_go_elsewhere() -> None:
+    async def main() -> None:
+        def script(call: EmbedCall, number: int) -> ProviderError | None:
+            if number == 1:
+                return ProviderError(ProviderFault.RATE_LIMITED, "slow down", retry_after=60.0)
+            return ProviderError(ProviderFault.TOO_LARGE, "too many") if len(call.texts) > 1 else None
+
+        places = TwoPlaces(script)
+        limited, large = places.mover(["x"], agent="first"), places.mover(["y", "z"], agent="second")
+        places.dispatcher.submit(places.a, limited, limited.items())
+        await asyncio.sleep(0.005)
+        places.a.queue.resize(2, 300_000)  # its two texts are a full call, which goes out beside the first
+        places.dispatcher.submit(places.a, large, large.items())
+        stays = Recorder(["w"], agent="third")
+        places.dispatcher.submit(places.a, stays, stays.items())
+        begun = places.a.now()
+        await large.done.wait()
+        assert places.a.now() - begun < 0.2
+        assert large.error is None
+        assert sorted(places.calls("a"), key=len) == [["x"], ["y", "z"]]
+
+    run(main())
+
+
 def test_texts_that_cannot_wait_for_the_end_of_a_pause_are_told_at_once() -> None:
     async def main() -> None:
         places = TwoPlaces(broken(ProviderFault.RATE_LIMITED, retry_after=60.0, times=1), concurrency=1)
