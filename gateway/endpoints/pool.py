@@ -78,11 +78,20 @@ class EndpointPool:
 
     async def warm_up(self) -> None:
         """Get providers that take time for it ready before the first request; one that cannot says so when it is asked."""
+        of: dict[str | None, list[Endpoint]] = {}
         for endpoint in self.endpoints():
+            of.setdefault(endpoint.tenant, []).append(endpoint)
+        # Each owner's one after the other: those of a tenant that hang keep nobody else's cold.
+        await asyncio.gather(*map(self._warm_up, of.values()))
+
+    async def _warm_up(self, endpoints: Iterable[Endpoint]) -> None:
+        for endpoint in endpoints:
             try:
                 await self.provider(endpoint).warm_up()
             except ProviderError as error:
                 _log.warning("provider_not_ready", endpoint=endpoint.name, reason=error.detail)
+            except Exception as error:
+                _log.warning("provider_not_ready", endpoint=endpoint.name, reason=type(error).__name__)
 
     async def close(self) -> None:
         """Close all of them; calls under way at deployed ones end first. Idempotent."""

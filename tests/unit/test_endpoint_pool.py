@@ -274,3 +274,25 @@ async def test_the_package_of_a_provider_is_imported_beside_the_loop(
     let.set()
     await answering
     assert len(made.tellers.opened) == 1
+
+
+async def test_one_that_breaks_or_hangs_when_it_is_warmed_up_keeps_no_other_cold(made: Pool) -> None:
+    broken, hangs, good = (
+        made.deploy(name, owner=owner) for name, owner in (("broken", "acme"), ("hangs", "other"), ("good", "acme"))
+    )
+    for endpoint in (broken, hangs, good):
+        await made.pool.provider(endpoint).embed(CALL)
+    providers = {t.endpoint.name: t for t in made.tellers.opened}
+    providers["broken"].faults["warm_up"] = RuntimeError("no")
+    providers["hangs"].gate.clear()
+    warm: list[str] = []
+
+    async def warmed(what: str) -> None:
+        warm.append(what)
+
+    providers["good"]._do = warmed  # type: ignore[method-assign]
+    made.pool.open()
+    warming = asyncio.create_task(made.pool.warm_up())
+    await until(lambda: warm == ["warm_up"], what="the good one is warmed up", timeout=2)
+    providers["hangs"].gate.set()
+    await warming
