@@ -13,6 +13,7 @@ import openai
 
 from adapters.providers.openai import OpenAIProvider
 from domain.catalogue import Endpoint
+from domain.ports.lists_models import Listing
 
 
 class AzureProvider(OpenAIProvider):
@@ -41,3 +42,7 @@ class AzureProvider(OpenAIProvider):
     def path(self, model: str) -> str:
         """The deployment is in the path where the API has versions."""
         return "/embeddings" if self._version is None else f"/deployments/{quote(model, safe='')}/embeddings"
+
+    async def list_models(self, timeout: float) -> Listing | None:
+        """None: the resource lists the models that could be deployed there, and calls name deployments."""
+        return None

@@ -17,12 +17,15 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError
 
+from adapters.providers.answers import bad
 from adapters.providers.bedrock_bodies import USAGE_HEADER, answer, request
-from adapters.providers.bedrock_client import SERVICE, ApiKey, client_of, credential_of, session_of
+from adapters.providers.bedrock_client import CONTROL, SERVICE, ApiKey, client_of, credential_of, session_of
 from adapters.providers.bedrock_errors import error_of, recognised, stale, timed_out
 from adapters.providers.bedrock_transport import Flight, Transport, flying
+from adapters.providers.lists import Entry, listing, text, texts
 from adapters.providers.sizes import most_bytes, too_much
 from domain.catalogue import Endpoint
+from domain.ports.lists_models import ListedModel, Listing
 from domain.ports.provider import EmbedAnswer, EmbedCall, ProviderError, ProviderFault
 
 T = TypeVar("T")
@@ -72,6 +75,10 @@ class BedrockProvider:
     async def check(self, timeout: float) -> None:
         """Ask for a list that costs nothing, of the same host: AWS checks who asks before it checks whether they may."""
         await self._fly(self._checks, timeout, 0, self._look)
+
+    async def list_models(self, timeout: float) -> Listing | None:
+        """The embedding models of the region that can be called without a provisioned throughput."""
+        return await self._fly(self._checks, timeout, 0, self._list)
 
     async def close(self) -> None:
         """End the calls in flight, and with them their threads and connections. Idempotent."""
@@ -141,6 +148,24 @@ class BedrockProvider:
             if not recognised(error):
                 raise
 
+    def _list(self) -> Listing:
+        session = session_of(self._endpoint, self._credential)
+        client = client_of(session, self._endpoint, self._region, self._credential, CONTROL)
+        transport = Transport(client.meta.endpoint_url, 1, session.get_config_variable("ca_bundle"))
+        try:
+            client.meta.events.register(f"before-send.{CONTROL}", transport.send)
+            said = client.list_foundation_models(byOutputModality="EMBEDDING")
+        except AttributeError:  # a list that is a text or a number is more than the SDK can read
+            said = {}
+        finally:
+            transport.close()
+        entries = said.get("modelSummaries")
+        if not isinstance(entries, list):  # the SDK reads what is no list, and no JSON, as an answer without one
+            raise bad("the body is not a list of models")
+        return listing(
+            [e for e in entries if "ON_DEMAND" in (e.get("inferenceTypesSupported") or ["ON_DEMAND"])], _listed
+        )
+
     def _connected(self) -> Any:
         """The client, made by the first call that needs it."""
         client = self._client
@@ -183,6 +208,14 @@ def _region(endpoint: Endpoint, environ: Mapping[str, str], chain: bool) -> str:
             f'region is {region!r}; expected one of AWS, such as "us-east-1", in option region or AWS_REGION'
         )
     return region
+
+
+def _listed(entry: Entry) -> ListedModel:
+    return ListedModel(
+        text(entry, "modelId"),
+        embeds="EMBEDDING" in texts(entry, "outputModalities"),
+        deprecated=(entry.get("modelLifecycle") or {}).get("status") == "LEGACY",
+    )
 
 
 def _closed() -> ProviderError:

@@ -19,6 +19,7 @@ from botocore.tokens import FrozenAuthToken
 from domain.catalogue import Endpoint
 
 SERVICE = "bedrock-runtime"
+CONTROL = "bedrock"
 
 # botocore logs request bodies and headers, which is to say texts and signatures, at DEBUG: never, whatever the root logger is set to.
 logging.getLogger("botocore").setLevel(logging.WARNING)
@@ -100,7 +101,7 @@ def session_of(endpoint: Endpoint, credential: Credential) -> Any:
     return session
 
 
-def client_of(session: Any, endpoint: Endpoint, region: str, credential: Credential) -> Any:
+def client_of(session: Any, endpoint: Endpoint, region: str, credential: Credential, service: str = SERVICE) -> Any:
     """A client that makes one attempt a call. Takes a tenth of a second, and longer where the SDK has to ask for credentials.
 
     Raises `NoCredentialsError` where the SDK finds none.
@@ -124,8 +125,17 @@ def client_of(session: Any, endpoint: Endpoint, region: str, credential: Credent
     elif session.get_credentials() is None and session.get_auth_token(signing_name="bedrock") is None:
         raise NoCredentialsError
     return boto3.Session(botocore_session=session).client(
-        SERVICE, region_name=region, endpoint_url=endpoint.base_url, config=Config(**settings), **keys
+        service,
+        region_name=region,
+        endpoint_url=endpoint.base_url if service == SERVICE else _control_address(endpoint.base_url),
+        config=Config(**settings),
+        **keys,
     )
+
+
+def _control_address(base_url: str | None) -> str | None:
+    """Where the models are listed, which AWS has at a host of its own; another server has all at one address."""
+    return None if base_url is None else base_url.replace(f"//{SERVICE}.", f"//{CONTROL}.", 1)
 
 
 class _Token:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from urllib.parse import quote
 
 import msgspec
 
 from adapters.providers.answers import Vector, answer, bad, encoding_of, parse
 from adapters.providers.http import HttpApi
 from adapters.providers.http_errors import Wording, status_error
+from adapters.providers.lists import MAX_PAGES, Entry, integer, joined, page, text, texts, within
 from domain.catalogue import Endpoint
+from domain.ports.lists_models import ListedModel, Listing
 from domain.ports.provider import EmbedAnswer, EmbedCall, ProviderFault, Text
 
 DEFAULT_BASE_URL = "https://api.cohere.com"
@@ -107,6 +110,30 @@ class CohereProvider:
         if reply.status != 200:
             raise status_error(reply, _WORDING)
 
+    async def list_models(self, timeout: float) -> Listing | None:
+        """The embedding models."""
+        pages, path = [], "/v1/models?endpoint=embed&page_size=1000"
+        async with within(timeout):
+            while True:
+                reply = await self._api.get(path, timeout)
+                if reply.status != 200:
+                    raise status_error(reply, _WORDING)
+                one, whole = page(reply.body, "models", _listed)
+                pages.append(one)
+                token = whole.get("next_page_token")
+                if not isinstance(token, str) or not token or len(pages) == MAX_PAGES:
+                    return joined(pages)
+                path = f"/v1/models?endpoint=embed&page_size=1000&page_token={quote(token, safe='')}"
+
     async def close(self) -> None:
         """Close every connection; calls in flight fail. Idempotent."""
         await self._api.close()
+
+
+def _listed(entry: Entry) -> ListedModel:
+    return ListedModel(
+        text(entry, "name"),
+        embeds="embed" in texts(entry, "endpoints"),
+        max_tokens=integer(entry, "context_length"),
+        deprecated=entry.get("is_deprecated") is True,
+    )

@@ -15,7 +15,9 @@ from adapters.providers.answers import answer, parse
 from adapters.providers.google_errors import json_error
 from adapters.providers.google_tasks import task_of
 from adapters.providers.http import HttpApi
+from adapters.providers.lists import MAX_PAGES, Entry, integer, joined, page, text, texts, within
 from domain.catalogue import Endpoint
+from domain.ports.lists_models import ListedModel, Listing
 from domain.ports.provider import EmbedAnswer, EmbedCall, Text
 
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
@@ -83,6 +85,29 @@ class GeminiProvider:
         if reply.status != 200:
             raise json_error(reply, 1)
 
+    async def list_models(self, timeout: float) -> Listing | None:
+        """All models, with what each is for."""
+        pages, path = [], "/v1beta/models?pageSize=1000"
+        async with within(timeout):
+            while True:
+                reply = await self._api.get(path, timeout)
+                if reply.status != 200:
+                    raise json_error(reply, 1)
+                one, whole = page(reply.body, "models", _listed)
+                pages.append(one)
+                token = whole.get("nextPageToken")
+                if not isinstance(token, str) or not token or len(pages) == MAX_PAGES:
+                    return joined(pages)
+                path = f"/v1beta/models?pageSize=1000&pageToken={quote(token, safe='')}"
+
     async def close(self) -> None:
         """Close every connection; calls in flight fail. Idempotent."""
         await self._api.close()
+
+
+def _listed(entry: Entry) -> ListedModel:
+    return ListedModel(
+        text(entry, "name").removeprefix("models/"),
+        embeds="embedContent" in texts(entry, "supportedGenerationMethods"),
+        max_tokens=integer(entry, "inputTokenLimit"),
+    )

@@ -13,7 +13,9 @@ import msgspec
 from adapters.providers.answers import Item, answer, encoding_of, in_order, parse
 from adapters.providers.http import HttpApi
 from adapters.providers.http_errors import Wording, status_error
+from adapters.providers.lists import Entry, integer, page, text, texts
 from domain.catalogue import Endpoint
+from domain.ports.lists_models import ListedModel, Listing
 from domain.ports.provider import EmbedAnswer, EmbedCall, Text
 
 DEFAULT_BASE_URL = "https://api.mistral.ai"
@@ -79,6 +81,23 @@ class MistralProvider:
         if reply.status != 200:
             raise status_error(reply, _WORDING)
 
+    async def list_models(self, timeout: float) -> Listing | None:
+        """All models; what embeds is told by the names alone."""
+        reply = await self._api.get("/v1/models", timeout)
+        if reply.status != 200:
+            raise status_error(reply, _WORDING)
+        return page(reply.body, "data", _listed)[0]
+
     async def close(self) -> None:
         """Close every connection; calls in flight fail. Idempotent."""
         await self._api.close()
+
+
+def _listed(entry: Entry) -> ListedModel:
+    # `created` is the time of the request.
+    return ListedModel(
+        text(entry, "id"),
+        max_tokens=integer(entry, "max_context_length"),
+        aliases=tuple(texts(entry, "aliases")),
+        deprecated=entry.get("deprecation") is not None,
+    )

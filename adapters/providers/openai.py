@@ -20,10 +20,12 @@ import msgspec
 import openai
 from openai import AsyncOpenAI, DefaultAioHttpClient, RequestOptions
 
+from adapters.providers.lists import Entry, integer, page, text
 from adapters.providers.openai_answer import read_answer
 from adapters.providers.openai_errors import connection_error, status_error
 from adapters.providers.sizes import most_bytes, too_much
 from domain.catalogue import Endpoint
+from domain.ports.lists_models import ListedModel, Listing
 from domain.ports.provider import EmbedAnswer, EmbedCall, ProviderError, ProviderFault, Text
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
@@ -167,6 +169,10 @@ class OpenAIProvider:
             if error.status not in (404, 405):  # a server without that list is there all the same
                 raise
 
+    async def list_models(self, timeout: float) -> Listing | None:
+        """All models that the key may use; what they are for is told by their names alone."""
+        return page(await self._ask("get", "/models", timeout), "data", _listed)[0]
+
     async def close(self) -> None:
         """Close every connection; calls in flight fail. Idempotent."""
         if not self._closed:
@@ -212,6 +218,11 @@ class OpenAIProvider:
     def _must_be_open(self) -> None:
         if self._closed:
             raise ProviderError(ProviderFault.CONNECTION, "this provider was closed")
+
+
+def _listed(entry: Entry) -> ListedModel:
+    # Servers that imitate OpenAI may say the longest text too.
+    return ListedModel(text(entry, "id"), created=integer(entry, "created"), max_tokens=integer(entry, "max_model_len"))
 
 
 def _closed_meanwhile() -> ProviderError:

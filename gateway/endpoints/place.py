@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from domain.catalogue import Endpoint
+from domain.ports.lists_models import Listing, ListsModels
 from domain.ports.provider import EmbedAnswer, EmbedCall, Provider, ProviderError, ProviderFault
 
 RETRY_SECONDS = 15.0
@@ -76,6 +77,11 @@ class Place:
         """See `Provider.check`."""
         with await self._ready() as provider:
             await provider.check(timeout)
+
+    async def list_models(self, timeout: float) -> Listing | None:
+        """The provider's list of models; None where it has none. Raises `ProviderError`."""
+        with await self._ready() as provider:
+            return await provider.list_models(timeout) if isinstance(provider, ListsModels) else None
 
     def sync(self) -> None:
         """Let go of what was opened with a credential that has changed since; calls under way end first."""

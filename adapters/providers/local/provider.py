@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from adapters.providers.local.fetch import ensure
 from adapters.providers.local.files import DIMENSIONS, MODEL, ModelError, ModelFiles
+from domain.ports.lists_models import ListedModel, Listing
 from domain.ports.provider import EmbedAnswer, EmbedCall, Provider, ProviderError, ProviderFault
 
 if TYPE_CHECKING:
@@ -75,6 +76,10 @@ class LocalProvider(Provider):
         except TimeoutError:
             pass
         raise ProviderError(ProviderFault.TIMEOUT, f"the model was not loaded within {timeout:g} s")
+
+    async def list_models(self, timeout: float) -> Listing | None:
+        """The one model of this package."""
+        return Listing([ListedModel(MODEL, embeds=True, dimensions=DIMENSIONS)])
 
     async def close(self) -> None:
         """Let the run in progress end, answer what waits with an error, free the model. Idempotent."""
