@@ -54,6 +54,7 @@ SENDING = "tests/unit/service/test_sending.py"
 FAILOVER = "tests/unit/service/test_failover.py"
 SWITCHING = "tests/unit/service/test_switching.py"
 PINNED = "tests/unit/service/test_pinned.py"
+COUNTS = "tests/unit/service/test_counts.py"
 CACHING = "tests/unit/service/test_caching.py"
 REQUESTS = "tests/unit/service/test_requests.py"
 LRU = "tests/unit/test_lru_cache.py"
@@ -140,6 +141,9 @@ SCENARIOS: dict[str, dict[str, Shown]] = {
         ],
         "no count of the provider's: ours, marked as estimated": [
             (COUNTING, "test_where_the_provider_gives_no_count_of_use_ours_stands"),
+            (COUNTS, "test_where_nobody_counts_our_estimate_is_billed_and_says_so"),
+            (COUNTS, "test_where_we_cannot_count_the_providers_count_is_billed_and_is_no_estimate"),
+            (COUNTS, "test_an_exact_count_of_ours_stands_whatever_the_provider_says"),
         ],
         "dimensions and input types in the provider's words": [
             (CONTRACT, "test_dimensions_are_sent_only_when_they_are_asked_for"),
@@ -520,6 +524,7 @@ SCENARIOS: dict[str, dict[str, Shown]] = {
         "recorded, told and counted, also where the circuit was open": [
             (SENDING, "test_an_endpoint_whose_circuit_is_open_is_passed_over_and_the_answer_says_so"),
             (ROUTER, "test_who_was_first_in_line_and_is_passed_over_is_told_with_why"),
+            (ROUTER, "test_whatever_failed_the_reason_of_a_failover_is_one_of_the_contracts"),
             (FAILOVER, "test_switches_are_counted_by_tenant_models_and_reason"),
             (FAILOVER, "test_a_switched_request_that_fails_says_so_too"),
             (SENDING, "test_where_every_endpoint_of_the_space_fails_the_sender_is_told_of_each"),
