@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from domain.catalogue import Model
 from domain.errors import GatewayError
 from domain.ports.tokenizer import Tokenizer
 from domain.prices import PriceBook
@@ -76,12 +77,7 @@ class Entry:
             self._tell(pending, error)
 
     def _counted(self, pending: Pending, counted: counting.Counted, gate: int) -> None:
-        pending.texts = counted.texts
-        pending.tokens = counted.tokens
-        pending.truncated = counted.truncated
-        pending.estimated = counted.estimated
-        pending.total_tokens = sum(counted.tokens)
-        pending.uncounted = len(counted.tokens) if counted.estimated else 0
+        _take_count(pending, counted)
         refusal = self._service.sending.route(pending)
         if refusal is not None:
             try:
@@ -102,6 +98,11 @@ class Entry:
             if not pending.message.dry_run:
                 self._service.check_log()
             self._pass(pending, gate)
+
+    async def recount(self, pending: Pending, model: Model) -> None:
+        """Count its texts, and cut them where that is allowed, as another model takes them. Raises `GatewayError`."""
+        counted = await counting.count_off_loop(pending.asked, model, self._tokenizer_of(model.id), cut=_cut(pending))
+        _take_count(pending, counted)
 
     # -- the gates ------------------------------------------------------------------------------------------------------
 
@@ -227,9 +228,7 @@ class Entry:
 
     async def _hold(self, other: Pending, counted: counting.Counted) -> None:
         """Count, route, price and hold what is to take the place of another."""
-        other.texts, other.tokens, other.truncated = counted.texts, counted.tokens, counted.truncated
-        other.estimated, other.total_tokens = counted.estimated, sum(counted.tokens)
-        other.uncounted = len(counted.tokens) if counted.estimated else 0
+        _take_count(other, counted)
         if (refusal := self._service.sending.route(other)) is not None:
             raise refusal
         pin(other, self._prices)
@@ -246,6 +245,12 @@ class Entry:
         if not pending.ended:
             self._service.refused(pending.tenant, pending.message, error)
             self._service.leave(pending, error)
+
+
+def _take_count(pending: Pending, counted: counting.Counted) -> None:
+    pending.texts, pending.tokens, pending.truncated = counted.texts, counted.tokens, counted.truncated
+    pending.estimated, pending.total_tokens = counted.estimated, sum(counted.tokens)
+    pending.uncounted = len(counted.tokens) if counted.estimated else 0
 
 
 def _cut(pending: Pending) -> bool:

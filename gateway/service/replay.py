@@ -100,10 +100,11 @@ class Replays:
             # Whoever wants one message needs every row kept; the others get them as chunks from there.
             message = msgspec.structs.replace(message, stream=False)
         again = Pending(
-            self._service, first.tenant, first.agent, first.key_id, message, first.texts, first.question,
+            self._service, first.tenant, first.agent, first.key_id, message, first.asked, first.question,
             first.selection, first.candidate, first.fingerprint, min(listener.started for listener in listeners), first.at,
             max(listener.deadline for listener in listeners), first.caller,
         )  # fmt: skip
+        again.texts = first.texts
         again.tokens, again.total_tokens, again.keys = first.tokens, first.total_tokens, first.keys
         again.truncated, again.estimated = first.truncated, first.estimated
         again.price, again.priced = first.price, first.priced
@@ -225,6 +226,10 @@ class Replays:
                 f"model {data.model!r}, which answered this id first, is not served at present",
                 retry_after_ms=5000,
             )
+        if model.id != pending.selection.model.id:
+            await self._service.recount(pending, model)
+            if pending.ended:
+                return
         pending.selection = Selection(model, data.dimensions, data.space, "replay")
         pending.candidates = candidates
         pending.candidate = next((c for c in candidates if c.endpoint.name == data.endpoint), candidates[0])
@@ -238,6 +243,12 @@ class Replays:
         vectors = self._service.vectors
         missing = await vectors.recall(pending)
         if missing and pending.running:
+            if model.space(data.dimensions, pending.message.input_type) != data.space:
+                raise GatewayError(
+                    "result_expired",
+                    f"the vectors of this id have left the cache, and model {data.model!r} makes others now: use a new id",
+                    details={"field": "id"},
+                )
             await self._pay_again(pending, data, missing)
         if pending.running:
             vectors.embed(pending, missing)

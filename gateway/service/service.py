@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from adapters.appender import Appender, QueueFull
 from adapters.memory.vector_cache import LruVectorCache
-from domain.catalogue import Candidate, Catalogue
+from domain.catalogue import Candidate, Catalogue, Model
 from domain.errors import GatewayError
 from domain.events import EmbeddingFailed, EmbeddingGenerated, EventData
 from domain.fingerprint import body_fingerprint, tenant_tag, text_fingerprint
@@ -234,6 +234,10 @@ class RequestService:
     async def readmit(self, pending: Pending) -> bool:
         """See `Entry.again`."""
         return await self._entry.again(pending)
+
+    async def recount(self, pending: Pending, model: Model) -> None:
+        """See `Entry.recount`."""
+        await self._entry.recount(pending, model)
 
     # -- the log, before anything is spent ----------------------------------------------------------------------------
 

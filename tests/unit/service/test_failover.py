@@ -311,3 +311,19 @@ async def test_a_switched_request_that_fails_says_so_too(site: Site) -> None:
     (event,) = await site.rig.events("embedding.failed")
     assert isinstance(event, EmbeddingFailed)
     assert (event.model, event.failover) == ("c", Failover("a", "e", "quota"))
+
+
+async def test_a_replay_embeds_the_texts_as_the_model_that_answered_took_them(site: Site) -> None:
+    site.used.models = {"a": "quota_exceeded", "c": "quota_exceeded"}
+    text = " ".join(f"w{i}" for i in range(25))
+    first = await site.rig.ask(text, model="a", failover="any", truncate="end", cache="off")
+    assert first.answer is not None
+    assert first.answer.model == "b"
+    site.used.models = {}
+    again = await site.rig.ask(text, model="a", failover="any", truncate="end", cache="off")
+    assert again.answer is not None
+    assert (again.answer.model, again.answer.replayed) == ("b", True)
+    assert site.rig.provider.calls == [[text], [text]], "b takes it whole, a would not"
+    assert first.rows is not None
+    assert again.rows is not None
+    assert (first.rows == again.rows).all()

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from domain.catalogue import Catalogue
 from domain.errors import GatewayError
 from domain.events import EmbeddingAbandoned, EmbeddingFailed, EmbeddingGenerated, EmbeddingReembedded
 from domain.ports.event_log import LogUnavailable, StoredEvent
@@ -252,3 +253,24 @@ async def test_an_id_that_a_newer_release_wrote_is_left_to_it_with_a_clear_answe
     assert "newer release" in again.refusal.message
     assert len(rig.provider.calls) == 1
     assert len(await rig.events("embedding.generated")) == 1
+
+
+async def test_vectors_of_a_version_of_a_model_that_is_gone_are_not_made_by_its_next(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await rig.ask("one two", id="kept")
+    gone = await rig.ask("three", id="gone", cache="off")
+    assert first.answer is not None
+    assert gone.answer is not None
+    old = rig.catalogue.models["m"]
+    newer = Catalogue(
+        [msgspec.structs.replace(old, version="2")], rig.catalogue.offerings.values(), rig.catalogue.endpoints.values()
+    )
+    monkeypatch.setattr(rig.service._replays, "_catalogue", lambda: newer)
+    repeated = await rig.ask("one two", id="kept")
+    assert repeated.answer is not None
+    assert repeated.answer.space == first.answer.space
+    expired = await rig.ask("three", id="gone", cache="off")
+    assert expired.refusal is not None
+    assert expired.refusal.code == "result_expired"
+    assert len(rig.provider.calls) == 2
