@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -17,6 +21,7 @@ from gateway.bench.simulator import Simulator, SimulatorOptions
 from gateway.bench.wire_api import Asked
 from tests.live.places import Place, missing, places
 from tests.live.suite import LiveSuite
+from tests.support.scenarios import ROOT
 
 KEY = "sk-simulated-0123456789abcdef"
 
@@ -88,3 +93,13 @@ def test_without_credentials_nobody_is_asked_but_the_local_model_and_each_says_w
 
 def test_every_provider_with_models_in_the_release_has_an_adapter() -> None:
     assert {o.provider for m in shipped().models for o in m.offerings} <= PROVIDERS.keys()
+
+
+def test_make_live_asks_who_it_can_and_names_what_it_lacks() -> None:
+    [command] = re.findall(r"^live:.*\n\t\$\(BIN\)/python (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    environ = {name: os.environ[name] for name in ("PATH", "HOME", "EMBERLOG_MODEL_STORE") if name in os.environ}
+    ended = subprocess.run([sys.executable, *command.split()], cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout
+    assert re.search(r"^[1-9]\d* passed", ended.stdout, re.MULTILINE), "the local model was asked"
+    for name in PROVIDERS.keys() - {"local"}:
+        assert f"{name} was not asked: set " in ended.stdout

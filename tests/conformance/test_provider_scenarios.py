@@ -239,6 +239,7 @@ SCENARIOS: dict[str, dict[str, Shown]] = {
             (LIVE_SUITE, "TestOfASimulatedOpenAI"),
             (LIVE_SUITE, "test_vectors_in_the_wrong_order_are_found_out"),
             (LIVE_SUITE, "test_a_server_that_cuts_texts_is_found_out"),
+            (LIVE_SUITE, "test_make_live_asks_who_it_can_and_names_what_it_lacks"),
             (LIVE_SUITE, "test_without_credentials_nobody_is_asked_but_the_local_model_and_each_says_what_it_needs"),
         ],
         "facts in a table, with sources": [
