@@ -200,7 +200,9 @@ async def remove(call: Call) -> None:
 async def providers(call: Call) -> ProvidersAnswer:
     """All of them."""
     models = [m for m in shown(call.plane) if visible(call.plane, m, call.principal)]
-    return ProvidersAnswer(provider_entries(models, call.service.models().endpoints.values()))
+    tenant = call.principal.tenant
+    endpoints = [e for e in call.service.models().endpoints.values() if tenant is None or e.tenant in (None, tenant)]
+    return ProvidersAnswer(provider_entries(models, endpoints))
 
 
 def _pricing(call: Call, model: str, provider: str, pico: int | None) -> Decide:

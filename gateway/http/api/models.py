@@ -142,7 +142,7 @@ def step_to(state: str, reason: str | None = None, grace_days: int | None = None
 
 def document(call: Call, model: CatalogModel) -> ModelDocument:
     """The model as the asker is shown it."""
-    endpoints = [c.endpoint.name for c in call.service.models().candidates(model.id)]
+    endpoints = [c.endpoint.name for c in call.service.models().candidates(model.id, call.principal.tenant)]
     return model_document(call.plane, model, endpoints, now=time.time(), tenant=call.principal.tenant)
 
 

@@ -24,6 +24,7 @@ from domain.events import (
     OfferingSpec,
 )
 from domain.ports.provider import ProviderError, ProviderFault
+from gateway.catalogue.live import LiveCatalogue
 from gateway.endpoints import deployments as runner
 from gateway.endpoints import pool as pooling
 from tests.support.api import ApiSite
@@ -455,3 +456,20 @@ async def test_the_call_that_the_page_of_endpoints_shows_deploys_one(
     stocked.secrets.kept["acme", "my-openai", 1] = "a secret"
     answer = await stocked.ask(method, f"/api/v1/models/{model}/deploy", ADMIN_KEY, json.loads(body), wait=wait)
     assert (answer.status_code, answer.json()["state"], answer.json()["endpoint"]) == (201, "ready", "acme:mine")
+
+
+async def test_what_a_tenant_has_for_itself_is_shown_with_the_catalogue_to_it_and_to_operators(
+    stocked: ApiSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await deploy(stocked, ADMIN_KEY, credential="mine")
+    await deploy(stocked, tenant="other", credential="mine", name="theirs")
+    await deploy(stocked, name="for-all")
+    monkeypatch.setattr(stocked.service, "models", LiveCatalogue(stocked.plane, ()).current)
+    for key, listed, serving in (
+        (ADMIN_KEY, ["acme:e", "for-all"], ["acme:e", "for-all"]),
+        (OPERATOR_KEY, ["acme:e", "for-all", "other:theirs"], ["for-all"]),
+    ):
+        answer = await stocked.ask("GET", "/api/v1/embedding-models/providers", key)
+        [told] = [p for p in answer.json()["providers"] if p["name"] == "told"]
+        assert told["endpoints"] == listed
+        assert (await stocked.ask("GET", "/api/v1/models/m", key)).json()["endpoints"] == serving
