@@ -120,9 +120,12 @@ def let_go(lane: Lane, context: Context, candidate: Candidate, batch: Batch, pau
     """The endpoint has asked for a pause: those who know another go there unsent, those who cannot wait for its end are told. Returns the
     flights that stay.
     """
-    if batch.trial is not None:
-        return batch.flights
     error = ProviderError(ProviderFault.RATE_LIMITED, "it takes no calls for the moment", retry_after=pause)
+    if batch.trial is not None:
+        if batch.trial.outlasts(batch, pause):
+            return batch.flights
+        batch.trial.failed(batch, error)
+        return []
     attempt = Attempt(endpoint=candidate.endpoint.name, reason=error.fault.value, ms=0)
     leaving = Leaving(lane, context, msgspec.structs.replace(batch, attempts=(*batch.attempts, attempt)), error)
     staying = leaving.part(batch.flights)

@@ -76,11 +76,13 @@ class Trial:
     def failed(self, batch: Batch, error: ProviderError) -> None:
         """The call of this batch has failed; its texts are paid for by nobody."""
         if error.fault is ProviderFault.RATE_LIMITED and self._limited < self._context.limits.max_attempts:
-            self._limited += 1
-            pause = failures.pause(self._limited, self._context.limits, self._context.rng)
-            self._lane.slots.pause(min(error.retry_after or pause, self._context.limits.longest_pace))
-            self._lane.resend(batch)
-            return
+            pause = error.retry_after or failures.pause(self._limited + 1, self._context.limits, self._context.rng)
+            pause = min(pause, self._context.limits.longest_pace)
+            if self.outlasts(batch, pause):
+                self._limited += 1
+                self._lane.slots.pause(pause)
+                self._lane.resend(batch)
+                return
         self._error = error
         if error.fault in _OF_THE_TEXT:
             if not self._alive:
@@ -96,6 +98,12 @@ class Trial:
             return
         self._narrow(batch, error)
         self.go_on()
+
+    def outlasts(self, batch: Batch, pause: float) -> bool:
+        """Whether anybody whose texts are searched, this batch's or others', still waits after a pause of so many seconds."""
+        ends = self._lane.now() + pause
+        batches = [batch, *self._left, *self._probes, *self._doubtful]
+        return any(flight.deadline() > ends for one in batches for flight in one.flights)
 
     def go_on(self) -> None:
         """Send what is next. Texts that nobody waits for any more are dropped."""

@@ -133,6 +133,25 @@ def test_a_rate_limit_during_a_search_is_waited_out() -> None:
     run(main())
 
 
+def test_a_rate_limit_that_outlasts_everybodys_deadline_ends_a_search() -> None:
+    async def main() -> None:
+        bad = poisoned(ProviderFault.SERVER, "x3")
+
+        def script(call: EmbedCall, number: int) -> ProviderError | None:
+            if number >= 5:
+                return ProviderError(ProviderFault.RATE_LIMITED, "", retry_after=200.0)
+            return bad(call, number)
+
+        bench = Bench(FakeProvider(0.01, script))
+        now = asyncio.get_running_loop().time()
+        waiters = [Recorder([f"x{i}"], agent=str(i), deadline=now + 100) for i in range(8)]
+        await bench.serve(*waiters)
+        assert {w.error.code for w in waiters if w.error} == {"provider_unavailable"}
+        assert all(w.ended_at < now + 20 for w in waiters)
+
+    run(main())
+
+
 def test_a_search_goes_on_without_those_who_left() -> None:
     async def main() -> None:
         bench = Bench(FakeProvider(0.1, poisoned(ProviderFault.SERVER, "x3")))
