@@ -28,6 +28,8 @@ from gateway.dispatch.tickets import Tickets
 _LaneKey = tuple[str, str | None, str, int | None, str | None, bool]
 _KEEP_LANES = 512
 """Above this many lanes, idle ones are forgotten: dimensions can be chosen freely within a range."""
+_KEEP_OF_ENDPOINT = 32
+"""And above this many of one endpoint: its load is the sum over them, and is asked for with every request."""
 
 
 class LaneGauge(msgspec.Struct, frozen=True):
@@ -150,11 +152,10 @@ class Dispatcher:
         key = (endpoint.name, endpoint.api_key_env, candidate.model.id, dimensions, input_type, takes_tokens)
         lane = self._lanes.get(key)
         if lane is None:
+            if len(self._of_endpoint.get(endpoint.name, ())) >= _KEEP_OF_ENDPOINT:
+                self._forget_idle([endpoint.name])
             if len(self._lanes) >= _KEEP_LANES:
-                self._lanes = {k: v for k, v in self._lanes.items() if not v.idle}
-                self._of_endpoint = {}
-                for kept in self._lanes.values():
-                    self._of_endpoint.setdefault(kept.candidate.endpoint.name, []).append(kept)
+                self._forget_idle(list(self._of_endpoint))
             slots = self._slots_of(endpoint)
             lane = self._lanes[key] = Lane(
                 candidate,
@@ -171,6 +172,28 @@ class Dispatcher:
             self._slots_of(endpoint)
             lane.adopt(candidate, self._provider_of(endpoint))
         return lane
+
+    def _forget_idle(self, endpoints: Sequence[str]) -> None:
+        for name in endpoints:
+            lanes = self._of_endpoint.pop(name)
+            idle = {id(lane) for lane in lanes if lane.idle}
+            if len(idle) < len(lanes):
+                self._of_endpoint[name] = [lane for lane in lanes if id(lane) not in idle]
+            for lane in lanes:
+                if id(lane) in idle:
+                    del self._lanes[self._key(lane)]
+
+    @staticmethod
+    def _key(lane: Lane) -> _LaneKey:
+        endpoint = lane.candidate.endpoint
+        return (
+            endpoint.name,
+            endpoint.api_key_env,
+            lane.candidate.model.id,
+            lane.dimensions,
+            lane.input_type,
+            lane.takes_tokens,
+        )
 
     def _slots_of(self, endpoint: Endpoint) -> Slots:
         """The endpoint's slots, as it is configured now."""

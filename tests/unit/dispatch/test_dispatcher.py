@@ -240,3 +240,18 @@ def test_a_retracted_announcement_lets_those_go_that_waited_for_it() -> None:
         assert bench.provider.sent_at[-1] - answered == pytest.approx(0.02)
 
     run(main())
+
+
+def test_lanes_of_ever_new_sizes_do_not_pile_up_at_an_endpoint() -> None:
+    async def main() -> None:
+        bench = Bench(FakeProvider(0.01))
+        busy = Recorder(["one"])
+        bench.dispatcher.submit(bench.lane, busy, busy.items())
+        for size in range(1, 200):
+            bench.dispatcher.lane(candidate(), size, None)
+        assert len(bench.dispatcher.gauges()) <= 33
+        assert bench.dispatcher.load("main") == 1, "what is busy is kept"
+        await busy.done.wait()
+        assert busy.error is None
+
+    run(main())
