@@ -16,7 +16,7 @@ from gateway.service.pending import Pending
 from gateway.service.service import RequestService
 from tests.unit.service import test_sending
 from tests.unit.service.conftest import PRICE_PICO, ScriptedProvider
-from tests.unit.service.test_sending import DEAR_PICO, Probes, Site, catalogue, failing, generated, opened, right
+from tests.unit.service.test_sending import DEAR_PICO, Holds, Probes, Site, catalogue, failing, generated, opened, right
 
 site = test_sending.site
 TEXTS = [f"text {i}" for i in range(40)]
@@ -191,3 +191,62 @@ async def test_a_request_whose_circuit_opens_while_it_is_logged_goes_to_its_next
     await reply.wait()
     assert right(reply, ["one"])
     assert [c for name in ("a", "b") for c in site.providers[name].calls] == []
+
+
+@pytest.mark.parametrize("end", ["cancelled", "deadline_exceeded", "unavailable"])
+async def test_a_request_that_ends_while_its_next_model_is_found_holds_nothing_and_is_sent_nowhere(
+    site: Site, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    reached, let_go = asyncio.Event(), asyncio.Event()
+    admit = Holds.__call__
+
+    async def slowly(self: Holds, pending: Pending) -> None:
+        reached.set()
+        await let_go.wait()
+        admit(self, pending)
+
+    monkeypatch.setattr(
+        Holds, "__call__", lambda self, p: slowly(self, p) if p.selection.model.id == "n" else admit(self, p)
+    )
+    for name in ("a", "b"):
+        site.providers[name].behaviour = failing(ProviderFault.SERVER)
+    reply, ticket = site.send("one", model="m", failover="any", deadline_ms=300 if end == "deadline_exceeded" else 5000)
+    await reached.wait()
+    if end == "cancelled":
+        ticket.cancel()
+    elif end == "unavailable":
+        site.service.fenced()
+    await reply.wait()
+    let_go.set()
+    assert reply.refusal is not None
+    assert reply.refusal.code == end
+    await asyncio.gather(*site.service._tasks)
+    assert site.providers["c"].calls == []
+
+
+async def test_a_resend_that_comes_while_the_first_changes_its_model_gets_the_same_answer(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, let_go = asyncio.Event(), asyncio.Event()
+    admit = Holds.__call__
+
+    async def slowly(self: Holds, pending: Pending) -> None:
+        reached.set()
+        await let_go.wait()
+        admit(self, pending)
+
+    monkeypatch.setattr(
+        Holds, "__call__", lambda self, p: slowly(self, p) if p.selection.model.id == "n" else admit(self, p)
+    )
+    for name in ("a", "b"):
+        site.providers[name].behaviour = failing(ProviderFault.SERVER)
+    first, _ = site.send("one", model="m", failover="any", deadline_ms=5000)
+    await reached.wait()
+    second, _ = site.send("one", model="m", failover="any", deadline_ms=5000)
+    let_go.set()
+    assert right(await first.wait(), ["one"])
+    assert right(await second.wait(), ["one"])
+    assert first.answer is not None
+    assert second.answer is not None
+    assert (second.answer.model, second.answer.event, second.answer.replayed) == ("n", first.answer.event, True)
+    assert len(site.providers["c"].calls) == 1
