@@ -19,7 +19,7 @@ SETTINGS = """
 [[endpoints]]
 name = "main"
 provider = "openai"
-base_url = "http://user:word@main.test/v1"
+base_url = "http://main.test/v1"
 models = ["text-embedding-3-small"]
 """
 
@@ -59,8 +59,14 @@ async def test_endpoints_are_listed_shown_and_their_circuits_reset(
     assert (listed["main"]["health"], listed["main"]["lanes"]) == (None, None)
     assert [e["name"] for e in await cli.json("endpoints", "list", "--tenant", "acme")] == ["own"]
     assert await cli.json("endpoints", "list", "--model", "other") == []
+    for_all = DeploymentChanged("more", "e", "text-embedding-3-small", "ready", at, spec=spec)
+    await append_decision(log, instance, "_system", "endpoint/more", for_all)
+    model = await cli.json("models", "show", "text-embedding-3-small")
+    assert model["endpoints"] == ["main", "more"], "what serves everybody, whether of the settings or deployed"
+    [openai] = [p for p in await cli.json("models", "providers") if p["name"] == "openai"]
+    assert openai["endpoints"] == ["main", "more", "own"]
     table = await cli.run("endpoints", "list")
-    assert (table.code, "word" in table.out, "open" in table.out) == (0, False, True)
+    assert (table.code, "open" in table.out) == (0, True)
     assert (await cli.run("endpoints", "show", "main")).out.startswith("name ")
 
     circuit = await cli.json("endpoints", "reset-breaker", "main")
