@@ -16,6 +16,7 @@ from gateway.cli.models_metrics import metrics
 from gateway.cli.models_select import select
 
 if TYPE_CHECKING:
+    from domain.catalogue import Endpoint
     from domain.model_decisions import Step
     from domain.plane import ControlPlane
     from gateway.catalogue.documents import ModelDocument, ModelStatistics, ProviderEntry
@@ -121,7 +122,7 @@ def providers(json: JsonOption = False, config: ConfigOption = None) -> None:
         from gateway.catalogue.documents import provider_entries, shown
 
         async with installation.control() as control:
-            return provider_entries(shown(control.plane), installation.settings.configured_endpoints())
+            return provider_entries(shown(control.plane), _serving(installation, control.plane))
 
     found = with_installation(config, work)
     show(
@@ -337,9 +338,17 @@ def _document(installation: Installation, plane: ControlPlane, name: str) -> Mod
     model = model_of(plane, name)
     offered = {offering.provider for offering in model.offerings}
     endpoints = [
-        e.name for e in installation.settings.configured_endpoints() if model.id in e.models and e.provider in offered
+        e.name
+        for e in _serving(installation, plane)
+        if e.tenant is None and model.id in e.models and e.provider in offered
     ]
     return model_document(plane, model, endpoints, now=time.time())
+
+
+def _serving(installation: Installation, plane: ControlPlane) -> tuple[Endpoint, ...]:
+    from domain.endpoints import serving
+
+    return serving(installation.settings.configured_endpoints(), plane.endpoints)
 
 
 def _tell(document: ModelDocument, json: bool) -> None:
