@@ -163,11 +163,11 @@ class Rig:
         return [decode_data(e.type, e.data, e.schema_version) for e in stored if kind in (None, e.type)]
 
 
-def make_catalogue() -> Catalogue:
+def make_catalogue(max_inputs: int = 16) -> Catalogue:
     model = Model(
         "m", "1", DIMENSIONS, max_tokens=20, tokenizer="words", unit=False, rank=1, dimensions_range=(1, DIMENSIONS)
     )
-    offering = Offering("m", "p", "m", Price("price-1", PRICE_PICO), max_inputs=16, max_tokens_per_call=1000)
+    offering = Offering("m", "p", "m", Price("price-1", PRICE_PICO), max_inputs=max_inputs, max_tokens_per_call=1000)
     return Catalogue([model], [offering], [Endpoint("e", "p", {"m": ""})])
 
 
@@ -184,10 +184,12 @@ async def make_rig(
     prices: PriceBook | None = None,
     shared: VectorCache | None = None,
     breakers: Callable[[Endpoint], Breaker] | None = None,
+    provider: ScriptedProvider | None = None,
+    max_inputs: int = 16,
 ) -> Rig:
     log = log or MemoryEventLog()
     instance = await log.register_instance("test", 60)
-    appender, provider, catalogue = Appender(log, instance), ScriptedProvider(), make_catalogue()
+    appender, provider, catalogue = Appender(log, instance), provider or ScriptedProvider(), make_catalogue(max_inputs)
     lru = LruVectorCache(10_000_000, 3600, time.monotonic)
     metrics, plane = RequestMetrics(), ControlPlane()
     plane.prices = prices = prices or make_prices()
