@@ -455,6 +455,7 @@ SCENARIOS: dict[str, dict[str, Shown]] = {
         "no tenant reaches the operator's keys or another host": [
             (DEPLOY_API, "test_what_would_lead_to_the_operators_keys_or_elsewhere_is_for_operators"),
             (DEPLOY_API, "test_a_tenants_option_leads_to_no_other_host"),
+            (DEPLOY_API, "test_what_a_tenant_has_for_itself_is_shown_with_the_catalogue_to_it_and_to_operators"),
             (BEDROCK, "test_a_tenants_endpoint_takes_nothing_of_the_installations"),
         ],
     },
