@@ -52,7 +52,7 @@ class ModelDocument(msgspec.Struct, frozen=True):
     """A model. `version` is that of its stream, for `expected_version`; `model_version` is the model's own, a part of its spaces' names.
 
     `available`: whether requests can have it now, as far as its place in the lifecycle goes. `removed_at` is when the grace period of a
-    deprecated one ends. `endpoints` are the configured ones that serve it.
+    deprecated one ends. `endpoints` are those that serve it to the asker, of the settings and deployed.
     """
 
     id: str
@@ -179,7 +179,7 @@ def count_models(models: Collection[CatalogModel], served: Collection[str]) -> M
 
 
 class ProviderEntry(msgspec.Struct, frozen=True):
-    """A provider: the models that it offers, the endpoints that are configured there, and the settings that an offering may have."""
+    """A provider: the models that it offers, the endpoints that are there, and the settings that an offering may have."""
 
     name: str
     models: list[str]

@@ -54,6 +54,8 @@ SENDING = "tests/unit/service/test_sending.py"
 FAILOVER = "tests/unit/service/test_failover.py"
 SWITCHING = "tests/unit/service/test_switching.py"
 PINNED = "tests/unit/service/test_pinned.py"
+WAITING = "tests/unit/service/test_waiting.py"
+WHOLE = "tests/unit/service/test_properties.py"
 COUNTS = "tests/unit/service/test_counts.py"
 CACHING = "tests/unit/service/test_caching.py"
 REQUESTS = "tests/unit/service/test_requests.py"
@@ -259,16 +261,19 @@ SCENARIOS: dict[str, dict[str, Shown]] = {
     },
     "batching": {
         "many agents share few calls, at little more than the provider's time": [
+            (WAITING, "test_with_64_agents_that_ask_as_fast_as_they_are_answered_calls_are_full_and_nobody_waits_long"),
             (BATCHING, "test_agents_that_ask_again_at_once_share_their_calls_at_little_more_than_the_providers_time"),
             (BATCHING, "test_agents_that_return_over_some_milliseconds_still_share_their_calls"),
             (BATCHING, "test_without_the_wait_the_agents_split_into_two_groups_that_take_turns"),
             (BENCH, "test_the_bench_measures_every_scenario_and_finds_no_wrong_answer"),
         ],
         "alone, nobody waits": [
+            (WAITING, "test_alone_on_an_idle_gateway_a_request_is_sent_at_once"),
             (BATCHING, "test_a_lone_agent_never_waits"),
             (DISPATCHER, "test_an_idle_dispatcher_sends_within_the_same_instant"),
         ],
         "one text a call: full concurrency, nothing mangled": [
+            (WAITING, "test_against_a_provider_of_one_text_a_call_all_of_its_slots_are_used_and_nothing_is_mixed_up"),
             (BATCHING, "test_a_provider_of_one_text_a_call_is_used_with_full_concurrency_and_nothing_is_mangled"),
             (CAPS, "test_a_provider_of_one_text_a_call_that_nobody_knew_of_gets_one_each_at_full_concurrency"),
             (VERTEX, "test_a_model_that_takes_one_text_a_call_answers_as_many_calls_at_once_as_the_endpoint_allows"),
@@ -345,6 +350,7 @@ SCENARIOS: dict[str, dict[str, Shown]] = {
     },
     "fairness": {
         "a tenant delays another by at most one batch": [
+            (WAITING, "test_ten_thousand_texts_of_a_tenant_delay_another_tenants_text_by_one_call_at_most"),
             (DISPATCHER, "test_ten_thousand_queued_texts_of_one_tenant_delay_another_by_at_most_one_call"),
             (FAIRNESS, "test_a_single_text_goes_out_with_the_next_call_however_much_another_tenant_has_queued"),
             (FAIRNESS, "test_in_arrival_order_alone_the_single_text_would_wait_for_all_the_others"),
@@ -365,6 +371,10 @@ SCENARIOS: dict[str, dict[str, Shown]] = {
     },
     "each caller its own": {
         "whatever mix of inputs, caps, splits, hits, duplicates and failures": [
+            (WHOLE, "test_each_caller_gets_exactly_its_own_and_what_is_billed_adds_up"),
+            (WHOLE, "test_a_row_in_the_place_of_another"),
+            (WHOLE, "test_a_cached_vector_of_another_text"),
+            (WHOLE, "test_a_text_that_pays_where_it_failed_and_where_it_was_answered"),
             (PROPERTIES, "test_every_waiter_gets_exactly_its_own_vectors_or_one_error"),
             (PROPERTIES, "test_two_swapped_rows_are_found"),
             (PROPERTIES, "test_a_text_sent_without_anybody_paying_is_found"),

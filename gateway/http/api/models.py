@@ -245,7 +245,7 @@ async def statistics(call: Call) -> ModelStatistics:
     if call.principal.tenant is None:
         models += shown(call.plane, state=REMOVED)
     catalogue = call.service.models()
-    return count_models(models, {m.id for m in models if catalogue.candidates(m.id)})
+    return count_models(models, {m.id for m in models if catalogue.candidates(m.id, call.principal.tenant)})
 
 
 async def states(call: Call) -> ModelStates:
