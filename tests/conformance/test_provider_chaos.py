@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
-from gateway.bench.faults import Fault
+from domain.tenancy import Principal
+from gateway.bench.faults import Control, Fault
 from gateway.service.pending import Pending
 from gateway.service.sending import Sending
 from gateway.service.service import RequestService
+from gateway.wire.messages import EmbeddingGenerate
 from tests.support.chaos import load
 from tests.support.chaos.audit import Verdict
 from tests.support.chaos.places import KINDS, healthy, place
 from tests.support.chaos.plans import PLANS, Plan
 from tests.support.chaos.run import cell
+from tests.support.chaos.site import site
+from tests.unit.service.conftest import Recorder
 
 REQUESTS = 16
 """Of each cell; more of them by `python -m tests.benchmarks.bench_chaos`."""
@@ -30,6 +36,23 @@ async def test_whatever_a_provider_does_each_request_is_answered_rightly_or_refu
             assert found.requests >= REQUESTS
             assert found.answered > 0, f"{plan.name}: nobody was answered"
             assert (found.refused > 0) >= (plan.name in ("400", "400, a text too long", "a text that it refuses"))
+
+
+async def test_a_provider_of_one_text_a_call_gets_all_the_calls_at_once_that_it_takes_and_nothing_is_mixed_up() -> None:
+    texts = [f"text {i}" for i in range(40)]
+    async with healthy() as others, place("bedrock titan") as here, site(here, others, 30.0) as made:
+        here.control(Control(reset=True, hold=True))
+        message, reply = EmbeddingGenerate(id="r1", input=texts, model="m"), Recorder()
+        made.service.generate(Principal("k", "acme", frozenset({"agent"})), "one", message, texts, reply)
+        async with asyncio.timeout(10):
+            while here.stats().in_flight < 8:
+                await asyncio.sleep(0.005)
+        here.control(Control(hold=False))
+        await reply.wait()
+        assert reply.rows is not None
+        assert np.array_equal(reply.rows, np.stack([here.vector(text) for text in texts]))
+        stats = here.stats()
+    assert (stats.calls, stats.largest, stats.max_in_flight) == (40, 1, 8)
 
 
 Tried = Callable[[str], Awaitable[Verdict]]

@@ -16,7 +16,7 @@ from adapters.providers.registry import open_provider
 from domain.catalogue import Endpoint
 from domain.ports.provider import EmbedAnswer, EmbedCall, Provider
 from gateway.bench.faults import Control, Fault
-from gateway.bench.simulator import Simulator, SimulatorOptions
+from gateway.bench.simulator import Simulator, SimulatorOptions, Stats
 from gateway.bench.vectors import vector_of
 from gateway.bench.wire_api import WireApi
 from tests.conformance.provider_contract import KEY
@@ -108,6 +108,8 @@ class Place(NamedTuple):
     gone: Provider
     control: Callable[[Control], None]
     """Faults from now on."""
+    stats: Callable[[], Stats]
+    """Of the calls that it got since the last reset."""
     long_text: str
     """More than the server takes as one text."""
 
@@ -142,7 +144,7 @@ async def place(name: str) -> AsyncIterator[Place]:
             url = f"http://127.0.0.1:{proxy.port}"
             async with _opened(kind._replace(options={"region": GOOGLE_REGION}, secret=secret), url) as (here, gone):
                 await here.check(30.0)
-                yield Place(name, kind, here, gone, server.faults.apply, "word " * 2100)
+                yield Place(name, kind, here, gone, server.faults.apply, lambda: server.stats, "word " * 2100)
         return
     options = SimulatorOptions(
         key=None if kind.provider == "bedrock" else KEY, tokens="words", max_inputs=16, max_input_tokens=MOST_WORDS
@@ -152,7 +154,8 @@ async def place(name: str) -> AsyncIterator[Place]:
         _opened(kind, simulator.url + kind.path) as (here, gone),
     ):
         await here.warm_up()
-        yield Place(name, kind, here, gone, simulator.control, "word " * (MOST_WORDS + 20))
+        long_text = "word " * (MOST_WORDS + 20)
+        yield Place(name, kind, here, gone, simulator.control, lambda: simulator.stats, long_text)
 
 
 @asynccontextmanager
