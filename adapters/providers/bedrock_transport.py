@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -21,6 +21,11 @@ from botocore.awsrequest import AWSResponse
 from botocore.httpsession import get_cert_path
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.response import HTTPResponse
+
+from adapters.providers.sizes import most_bytes, too_much
+
+_PART = 65_536
 
 
 class GivenUp(Exception):
@@ -141,6 +146,19 @@ def _target(url: str) -> str:
     return f"{parts.path}?{parts.query}" if parts.query else parts.path
 
 
+class _Answer(HTTPResponse):
+    """What botocore reads whole by itself, an error or a list, is no larger than that can be. The answer to a call is read by whoever made it."""
+
+    def stream(self, *_: Any, **__: Any) -> Generator[bytes, None, None]:
+        most = left = most_bytes(0)
+        while part := self.read(_PART):
+            left -= len(part)
+            if left < 0:
+                self.close()
+                raise too_much(most)
+            yield part
+
+
 class Transport:
     """Sends what botocore has signed, over at most `connections` kept connections. To be used inside `flying` only.
 
@@ -173,6 +191,7 @@ class Transport:
             preload_content=False,
             decode_content=False,
         )
+        answer.__class__ = _Answer
         return AWSResponse(request.url, answer.status, answer.headers, answer)
 
     def close(self) -> None:

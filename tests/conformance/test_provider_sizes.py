@@ -112,7 +112,11 @@ async def test_an_answer_without_end_is_left_off_where_it_can_be_none(
         await provider.close()
 
 
-async def test_bedrocks_answer_without_end_is_left_off(endless: Endless, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("status", [200, 500])
+async def test_bedrocks_answer_without_end_is_left_off(
+    endless: Endless, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    endless.status = status
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     provider = bedrock(endless.url)
@@ -121,6 +125,9 @@ async def test_bedrocks_answer_without_end_is_left_off(endless: Endless, monkeyp
             await provider.embed(EmbedCall(texts=["one"], model="amazon.titan-embed-text-v2:0", timeout=3))
         assert caught.value.fault is ProviderFault.BAD_ANSWER
         assert endless.sent < 2 * most_bytes(1) + 16 * 1024 * 1024
+        with pytest.raises(ProviderError) as caught:
+            await provider.check(3)
+        assert caught.value.fault is ProviderFault.BAD_ANSWER
     finally:
         await provider.close()
 
