@@ -7,7 +7,7 @@ from collections.abc import Callable
 from adapters.appender import Appender
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.redis.vector_cache import RedisVectorCache
-from gateway.dispatch.dispatcher import Dispatcher
+from gateway.dispatch.dispatcher import Dispatcher, LaneGauge
 from gateway.limits.stores import TwoStores
 from gateway.maintenance.scheduler import Scheduler
 from gateway.service.service import RequestService
@@ -35,6 +35,18 @@ def watch_parts(
     gauges.counter("emberlog_log_events", "Events committed by this process.", lambda: appender().events)
     gauges.counter("emberlog_log_batches", "Batches they were committed in.", lambda: appender().batches)
     gauges.gauge("emberlog_queued_texts", "Texts that wait for a provider call.", lambda: dispatcher.queued_texts)
+    gauges.family(
+        "emberlog_lane_queued_texts",
+        "Texts that wait for a call, by endpoint and model.",
+        ["endpoint", "model"],
+        lambda: _by_lane(dispatcher, lambda lane: lane.queued_texts),
+    )
+    gauges.family(
+        "emberlog_lane_calls_in_flight",
+        "Calls under way, by endpoint and model.",
+        ["endpoint", "model"],
+        lambda: _by_lane(dispatcher, lambda lane: lane.calls),
+    )
     gauges.gauge("emberlog_provider_calls_in_flight", "Provider calls under way.", lambda: dispatcher.calls_in_flight)
     gauges.gauge("emberlog_database_connections", "Open connections of the database pool.", log.pool.get_size)
     gauges.gauge("emberlog_database_connections_idle", "Those of them that are free.", log.pool.get_idle_size)
@@ -107,3 +119,12 @@ def watch_sessions(gauges: Gauges, registry: SessionRegistry) -> None:
         "Bytes that wait for agents to read them.",
         lambda: registry.counts()["buffered_bytes"],
     )
+
+
+def _by_lane(dispatcher: Dispatcher, read: Callable[[LaneGauge], int]) -> dict[tuple[str, ...], float]:
+    """What the lanes of an endpoint and model hold together: there is one for each size and kind of input."""
+    found: dict[tuple[str, ...], float] = {}
+    for lane in dispatcher.gauges():
+        key = (lane.endpoint, lane.model)
+        found[key] = found.get(key, 0.0) + read(lane)
+    return found

@@ -35,6 +35,8 @@ LABELS: dict[str, set[str]] = {
     "emberlog_requests_in_flight": set(),
     "emberlog_provider_calls_in_flight": set(),
     "emberlog_queued_texts": set(),
+    "emberlog_lane_queued_texts": {"endpoint", "model"},
+    "emberlog_lane_calls_in_flight": {"endpoint", "model"},
     "emberlog_log_reachable": set(),
     "emberlog_log_queued_events": set(),
     "emberlog_log_batch_seconds": set(),
