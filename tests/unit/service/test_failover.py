@@ -97,7 +97,7 @@ class Site:
 
 @pytest.fixture
 async def site(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
-    def three() -> Catalogue:
+    def three(_: int) -> Catalogue:
         sizes = {"a": 20, "b": 30, "c": 3}
         return catalogue(
             model(n, dimensions=DIMENSIONS, max_tokens=m, tokenizer="words", unit=False) for n, m in sizes.items()
@@ -272,7 +272,7 @@ async def test_answers_of_a_deprecated_model_carry_a_notice(monkeypatch: pytest.
     monkeypatch.setattr(
         conftest,
         "make_catalogue",
-        lambda: catalogue([model("old", dimensions=DIMENSIONS, unit=False, state="deprecated")]),
+        lambda _: catalogue([model("old", dimensions=DIMENSIONS, unit=False, state="deprecated")]),
     )
     rig = await make_rig()
     try:
