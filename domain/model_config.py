@@ -38,7 +38,7 @@ MAX_CREATED = 253_402_300_799
 MAX_LISTED = 32
 """Aliases, capabilities, sizes, offerings and settings that a model may have of each."""
 
-RESERVED = frozenset({"download", "register", "search", "state", "statistics"})
+RESERVED = frozenset({"discover", "download", "register", "search", "state", "statistics"})
 """What no model may be called: its routes lie beside these."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,127}")

@@ -7,6 +7,7 @@ somebody wants into events, or refuse it.
 from __future__ import annotations
 
 from domain.collections import Collections
+from domain.discoveries import Discoveries
 from domain.endpoints import Endpoints
 from domain.events import EventData
 from domain.live_settings import LiveSettings
@@ -28,6 +29,7 @@ class ControlPlane:
         self.directory = Directory()
         self.models = ModelCatalog()
         self.endpoints = Endpoints()
+        self.discoveries = Discoveries()
         self.prices = PriceBook()
         self.tenants = TenantConfigs()
         self.quotas = Quotas()
@@ -41,6 +43,7 @@ class ControlPlane:
         self.directory.apply(position, tenant, data, version, at)
         self.models.apply(data)
         self.endpoints.apply(tenant, data)
+        self.discoveries.apply(data)
         self.prices.apply(data)
         self.tenants.apply(tenant, data)
         self.quotas.apply(tenant, data, position)

@@ -29,6 +29,7 @@ from domain.events.catalogue import (
     PriceSet,
 )
 from domain.events.collections import CollectionCreated, CollectionDeleted
+from domain.events.discovery import DiscoveryRan
 from domain.events.endpoints import (
     BreakerChanged,
     CredentialRemoved,
@@ -105,6 +106,7 @@ EVENT_TYPES: dict[str, type[EventData]] = {
         EndpointHealthChanged,
         CredentialSet,
         CredentialRemoved,
+        DiscoveryRan,
         AlertRaised,
         AlertResolved,
         AlertAcknowledged,
@@ -146,6 +148,7 @@ __all__ = [
     "CredentialRemoved",
     "CredentialSet",
     "DeploymentChanged",
+    "DiscoveryRan",
     "EmbeddingAbandoned",
     "EmbeddingFailed",
     "EmbeddingGenerated",

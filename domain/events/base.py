@@ -19,6 +19,7 @@ REQUEST_STREAMS = ("request/{tenant}/{request_id}",)
 TENANT_STREAMS = ("tenant/{tenant}",)
 MODEL_STREAMS = ("model/{model}",)
 ENDPOINT_STREAMS = ("endpoint/{endpoint}",)
+DISCOVERY_STREAMS = ("discovery/{source}",)
 
 
 class EventData(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
