@@ -37,9 +37,10 @@ class Collection(msgspec.Struct, frozen=True):
 
 
 class Collections:
-    """The collections that there are, by tenant and name."""
+    """The collections that there are, by tenant and name. `ended` holds the tables of those that there were."""
 
     def __init__(self) -> None:
+        self.ended: set[str] = set()
         self._tenants: dict[str, dict[str, Collection]] = {}
 
     def of(self, tenant: str) -> list[Collection]:
@@ -74,8 +75,9 @@ class Collections:
                 kept = self._tenants.get(tenant, {})
                 if (found := kept.get(data.collection)) is not None and found.table == data.table:
                     del kept[data.collection]
+                self.ended.add(data.table)
             case TenantShredded():
-                self._tenants.pop(data.tenant, None)
+                self.ended.update(c.table for c in self._tenants.pop(data.tenant, {}).values())
             case _:
                 pass
 

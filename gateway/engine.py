@@ -43,6 +43,8 @@ from gateway.catalogue.own_requests import OwnRequests
 from gateway.catalogue.retirement import end_graces
 from gateway.catalogue.seeding import seed
 from gateway.catalogue.validation import Validator
+from gateway.collections.desk import CollectionDesk
+from gateway.collections.parts import CollectionParts
 from gateway.control import Control
 from gateway.credential_admin import CredentialAdmin
 from gateway.credentials import CredentialSecrets
@@ -101,6 +103,7 @@ class Engine:
     credentials: CredentialAdmin
     deployments: Deployments
     schedules: Schedules
+    collections: CollectionDesk
     failed_logins: FailedLogins
 
     def __init__(self) -> None:
@@ -131,6 +134,7 @@ class Engine:
         self._purge: Purge
         self._schema: SchemaWatch
         self._quota: QuotaParts
+        self._collections: CollectionParts
         self._outbound: Outbound
         self._credential_secrets: CredentialSecrets
         self._master: MasterKey
@@ -197,6 +201,9 @@ class Engine:
         self._stack.push_async_callback(self.endpoints.close)
         self.endpoints.open()
         self.endpoint_desk, self.deployments = self.endpoints.desk, self.endpoints.deployments
+        self._collections = await CollectionParts.open(places, self.plane)
+        self._stack.push_async_callback(self._collections.close)
+        self.collections = self._collections.desk
         self._quota = await QuotaParts.open(places.app_dsn, self.plane, str(instance))
         self._stack.callback(self._quota.close)
         self._service = RequestService(
@@ -264,7 +271,7 @@ class Engine:
             lambda: UUID(self._service.instance),
         )
         self._start(self._scheduler.run())
-        for work in (*self._quota.runs(), *self.endpoints.runs()):
+        for work in (*self._quota.runs(), *self.endpoints.runs(), *self._collections.runs()):
             self._start(work)
         self._start(keep_sealed(self._log.pool))
         self._start(self._tokens.run())
@@ -340,6 +347,7 @@ class Engine:
     async def _forget_in_database(self, tenant: str) -> None:
         await self._outbound.forget(tenant)
         await self._credential_secrets.forget(tenant)
+        await self._collections.forget(tenant)
 
     def _hold(self, instance: UUID) -> None:
         self._start(

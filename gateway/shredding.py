@@ -1,7 +1,7 @@
 """Shredding a tenant: its key is destroyed, and with it the meaning of all that the key sealed or fingerprinted. For good.
 
 Each step may be done again, and none is done before the one above it, so that a run which follows a crash finishes the work:
-the ledger outside the database, so that no backup undoes it; the event, which every gateway obeys; the key; the caches.
+the ledger outside the database, so that no backup undoes it; the event, which every gateway obeys; the key; the vectors; the caches.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import msgspec
 
 from adapters.postgres.pool import Connection, connect
 from adapters.postgres.tenant_keys import destroy, wipe_destroyed
+from adapters.postgres.vectors import drop_collections_of
 from domain.errors import GatewayError
 from domain.events import TenantCreated, TenantShredded
 from gateway.decisions import append_decision
@@ -34,6 +35,8 @@ class Step(StrEnum):
     """So does the log: gateways refuse its keys, end its sessions and requests and purge their caches."""
     DESTROYED = "destroyed"
     """Its key is gone."""
+    DROPPED = "dropped"
+    """So are the vectors that it kept."""
     WIPED = "wiped"
     """Also from the dead rows of the table."""
 
@@ -74,6 +77,8 @@ async def shred_tenant(
         on_step(Step.LOGGED)
         destroyed = await destroy(owner, tenant)
         on_step(Step.DESTROYED)
+        await drop_collections_of(owner, tenant)
+        on_step(Step.DROPPED)
         wiped = await wipe_destroyed(owner)
         on_step(Step.WIPED)
     finally:

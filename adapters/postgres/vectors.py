@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.postgres.pool import CONNECT_SECONDS, Pool
+from adapters.postgres.pool import CONNECT_SECONDS, Connection, Pool
 from adapters.postgres.statements import statement
 from adapters.postgres.vector_codec import encode_vectors, extension, speak_vectors
 
@@ -230,6 +230,16 @@ class VectorTables:
 
     def _sql(self, text: str, table: VectorTable, **parts: str) -> str:
         return text.format(table=f"vectors.c_{table.id}", schema=self._schema, type=_type(table), **parts)
+
+
+async def drop_collections_of(connection: Connection, tenant: str) -> int:
+    """Drop what a tenant keeps, for good; returns how many collections that were."""
+    return len(
+        await connection.fetch(
+            "SELECT emberlog.drop_collection(c.id, c.tenant) FROM emberlog.collections c WHERE c.tenant = $1 AND c.dropped_at IS NULL",
+            tenant,
+        )
+    )
 
 
 def _type(table: VectorTable) -> str:

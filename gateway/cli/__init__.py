@@ -10,6 +10,7 @@ from gateway.cli import (
     agents,
     alerts,
     bench,
+    collections,
     credentials,
     endpoints,
     events,
@@ -66,6 +67,7 @@ app.add_typer(tenants.app, name="tenants")
 app.add_typer(keys.app, name="keys")
 app.command()(usage)
 app.command()(costs)
+app.add_typer(collections.app, name="collections")
 app.add_typer(credentials.app, name="credentials")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(events.app, name="events")

@@ -64,11 +64,11 @@ def route(
     return operation
 
 
-def answers_with(description: str, schema: str) -> Json:
+def answers_with(description: str, schema: str, media: str = "application/json") -> Json:
     """An answer whose JSON body is this schema."""
     return {
         "description": description,
-        "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
+        "content": {media: {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
     }
 
 

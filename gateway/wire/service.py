@@ -11,6 +11,7 @@ from domain.model_catalog import CatalogModel
 from domain.ports.provider import Text
 from domain.tenancy import Principal
 from gateway.alerts.desk import AlertDesk
+from gateway.collections.desk import CollectionDesk
 from gateway.control import Control, Written
 from gateway.credential_admin import CredentialAdmin
 from gateway.endpoints.attest_model import AttestationsAnswer
@@ -75,6 +76,9 @@ class EmbeddingService(Protocol):
     """Endpoints put to work; whose, is for the caller to check."""
     schedules: Schedules
     """What the installation does from time to time; who may ask is for the caller to check."""
+
+    collections: CollectionDesk
+    """Where vectors are kept; whose, is for the caller to check."""
 
     failed_logins: FailedLogins
     """Told of every credential that was refused, and asked what to say."""

@@ -21,6 +21,7 @@ from domain.ports.event_log import ANY_VERSION, Appended, NewEvent, StoredEvent
 from domain.ports.provider import Provider
 from domain.tenancy import Principal
 from gateway.app import build_app
+from gateway.collections.desk import CollectionDesk
 from gateway.control import Control
 from gateway.credential_admin import CredentialAdmin
 from gateway.decisions import decision_event
@@ -31,6 +32,7 @@ from gateway.endpoints.pool import EndpointPool
 from gateway.reads.reads import Reads
 from gateway.tail import PlaneTail
 from tests.support.credentials import MemorySecrets
+from tests.support.vector_tables import MemoryVectorTables
 from tests.unit.wire.fake_service import FakeService
 
 
@@ -105,6 +107,8 @@ class ApiSite:
         self.backing = backing
         self.secrets = MemorySecrets()
         service.credentials = CredentialAdmin(service.control.plane, self.secrets)
+        self.vectors = MemoryVectorTables()
+        service.collections = CollectionDesk(service.control.plane, self.vectors)
         self.endpoints = [Endpoint("main", "fake", {"tiny": ""}, base_url="https://user:word@main.test/v1?key=secret")]
         service.endpoint_desk = EndpointDesk(
             service.control.plane,

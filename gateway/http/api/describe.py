@@ -41,7 +41,7 @@ def _operation(api_route: ApiRoute, path: str) -> Json:
         if api_route.answer is Nothing:
             answers[str(status)] = {"description": _GOOD[status]}
         else:
-            answers[str(status)] = answers_with(_GOOD[status], api_route.answer.__name__)
+            answers[str(status)] = answers_with(_GOOD[status], api_route.answer.__name__, api_route.media)
         if api_route.writes:
             answers[str(status)]["headers"] = header_refs(["x-emberlog-position"])
     errors = {400, 401, 403, 404, 429, 500, 503, *api_route.errors}

@@ -52,6 +52,8 @@ class ApiEndpoint:
             body = decode(data, route.body)
         call = Call(service, principal, query, request.path_params, tenant, body)
         answer = await route.handler(call)
+        if isinstance(answer, Response):
+            return answer
         if not isinstance(answer, Answer):
             answer = Answer(answer)
         status = route.statuses[0] if answer.status is None else answer.status

@@ -49,7 +49,8 @@ class ApiRoute(msgspec.Struct, frozen=True, kw_only=True):
 
     `scopes`: a tenant's key needs one of them; none: the route is the operators' alone. Installation keys need `operator` everywhere.
     `tenanted`: it is about one tenant, the key's own; an operator names one by the parameter `tenant`. `body` None: there is none.
-    `view`: the view of the database that it reads, which `after_position` waits for besides the control plane.
+    `own`: no installation key may use it, for it shows what tenants keep. `media` is what it answers with, one line an item where it is
+    `application/x-ndjson`. `view`: the view of the database that it reads, which `after_position` waits for besides the control plane.
     `statuses` are the good ones, the first by default. `paged` lists take `page` and `limit`. Writes take `expected_version` unless they
     are not `versioned`: they change no stream of decisions, and what is asked twice is done once.
     """
@@ -63,6 +64,8 @@ class ApiRoute(msgspec.Struct, frozen=True, kw_only=True):
     answer: type
     scopes: tuple[str, ...] = ()
     tenanted: bool = True
+    own: bool = False
+    media: str = "application/json"
     body: type | None = None
     statuses: tuple[int, ...] = (200,)
     query: tuple[Parameter, ...] = ()
@@ -81,7 +84,12 @@ class ApiRoute(msgspec.Struct, frozen=True, kw_only=True):
         """Every query parameter it takes."""
         found = list(self.query)
         if self.tenanted:
-            found.append(Parameter("tenant", "Whose; for operators, who must say so. Others see their own tenant."))
+            whose = (
+                "The key's own, which needs not be said."
+                if self.own
+                else "Whose; for operators, who must say so. Others see their own tenant."
+            )
+            found.append(Parameter("tenant", whose))
         if self.paged:
             found += [
                 Parameter("page", "Which page.", {"type": "integer", "minimum": 1, "default": 1, "maximum": 1_000_000}),
@@ -111,6 +119,8 @@ class ApiRoute(msgspec.Struct, frozen=True, kw_only=True):
     def admit(self, principal: Principal) -> None:
         """Raise `forbidden` unless the principal may use it."""
         if principal.tenant is None:
+            if self.own:
+                raise GatewayError("forbidden", "this is the tenants' own: use a key of the tenant")
             principal.require("operator")
         elif not self.scopes:
             raise GatewayError(

@@ -17,6 +17,7 @@ from domain.plane import ControlPlane
 from domain.ports.provider import Text
 from domain.tenancy import Principal
 from gateway.alerts.desk import AlertDesk
+from gateway.collections.desk import CollectionDesk
 from gateway.control import Control, Written
 from gateway.credential_admin import CredentialAdmin
 from gateway.endpoints.attest_model import AttestationDocument, AttestationsAnswer
@@ -122,6 +123,7 @@ class FakeService:
     deployments: Deployments
     schedules: Schedules
     endpoint_desk: EndpointDesk
+    collections: CollectionDesk
 
     def __init__(self) -> None:
         self.limits = Limits()
