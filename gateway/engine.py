@@ -229,6 +229,7 @@ class Engine:
             ),
             router=self.endpoints.router,
             attests=self.endpoints.attestations,
+            storing=self._collections.storing,
             limits=self.limits,
             gates=[rates, self._quota.gate],
             dry_gates=[self._quota.gate],

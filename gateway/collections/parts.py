@@ -9,6 +9,7 @@ from adapters.postgres.pool import UNREACHABLE
 from adapters.postgres.vectors import VectorTable, VectorTables
 from domain.plane import ControlPlane
 from gateway.collections.desk import CollectionDesk
+from gateway.collections.storing import Storing
 from gateway.collections.upkeep import Upkeep
 from gateway.places import Places
 
@@ -20,6 +21,7 @@ class CollectionParts:
         self.tables = tables
         self.desk = CollectionDesk(plane, tables)
         self.upkeep = Upkeep(plane, tables, owner_dsn)
+        self.storing = Storing(plane.collections, tables, self.upkeep.grown)
         self.close = tables.close
 
     @classmethod

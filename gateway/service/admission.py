@@ -61,20 +61,19 @@ def metadata_bytes(message: EmbeddingGenerate) -> bytes | None:
 
 def body_options(message: EmbeddingGenerate) -> bytes:
     """What of the body, besides the texts, makes a resend the same request: everything that shapes the answer or the bill."""
-    return _options.encode(
-        (
-            message.model,
-            message.dimensions,
-            message.input_type,
-            message.task,
-            message.encoding,
-            message.failover,
-            message.optimize,
-            message.truncate,
-            message.thread,
-            message.metadata,
-        )
+    told: tuple[object, ...] = (
+        message.model,
+        message.dimensions,
+        message.input_type,
+        message.task,
+        message.encoding,
+        message.failover,
+        message.optimize,
+        message.truncate,
+        message.thread,
+        message.metadata,
     )
+    return _options.encode(told if message.store is None else (*told, message.store))
 
 
 def check_answer_size(message: EmbeddingGenerate, count: int, dimensions: int, limits: Limits) -> None:
@@ -91,14 +90,16 @@ def check_answer_size(message: EmbeddingGenerate, count: int, dimensions: int, l
 
 
 def question(principal: Principal, message: EmbeddingGenerate, texts: Sequence[Text], *, another: bool) -> Question:
-    """What the request asks of selection; `another`: another model may answer. Tokens are those of one model's tokeniser: no other's."""
+    """What the request asks of selection; `another`: another model may answer. Tokens are those of one model's tokeniser: no other's; a collection
+    keeps the vectors of one space.
+    """
     return Question(
         model=message.model,
         dimensions=message.dimensions,
         input_type=message.input_type,
         task=message.task,
         optimize=message.optimize,
-        another=another and not isinstance(texts[0], list),
+        another=another and message.store is None and not isinstance(texts[0], list),
         admin="admin" in principal.scopes,
     )
 

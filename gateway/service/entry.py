@@ -150,6 +150,13 @@ class Entry:
 
     def _admitted(self, pending: Pending) -> None:
         """Nothing keeps it out: into the log, or what a dry run found is told and nothing held."""
+        if pending.message.store is not None:
+            try:
+                self._service.check_store(pending)  # of the model that was chosen at last
+            except GatewayError:
+                if pending.hold is not None:
+                    pending.hold.release()
+                raise
         if pending.message.dry_run:
             self._service.answer_dry_run(pending)
             return

@@ -114,6 +114,8 @@ def generated_data(pending: Pending, now: float, metadata: str | None) -> Embedd
         day=_day(pending),
         characters=characters if price.unit == "character" else 0,
         failover=_failover(pending),
+        collection=None if message.store is None else message.store.collection,
+        stored=0 if message.store is None else len(message.store.ids),
     )
 
 

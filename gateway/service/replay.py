@@ -312,7 +312,7 @@ class RepeatedResult:
             replayed=True,
             timings=outcomes.timings(pending, now),
         )
-        self._service.deliver(pending, result)
+        self._service.answer(pending, result)
 
     def failed(self, pending: Pending, error: GatewayError, fault: ProviderFault | None = None) -> None:
         """See `Steps.failed`: the answer is bound to its space, whatever happens."""

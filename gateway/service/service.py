@@ -28,6 +28,7 @@ from domain.ports.tokenizer import Tokenizer
 from domain.ports.vector_cache import VectorCache
 from domain.prices import PriceBook
 from domain.tenancy import Principal
+from gateway.collections.storing import Storing
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.endpoints.router import Router
 from gateway.limits.standing import Standing, standings
@@ -45,7 +46,7 @@ from gateway.service.vectors import Vectors
 from gateway.telemetry.metrics import RequestMetrics
 from gateway.telemetry.tracing import RequestTracing
 from gateway.trace import new_trace_id
-from gateway.wire.messages import EmbeddingGenerate, Limits
+from gateway.wire.messages import EmbeddingGenerate, Limits, Store
 
 _log = structlog.get_logger("emberlog.service")
 
@@ -103,11 +104,13 @@ class RequestService:
         selector: Selector | None = None,
         router: Router | None = None,
         attests: Attests | None = None,
+        storing: Storing | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._appender = appender
         self._catalogue = catalogue
         self._tenant_keys = tenant_keys
+        self._storing = storing
         self._shredded = plane.directory.shredded.copy()
         self._endpoints = plane.endpoints
         self.sending = Sending(
@@ -198,6 +201,8 @@ class RequestService:
         if pinned is not None:
             pending.pinned = True
             pending.tries = self.sending.max_attempts - 1  # one try: whoever asks for it decides what then
+        if message.store is not None:
+            self.check_store(pending)
         listener = Listener(pending, reply, message.stream, started, deadline)
         pending.listeners.append(listener)
         self._entry.begin(pending)
@@ -208,6 +213,16 @@ class RequestService:
         # What a sender calls its model is free text; as labels, names that nobody knows would pile up without bound.
         model = None if message.model is None else self._catalogue().resolve(message.model)
         self._metrics.refused(tenant, None if model is None else model.id, error.code)
+
+    def check_store(self, pending: Pending) -> None:
+        """Raise `GatewayError` where its vectors cannot be kept as it asks."""
+        if self._storing is None:
+            raise GatewayError(
+                "type_unsupported",
+                "this server keeps no collections: leave `store` out and keep the vectors yourself",
+                details={"field": "store"},
+            )
+        self._storing.check(pending.tenant, pending.message, pending.count, pending.selection.space)
 
     def _join(self, first: Pending, fingerprint: bytes, listener: Listener) -> Ticket:
         """A resend while the first is in flight waits for it."""
@@ -378,11 +393,31 @@ class RequestService:
                 notices=pending.selection.notices,
                 quota_remaining=outcomes.quota_remaining(pending),
             )
-            self.deliver(pending, result)
+            self.answer(pending, result)
         elif isinstance(data, EmbeddingFailed):
             self._metrics.failed(pending.tenant, data, now - pending.started)
             assert pending.given_up is not None
             self.leave(pending, pending.given_up)
+
+    def answer(self, pending: Pending, result: Any) -> None:
+        """Answer with the result of an outcome that is in the log; where its vectors are to be kept, once they are."""
+        if pending.message.store is None:
+            self.deliver(pending, result)
+        else:
+            pending.state = State.SETTLING
+            self.spawn(pending, self._keep(pending, pending.message.store, result))
+
+    async def _keep(self, pending: Pending, store: Store, result: Any) -> None:
+        assert self._storing is not None
+        assert pending.rows is not None
+        try:
+            await self._storing.keep(pending.tenant, store, pending.rows, result.space)
+        except GatewayError as error:
+            if not pending.ended:
+                self.leave(pending, error)
+        else:
+            if not pending.ended:
+                self.deliver(pending, result)
 
     def deliver(self, pending: Pending, result: Any) -> None:
         """Give the answer to everyone who waits for it, and forget the request."""

@@ -9,7 +9,6 @@ from domain.tenancy import Principal
 from gateway.wire.messages import EmbeddingGenerate, Limits
 
 METADATA_BYTES = 2048
-_NIL = b"\xc0"
 
 
 def generate(message: EmbeddingGenerate) -> None:
@@ -18,12 +17,6 @@ def generate(message: EmbeddingGenerate) -> None:
         raise invalid_request("`deadline_ms` must be at least 1 millisecond; leave it out for 60,000", "deadline_ms")
     if message.metadata is not None:
         metadata(message.metadata)
-    if len(bytes(message.store)) and bytes(message.store) != _NIL:
-        raise GatewayError(
-            "type_unsupported",
-            "this server keeps no collections: leave `store` out and store the vectors yourself",
-            details={"field": "store"},
-        )
 
 
 def metadata(values: dict[str, str] | None) -> None:

@@ -192,6 +192,7 @@ def _plain(message: EmbeddingGenerate) -> bool:
         and (message.thread is None or "\0" not in message.thread)
         and (message.task is None or "\0" not in message.task)
         and message.metadata is None
+        and message.store is None
     )
 
 

@@ -17,6 +17,8 @@ Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Texts = Annotated[list[str], msgspec.Meta(max_length=65_536)]
 """Not the limit on inputs, which admission knows: a bound on what a declared length can make the decoder build."""
 Metadata = Annotated[dict[str, str], msgspec.Meta(max_length=256)]
+RowMetadata = Annotated[dict[str, str | Int64 | float | bool | None], msgspec.Meta(max_length=64)]
+"""What a row of a collection is described by: flat, so that a filter is plain equality."""
 InputType = Literal["query", "document", "classification", "clustering"]
 Encoding = Literal["float32", "float16", "int8", "ubinary"]
 
@@ -47,8 +49,16 @@ class AgentRegister(msgspec.Struct, tag="agent.register", frozen=True):
     metadata: Metadata | None = None
 
 
+class Store(msgspec.Struct, frozen=True):
+    """Where to keep the vectors of a request: an id for each of its texts, and metadata to filter searches by."""
+
+    collection: Name
+    ids: Texts
+    metadata: Annotated[list[RowMetadata | None], msgspec.Meta(max_length=65_536)] | None = None
+
+
 class EmbeddingGenerate(msgspec.Struct, tag="embedding.generate", gc=False):
-    """Embed one or many texts. `store` stays undecoded: maps of anything are built only where they are wanted."""
+    """Embed one or many texts."""
 
     id: Id
     input: str | Texts
@@ -64,7 +74,7 @@ class EmbeddingGenerate(msgspec.Struct, tag="embedding.generate", gc=False):
     deadline_ms: Int64 | None = None
     thread: Name | None = None
     cache: Literal["use", "refresh", "off"] = "use"
-    store: msgspec.Raw = msgspec.Raw()
+    store: Store | None = None
     metadata: Metadata | None = None
     dry_run: bool = False
 

@@ -269,7 +269,10 @@ async def test_too_many_requests_or_inputs_in_flight_are_refused_and_room_comes_
 @pytest.mark.parametrize(
     ("fields", "code", "field"),
     [
-        ({"store": {"collection": "c", "ids": ["1"]}}, "type_unsupported", "store"),
+        ({"store": {"collection": "c", "ids": [1]}}, "invalid_message", "store.ids"),
+        ({"store": {"collection": "c"}}, "invalid_message", "store.ids"),
+        ({"store": {"collection": "c", "ids": ["a\0"]}}, "invalid_message", "store.ids"),
+        ({"store": {"collection": "c", "ids": ["a"], "metadata": [{"a": [1]}]}}, "invalid_message", "store.metadata"),
         ({"deadline_ms": 0}, "invalid_request", "deadline_ms"),
         ({"metadata": {"a": "x" * 2100}}, "invalid_request", "metadata"),
     ],

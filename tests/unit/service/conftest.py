@@ -25,6 +25,7 @@ from domain.ports.provider import EmbedAnswer, EmbedCall, Text
 from domain.ports.vector_cache import VectorCache
 from domain.prices import PriceBook
 from domain.tenancy import Principal
+from gateway.collections.storing import Storing
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.service.service import Gate, RequestService, Ticket
 from gateway.telemetry.metrics import RequestMetrics
@@ -186,6 +187,7 @@ async def make_rig(
     breakers: Callable[[Endpoint], Breaker] | None = None,
     provider: ScriptedProvider | None = None,
     max_inputs: int = 16,
+    storing: Storing | None = None,
 ) -> Rig:
     log = log or MemoryEventLog()
     instance = await log.register_instance("test", 60)
@@ -208,6 +210,7 @@ async def make_rig(
         instance=str(instance),
         gates=gates,
         dry_gates=dry_gates,
+        storing=storing,
     )
     return Rig(service, log, appender, provider, lru, metrics, catalogue, prices)
 
