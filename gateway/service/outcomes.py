@@ -23,7 +23,7 @@ from domain.fingerprint import printable
 from domain.keys import OUTCOME, REQUESTED, event_id, request_key
 from domain.ports.event_log import NewEvent
 from gateway.service.pending import Pending
-from gateway.service.pricing import cost, provider_cost, reserved_nano_usd
+from gateway.service.pricing import bill, cost, provider_cost, reserved_nano_usd
 from gateway.wire.messages import Cost, EmbeddingResult, Timings, Usage
 
 BILLED_FAILURES = frozenset({"cancelled", "deadline_exceeded"})
@@ -57,6 +57,7 @@ def requested_event(pending: Pending, instance: str) -> NewEvent:
     """`embedding.requested`: reserves what the request may cost by its price."""
     message = pending.message
     pending.instance = instance
+    pending.reserved = (pending.total_tokens, reserved_nano_usd(pending))
     data = EmbeddingRequested(
         request_id=message.id,
         agent=pending.agent,
@@ -67,8 +68,8 @@ def requested_event(pending: Pending, instance: str) -> NewEvent:
         model=pending.selection.model.id,
         space=pending.selection.space,
         inputs=pending.count,
-        reserved_tokens=pending.total_tokens,
-        reserved_nano_usd=reserved_nano_usd(pending),
+        reserved_tokens=pending.reserved[0],
+        reserved_nano_usd=pending.reserved[1],
         key=pending.key_id,
         thread=message.thread,
         task=message.task,
@@ -82,7 +83,7 @@ def generated_data(pending: Pending, now: float, metadata: str | None) -> Embedd
     """The billed outcome. A request answered from the cache alone names the endpoint that would have answered."""
     message, offering = pending.message, pending.candidate.offering
     price = pending.price
-    billed, characters = (0, 0) if pending.paid else (pending.billed_tokens, pending.billed_characters)
+    billed, characters, nano_usd = bill(pending)
     return EmbeddingGenerated(
         request_id=message.id,
         agent=pending.agent,
@@ -99,7 +100,7 @@ def generated_data(pending: Pending, now: float, metadata: str | None) -> Embedd
         latency_ms=_ms(now - pending.started),
         dimensions=pending.selection.dimensions,
         unit_pico_usd=price.unit_pico_usd,
-        nano_usd=cost(price, billed, characters),
+        nano_usd=nano_usd,
         provider_nano_usd=provider_cost(pending),
         estimated=pending.estimated and pending.uncounted > 0,
         cached_inputs=pending.cached,
@@ -123,7 +124,7 @@ def failed_data(pending: Pending, error: GatewayError, now: float, metadata: str
     """The outcome without a result: billed (by our own count) only where it was cancelled or late after texts had been sent."""
     message, offering = pending.message, pending.candidate.offering
     ours = error.code in BILLED_FAILURES
-    billed, characters = (pending.billed_tokens, pending.billed_characters) if ours and not pending.paid else (0, 0)
+    billed, characters, nano_usd = bill(pending) if ours else (0, 0, 0)
     price, sent = pending.price, pending.billed_tokens > 0
     asked = bool(pending.billed_tokens or pending.attempts)
     return EmbeddingFailed(
@@ -145,7 +146,7 @@ def failed_data(pending: Pending, error: GatewayError, now: float, metadata: str
         estimated=billed > 0,
         price=price.id if sent else None,
         unit_pico_usd=price.unit_pico_usd if sent else None,
-        nano_usd=cost(price, billed, characters) if billed else 0,
+        nano_usd=nano_usd if billed else 0,
         provider_nano_usd=provider_cost(pending) if sent or pending.for_nothing else 0,
         details=error.details,
         attempts=_attempts(pending),

@@ -201,6 +201,7 @@ class Pending:
         "queued_seconds",
         "refused",
         "replaying",
+        "reserved",
         "rows",
         "selection",
         "sent",
@@ -301,6 +302,8 @@ class Pending:
         """What the tenant is billed by, from admission on."""
         self.priced: dict[str, tuple[Price, Price]] = {}
         """By provider, of every endpoint that may come to answer it: what the tenant is billed by, and what the provider charges us."""
+        self.reserved: tuple[int, int | None] = (0, None)
+        """The tokens and the nano-dollars that its `requested` reserved: it is never billed more."""
         self.for_nothing: dict[str, int | None] = {}
         """By endpoint, nano-dollars that the provider may charge us for calls that failed; None where the price is unknown."""
         self.sent: dict[str, Sent] = {}

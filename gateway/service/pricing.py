@@ -155,6 +155,21 @@ def waste(pending: Pending, index: int, tokens: int, candidate: Candidate) -> No
     _add_waste(pending, candidate.endpoint.name, cost(_listed(pending, candidate), tokens, characters))
 
 
+def bill(pending: Pending) -> tuple[int, int, int | None]:
+    """The tokens, the characters and the nano-dollars (None: the price is unknown) that it is billed, never more than it reserved.
+
+    Only what has moved on to another model may come to more, where that is dearer or counts more tokens: the excess is ours.
+    """
+    if pending.paid:
+        return 0, 0, 0
+    tokens, characters = pending.billed_tokens, pending.billed_characters
+    nano_usd = cost(pending.price, tokens, characters)
+    most_tokens, most = pending.reserved
+    if nano_usd is not None and most is not None and nano_usd > most:
+        nano_usd = most
+    return min(tokens, most_tokens), characters, nano_usd
+
+
 def cost(price: Price, tokens: int, characters: int) -> int | None:
     """So many tokens, or characters, at this price: rounded up once."""
     return charge_nano_usd(characters if price.unit == "character" else tokens, price.unit_pico_usd)

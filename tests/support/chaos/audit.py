@@ -155,7 +155,7 @@ def _of_one_id(events: Sequence[tuple[StoredEvent, EventData]], ones: Sequence[A
     for event, data in outcomes:
         reserved = requested[data.attempt]
         # What goes on to another model is priced and held anew; what was logged first bounds its tokens alone.
-        most = None if data.model != reserved.model else reserved.reserved_nano_usd
+        most = reserved.reserved_nano_usd
         if data.billed_tokens > reserved.reserved_tokens or (most is not None and (data.nano_usd or 0) > most):
             wrong.append(
                 f"billed {data.billed_tokens} tokens, {data.nano_usd} nano-dollars; {reserved.reserved_tokens}, {reserved.reserved_nano_usd} reserved"

@@ -241,6 +241,7 @@ async def test_a_bill_at_the_price_of_the_outcome_is_found_to_exceed_its_reserva
         def repriced(pending: Pending) -> None:
             pending.at = 2_000_000
             honest(pending, book[0])
+            pending.reserved = (pending.reserved[0], None)  # else what was reserved bounds the bill
             completed(pending)
 
         monkeypatch.setattr(rig.service, "completed", repriced)

@@ -349,9 +349,8 @@ def check_each_attempt(stored: list[EventData]) -> None:
     for outcome in outcomes:
         reserved = requested[outcome.request_id, outcome.attempt]
         billed[outcome.request_id] += outcome.billed_tokens > 0
-        if outcome.model == reserved.model:  # what goes on to another model is priced and held anew
-            assert outcome.billed_tokens <= reserved.reserved_tokens
-            assert (outcome.nano_usd or 0) <= (reserved.reserved_nano_usd or 0)
+        assert outcome.billed_tokens <= reserved.reserved_tokens, "also where another model has answered"
+        assert reserved.reserved_nano_usd is None or (outcome.nano_usd or 0) <= reserved.reserved_nano_usd
     assert all(count <= 1 for count in billed.values()), "one attempt of an id is billed, if any"
 
 

@@ -315,6 +315,18 @@ async def test_a_model_that_has_failed_is_not_gone_back_to(site: Site, retry_aft
     assert all(len(site.providers[name].calls) <= 8 for name in ("a", "b", "c"))
 
 
+async def test_a_dearer_model_that_answers_instead_is_billed_no_more_than_was_reserved(site: Site) -> None:
+    dear = PriceSet(price="n-dear", model="n", provider="p", effective_from=1, unit_pico_usd=10 * DEAR_PICO)
+    site.prices.apply(dear)
+    for name in ("a", "b"):
+        site.providers[name].behaviour = failing(ProviderFault.SERVER)
+    await site.ask("one two", model="m", failover="any")
+    [requested] = [e for e in await site.events("embedding.requested") if isinstance(e, EmbeddingRequested)]
+    event = await generated(site)
+    assert (event.model, event.unit_pico_usd, event.provider_nano_usd) == ("n", 10 * DEAR_PICO, 1_000)
+    assert event.nano_usd == requested.reserved_nano_usd == 100, "the excess is ours"
+
+
 async def test_a_model_whose_quota_is_used_up_is_no_way_out(site: Site) -> None:
     for name in ("a", "b"):
         site.providers[name].behaviour = failing(ProviderFault.SERVER)
