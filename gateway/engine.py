@@ -49,6 +49,7 @@ from gateway.control import Control
 from gateway.credential_admin import CredentialAdmin
 from gateway.credentials import CredentialSecrets
 from gateway.decisions import keep_tenant_key
+from gateway.discovery.run import Discovery, discovery_task
 from gateway.endpoints.deployments import Deployments
 from gateway.endpoints.desk import EndpointDesk
 from gateway.endpoints.parts import EndpointParts, EndpointPorts
@@ -76,6 +77,7 @@ from gateway.service.service import RequestService
 from gateway.settings import Settings
 from gateway.shred_ledger import LEDGER_NAME
 from gateway.tail import PlaneTail
+from gateway.telemetry.discovery import DiscoveryMetrics
 from gateway.telemetry.logs import set_level
 from gateway.telemetry.metrics import Gauges, ProviderMetrics, RequestMetrics
 from gateway.telemetry.tracing import RequestTracing, open_tracing
@@ -104,6 +106,7 @@ class Engine:
     deployments: Deployments
     schedules: Schedules
     collections: CollectionDesk
+    discovery: Discovery
     failed_logins: FailedLogins
 
     def __init__(self) -> None:
@@ -114,6 +117,7 @@ class Engine:
         self.control = Control(self.plane, _Backing(self))
         self.metrics = RequestMetrics()
         self.provider_metrics = ProviderMetrics()
+        self.discovery_metrics = DiscoveryMetrics()
         self.gauges = Gauges()
         self._tokenizers: dict[str, Tokenizer] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -258,16 +262,26 @@ class Engine:
         self._start(self._tail.run())
         self._start(Reconciler(self._log, self._abandon_open, settings.instance_lease_seconds).run())
         self.schedules = Schedules(self._log.pool)
+        self.discovery = Discovery(
+            self.control,
+            self.endpoints.pool.endpoints,
+            self.endpoints.pool.provider,
+            lambda: self._settings.discovery_state,
+            self.discovery_metrics,
+        )
         self._scheduler = Scheduler(
             self._log.pool,
-            gateway_tasks(
-                self._log,
-                settings,
-                places,
-                self._abandon_open,
-                lambda: end_graces(self.control),
-                self.endpoints.attest_due(),
-            ),
+            [
+                *gateway_tasks(
+                    self._log,
+                    settings,
+                    places,
+                    self._abandon_open,
+                    lambda: end_graces(self.control),
+                    self.endpoints.attest_due(),
+                ),
+                discovery_task(self.discovery, lambda: self._settings.discovery_hours),
+            ],
             lambda event: self._appender.append(event),
             lambda: UUID(self._service.instance),
         )

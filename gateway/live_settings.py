@@ -19,6 +19,8 @@ from gateway.settings import Settings
 LIVE = (
     "cache_bytes",
     "cache_ttl_seconds",
+    "discovery_hours",
+    "discovery_state",
     "drain_seconds",
     "log_level",
     "max_connections",

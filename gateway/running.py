@@ -46,7 +46,13 @@ async def run_gateway(
     gateway = await Gateway.open(settings, house.places, house.master)
     try:
         metrics = CollectorRegistry()
-        for collector in (gateway.metrics, gateway.provider_metrics, gateway.gauges, ToldErrors()):
+        for collector in (
+            gateway.metrics,
+            gateway.provider_metrics,
+            gateway.discovery_metrics,
+            gateway.gauges,
+            ToldErrors(),
+        ):
             metrics.register(collector)
         registry = SessionRegistry(gateway, WireSettings())
 

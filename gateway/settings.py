@@ -178,6 +178,8 @@ class Settings(BaseSettings):
     attest_endpoints: bool = True
     attest_every_hours: int = Field(default=24, ge=1, le=8_784)
     attestation_tokens_per_month: int = Field(default=5_000_000, ge=0, le=10**18)
+    discovery_hours: int = Field(default=24, ge=0, le=8_784)
+    discovery_state: Literal["draft", "testing"] = "draft"
     breaker_failures: int = Field(default=5, ge=1, le=1000)
     breaker_open_seconds: float = Field(default=30.0, ge=1, le=3600)
     breaker_trial_calls: int = Field(default=3, ge=1, le=1000)

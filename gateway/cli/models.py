@@ -12,6 +12,7 @@ import typer
 from gateway.cli.common import ConfigOption, JsonOption, encode, fields, show, tell, with_installation
 from gateway.cli.models_attest import attest
 from gateway.cli.models_deploy import deploy, deployments, undeploy
+from gateway.cli.models_discover import discover
 from gateway.cli.models_metrics import metrics
 from gateway.cli.models_select import select
 
@@ -26,6 +27,7 @@ app = typer.Typer(help="Models: their facts, what providers offer of them, their
 app.command()(select)
 app.command()(metrics)
 app.command()(attest)
+app.command()(discover)
 app.command()(deploy)
 app.command()(undeploy)
 app.command()(deployments)

@@ -29,6 +29,8 @@ LABELS: dict[str, set[str]] = {
     "emberlog_provider_texts_total": {"endpoint", "provider", "model"},
     "emberlog_provider_seconds_total": {"endpoint", "provider", "model"},
     "emberlog_provider_faults_total": {"endpoint", "model", "fault"},
+    "emberlog_discovery_runs_total": {"provider", "status"},
+    "emberlog_discovery_models_total": {"provider", "outcome"},
     "circuit_breaker_state": {"name"},
     "circuit_breaker_state_changes_total": {"name", "from", "to"},
     "emberlog_endpoint_health": {"endpoint"},

@@ -12,7 +12,7 @@ from tests.acceptance.site import Site
 from tests.support.databases import execute
 from tests.support.waiting import until
 
-TASKS = {"partitions", "dedupe_keys", "reconciliation", "sweep", "deprecations"}
+TASKS = {"partitions", "dedupe_keys", "reconciliation", "sweep", "deprecations", "discovery"}
 _DUE = "UPDATE emberlog.maintenance SET next_run_at = clock_timestamp()"
 
 
