@@ -89,7 +89,7 @@ def absences(
     if before is None:
         return Absences(frozenset(present), {}, frozenset())
     newly = before.listed - present
-    if newly and (not present or len(newly) > max(1, len(before.listed) // 2)):
+    if not _believable(len(newly), len(before.listed), bool(present)):
         error = f"the list lacks {len(newly)} of the {len(before.listed)} models that it held: nothing is deprecated"
         return Absences(before.listed, dict(before.absent), before.gone, error)
     absent = {
@@ -198,6 +198,11 @@ def decide_gone(plane: ControlPlane, model: str, source: str, *, now: float, act
         return []
     reason = f"two lists of {source} in a row lacked it"
     return decide_change(plane, model, {}, [Step("deprecate", reason)], now=now, actor=actor)
+
+
+def _believable(lacking: int, held: int, any_left: bool) -> bool:
+    """Whether a list may lack so many of the models that it held: one, or half of them, where any is left."""
+    return not lacking or (any_left and lacking <= max(1, held // 2))
 
 
 def _readable(model: object) -> bool:

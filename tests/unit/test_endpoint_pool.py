@@ -16,6 +16,7 @@ from domain.catalogue import Endpoint
 from domain.endpoints import Endpoints
 from domain.events import CredentialRemoved, TenantShredded
 from domain.plane import ControlPlane
+from domain.ports.lists_models import ListedModel, Listing, ListsModels
 from domain.ports.provider import ProviderError, ProviderFault
 from gateway.catalogue.live import LiveCatalogue
 from gateway.endpoints import pool as pooling
@@ -296,3 +297,17 @@ async def test_one_that_breaks_or_hangs_when_it_is_warmed_up_keeps_no_other_cold
     await until(lambda: warm == ["warm_up"], what="the good one is warmed up", timeout=2)
     providers["hangs"].gate.set()
     await warming
+
+
+async def test_a_deployed_endpoint_has_the_list_of_models_of_what_it_opens_or_none(made: Pool) -> None:
+    endpoint = made.deploy()
+    place = made.pool.provider(endpoint)
+    assert isinstance(place, ListsModels)
+    assert await place.list_models(1.0) is None
+    listing = Listing([ListedModel("embed-1")])
+
+    async def listed(timeout: float) -> Listing:
+        return listing
+
+    made.tellers.last.list_models = listed  # type: ignore[attr-defined]
+    assert await place.list_models(1.0) == listing

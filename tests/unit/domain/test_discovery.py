@@ -268,6 +268,14 @@ def test_a_list_that_lacks_most_of_what_it_held_deprecates_nothing_however_often
     assert plane.discoveries.sources["p"].listed == frozenset(NAMES)
 
 
+def test_without_that_bound_an_empty_list_would_deprecate_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "_believable", lambda *_: True)
+    plane = stocked()
+    run(plane, listed(*NAMES))
+    run(plane, Listing([]), now=NOW + 86400)
+    assert run(plane, Listing([]), now=NOW + 2 * 86400).deprecated == len(NAMES)
+
+
 def test_of_two_models_one_may_go_and_not_both() -> None:
     plane = stocked(2)
     run(plane, listed("embed-0", "embed-1"))
