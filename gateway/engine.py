@@ -45,6 +45,7 @@ from gateway.catalogue.seeding import seed
 from gateway.catalogue.validation import Validator
 from gateway.collections.desk import CollectionDesk
 from gateway.collections.parts import CollectionParts
+from gateway.collections.searching import Searcher
 from gateway.control import Control
 from gateway.credential_admin import CredentialAdmin
 from gateway.credentials import CredentialSecrets
@@ -106,6 +107,7 @@ class Engine:
     deployments: Deployments
     schedules: Schedules
     collections: CollectionDesk
+    searches: Searcher
     discovery: Discovery
     failed_logins: FailedLogins
 
@@ -208,6 +210,9 @@ class Engine:
         self._collections = await CollectionParts.open(places, self.plane)
         self._stack.push_async_callback(self._collections.close)
         self.collections = self._collections.desk
+        self.searches = Searcher(
+            self.plane, self._collections.tables, lambda *asked, **how: self._service.generate(*asked, **how)
+        )
         self._quota = await QuotaParts.open(places.app_dsn, self.plane, str(instance))
         self._stack.callback(self._quota.close)
         self._service = RequestService(

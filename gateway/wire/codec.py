@@ -13,13 +13,20 @@ from typing import Any
 import msgspec
 
 from domain.errors import GatewayError
-from gateway.wire.messages import AgentRegister, ClientMessage, EmbeddingGenerate, RequestCancel, SessionOpen
+from gateway.wire.messages import (
+    AgentRegister,
+    ClientMessage,
+    EmbeddingGenerate,
+    RequestCancel,
+    SearchQuery,
+    SessionOpen,
+)
 from gateway.wire.salvage import salvage_id
 
 SMALL = 64 * 1024
-"""Every message but `embedding.generate` fits in so many bytes."""
+"""Every message but `embedding.generate` and `search.query` fits in so many bytes."""
 TYPES: dict[str, type[msgspec.Struct]] = {
-    str(t.__struct_config__.tag): t for t in (SessionOpen, AgentRegister, EmbeddingGenerate, RequestCancel)
+    str(t.__struct_config__.tag): t for t in (SessionOpen, AgentRegister, EmbeddingGenerate, SearchQuery, RequestCancel)
 }
 
 decode_fast = msgspec.msgpack.Decoder(ClientMessage).decode
@@ -177,7 +184,7 @@ def _refuse_large(data: bytes) -> None:
     """Only texts make a message large; the rest would let a few bytes build a mountain of small objects."""
     envelope = _decode_envelope(data)
     kind = _string(envelope.type)
-    if kind in TYPES and kind != "embedding.generate":
+    if kind in TYPES and kind not in ("embedding.generate", "search.query"):
         error = _invalid(f"a message of type {kind} may have at most {SMALL} bytes", "type")
         raise Refused(error, message_id=_id(envelope.id), kind=kind)
 

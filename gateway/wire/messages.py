@@ -19,6 +19,9 @@ Texts = Annotated[list[str], msgspec.Meta(max_length=65_536)]
 Metadata = Annotated[dict[str, str], msgspec.Meta(max_length=256)]
 RowMetadata = Annotated[dict[str, str | Int64 | float | bool | None], msgspec.Meta(max_length=64)]
 """What a row of a collection is described by: flat, so that a filter is plain equality."""
+_Choices = Annotated[list[str | Int64 | float | bool | None], msgspec.Meta(max_length=100)]
+RowFilter = Annotated[dict[str, str | Int64 | float | bool | _Choices | None], msgspec.Meta(max_length=100)]
+"""For each field of the metadata the value that it must have, or a list of which one must be."""
 InputType = Literal["query", "document", "classification", "clustering"]
 Encoding = Literal["float32", "float16", "int8", "ubinary"]
 
@@ -79,13 +82,25 @@ class EmbeddingGenerate(msgspec.Struct, tag="embedding.generate", gc=False):
     dry_run: bool = False
 
 
+class SearchQuery(msgspec.Struct, tag="search.query", frozen=True):
+    """Find the rows of a collection that are nearest to a text or a vector (float32, little-endian)."""
+
+    id: Id
+    collection: Name
+    text: str | None = None
+    vector: bytes | None = None
+    k: Int64 = 10
+    filter: RowFilter | None = None
+    threshold: float | None = None
+
+
 class RequestCancel(msgspec.Struct, tag="request.cancel", frozen=True):
     """Give up a request of this session."""
 
     id: Id
 
 
-ClientMessage = SessionOpen | AgentRegister | EmbeddingGenerate | RequestCancel
+ClientMessage = SessionOpen | AgentRegister | EmbeddingGenerate | SearchQuery | RequestCancel
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
@@ -138,6 +153,14 @@ class EmbeddingResult(msgspec.Struct, tag="embedding.result", gc=False, omit_def
     reasons: list[dict[str, str]] | msgspec.UnsetType = msgspec.UNSET
     notices: list[str] | msgspec.UnsetType = msgspec.UNSET
     quota_remaining: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class SearchResult(msgspec.Struct, tag="search.result", frozen=True):
+    """The answer to `search.query`: what was found, nearest first, and the space that was searched in."""
+
+    id: str
+    space: str
+    matches: list[dict[str, Any]]
 
 
 class EmbeddingChunk(msgspec.Struct, tag="embedding.chunk", gc=False):

@@ -12,6 +12,7 @@ from domain.ports.provider import Text
 from domain.tenancy import Principal
 from gateway.alerts.desk import AlertDesk
 from gateway.collections.desk import CollectionDesk
+from gateway.collections.searching import Searcher
 from gateway.control import Control, Written
 from gateway.credential_admin import CredentialAdmin
 from gateway.endpoints.attest_model import AttestationsAnswer
@@ -79,6 +80,9 @@ class EmbeddingService(Protocol):
 
     collections: CollectionDesk
     """Where vectors are kept; whose, is for the caller to check."""
+
+    searches: Searcher
+    """Finds what is kept in them."""
 
     failed_logins: FailedLogins
     """Told of every credential that was refused, and asked what to say."""

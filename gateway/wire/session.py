@@ -13,10 +13,13 @@ from collections.abc import Coroutine
 from enum import Enum, auto
 from secrets import token_hex
 
+import msgspec
+
 from domain.errors import GatewayError
 from domain.tenancy import Principal
 from gateway.auth.authenticator import UnknownSigner
 from gateway.auth.issuer import Issuer
+from gateway.collections.searching import SearchRequest, vector_of_bytes
 from gateway.errorlog import ErrorLog
 from gateway.wire import checks
 from gateway.wire.codec import Refused, decode, encode
@@ -30,6 +33,8 @@ from gateway.wire.messages import (
     EmbeddingGenerate,
     Error,
     RequestCancel,
+    SearchQuery,
+    SearchResult,
     ServerDraining,
     SessionOpen,
     SessionOpened,
@@ -212,6 +217,8 @@ class Session:
             self._not_open(message.id)
         elif isinstance(message, AgentRegister):
             self._register(message)
+        elif isinstance(message, SearchQuery):
+            self._search(message)
         elif isinstance(message, RequestCancel):
             flight = self._flights.get(message.id)
             while flight is not None:
@@ -336,6 +343,43 @@ class Session:
             return
         self.in_flight += 1
         self._spawn(self._store_registration(message))
+
+    def _search(self, message: SearchQuery) -> None:
+        try:
+            if self.registry.draining or self.service.draining:
+                raise self.registry.draining_error()
+            if self.in_flight >= self.service.limits.max_in_flight:
+                raise checks.too_many_in_flight(self.service.limits)
+            request = SearchRequest(
+                message.collection,
+                message.text,
+                None if message.vector is None else vector_of_bytes(message.vector),
+                message.k,
+                message.filter,
+                message.threshold,
+            )
+        except GatewayError as error:
+            self.send_error(error, message.id)
+            return
+        self.in_flight += 1
+        self._spawn(self._answer_search(message.id, request))
+
+    async def _answer_search(self, message_id: str, request: SearchRequest) -> None:
+        assert self.principal is not None
+        assert self.agent is not None
+        try:
+            found = await self.service.searches.search(self.principal, self.agent.id, request, trace=self.caller)
+        except GatewayError as error:
+            self.send_error(error, message_id)
+        except Exception as failure:
+            self.send_error(checks.internal(), message_id, cause=failure)
+        else:
+            matches = [msgspec.to_builtins(match) for match in found.matches]
+            self.link.write(encode(SearchResult(id=message_id, space=found.space, matches=matches)))
+        finally:
+            self.in_flight -= 1
+            if self._draining:
+                self._close_if_drained()
 
     async def _store_registration(self, message: AgentRegister) -> None:
         assert self.principal is not None

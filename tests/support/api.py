@@ -22,6 +22,7 @@ from domain.ports.provider import Provider
 from domain.tenancy import Principal
 from gateway.app import build_app
 from gateway.collections.desk import CollectionDesk
+from gateway.collections.searching import Searcher
 from gateway.control import Control
 from gateway.credential_admin import CredentialAdmin
 from gateway.decisions import decision_event
@@ -109,6 +110,7 @@ class ApiSite:
         service.credentials = CredentialAdmin(service.control.plane, self.secrets)
         self.vectors = MemoryVectorTables()
         service.collections = CollectionDesk(service.control.plane, self.vectors)
+        service.searches = Searcher(service.control.plane, self.vectors, service.generate)
         self.endpoints = [Endpoint("main", "fake", {"tiny": ""}, base_url="https://user:word@main.test/v1?key=secret")]
         service.endpoint_desk = EndpointDesk(
             service.control.plane,

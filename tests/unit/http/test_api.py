@@ -112,7 +112,7 @@ async def test_what_changes_no_stream_of_decisions_takes_no_version_to_expect(si
     unversioned = {route.name for route in ROUTES if route.writes and not route.versioned}
     assert unversioned == {
         "selectModel", "attestModel", "resolveAlert", "retryAlertFailures", "requeueWebhookDeadLetters", "discardWebhookDeadLetters",
-        "runSchedule", "discoverModels", "deleteCollectionRows",
+        "runSchedule", "discoverModels", "deleteCollectionRows", "searchCollection",
     }  # fmt: skip
     answer = await site.ask("POST", "/api/v1/embedding-models/select", ADMIN_KEY, {}, expected_version=1)
     assert answer.status_code == 400

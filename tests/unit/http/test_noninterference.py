@@ -65,6 +65,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "deployModel": {"name": ENDPOINT, "provider": "p", "credential": CREDENTIAL},
     "createCollection": {"name": COLLECTION, "model": MODEL},
     "deleteCollectionRows": {"ids": ["theirs"]},
+    "searchCollection": {"collection": COLLECTION, "vector": [1.0] * 8},
     "selectModel": {"agent_id": AGENT, "requested_model": MODEL},
     "setQuota": {"scope": "agent", "subject": AGENT, "unit": "tokens", "limit": 1},
     "setRateLimit": {"scope": "key", "subject": KEY, "requests_per_minute": 1},

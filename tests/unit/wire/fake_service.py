@@ -18,6 +18,7 @@ from domain.ports.provider import Text
 from domain.tenancy import Principal
 from gateway.alerts.desk import AlertDesk
 from gateway.collections.desk import CollectionDesk
+from gateway.collections.searching import Searcher
 from gateway.control import Control, Written
 from gateway.credential_admin import CredentialAdmin
 from gateway.endpoints.attest_model import AttestationDocument, AttestationsAnswer
@@ -124,6 +125,7 @@ class FakeService:
     schedules: Schedules
     endpoint_desk: EndpointDesk
     collections: CollectionDesk
+    searches: Searcher
 
     def __init__(self) -> None:
         self.limits = Limits()
