@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 import msgspec
@@ -11,6 +12,8 @@ from adapters.postgres.maintenance import Schedule
 from adapters.postgres.pool import UNREACHABLE, Pool
 from domain.errors import GatewayError
 
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+"""What a task is called: Postgres need not be asked for anything else, of which it cannot read all."""
 RUNNING, DUE, WAITING, OFF = "running", "due", "waiting", "off"
 
 
@@ -53,7 +56,7 @@ class Schedules:
 
     async def one(self, name: str) -> ScheduleDocument:
         """One. Raises `not_found`, `unavailable`."""
-        found = await self._read(name)
+        found = await self._read(name) if _NAME.fullmatch(name) else []
         if not found:
             known = ", ".join(schedule.task for schedule in await self._read(None))
             raise GatewayError(
@@ -66,10 +69,11 @@ class Schedules:
 
     async def run(self, name: str) -> ScheduleDocument:
         """Make it due at once, unless it is being run; how it stands then. Raises `not_found`, `unavailable`."""
-        try:
-            await maintenance.run_now(self._pool, name)
-        except UNREACHABLE as error:
-            raise _unavailable() from error
+        if _NAME.fullmatch(name):
+            try:
+                await maintenance.run_now(self._pool, name)
+            except UNREACHABLE as error:
+                raise _unavailable() from error
         return await self.one(name)
 
     async def _read(self, name: str | None) -> list[Schedule]:

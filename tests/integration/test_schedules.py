@@ -156,7 +156,7 @@ async def _left(owner: Connection) -> Any:
 
 
 async def test_running_schedulers_take_what_is_asked_for(one: Gatewayish, other: Gatewayish) -> None:
-    works = [Counted(f"task {n}") for n in range(3)]
+    works = [Counted(f"task_{n}") for n in range(3)]
     await known(one, *works)
     async with running(*(g.scheduler(*(w.task for w in works)) for g in (one, other))):
         for work in works:
@@ -178,6 +178,11 @@ async def test_a_schedule_that_there_is_not_is_told_with_those_that_there_are(on
     with pytest.raises(GatewayError, match="there is no schedule 'chores': there are sweep") as refused:
         await schedules.run("chores")
     assert refused.value.code == "not_found"
+    for name in ("a\x00b", "\ud800", "A" * 100_000, ""):
+        with pytest.raises(GatewayError) as caught:
+            await schedules.run(name)
+        assert caught.value.code == "not_found"
+        assert len(caught.value.message) < 400
 
 
 async def test_operators_list_show_and_run_schedules_over_http_and_others_may_not(one: Gatewayish) -> None:
