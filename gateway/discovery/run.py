@@ -93,17 +93,24 @@ class Discovery:
         lists: list[Listing] = []
         for endpoint in endpoints:
             try:
-                provider = self._provider_of(endpoint)
-                found = await provider.list_models(self._list_seconds) if isinstance(provider, ListsModels) else None
+                async with asyncio.timeout(self._list_seconds):
+                    found = await self._ask(endpoint)
+                if found is not None:
+                    read([found])
+                    lists.append(found)
+            except TimeoutError:
+                return Read([], 0, f"endpoint {endpoint.name!r}: no list within {self._list_seconds:g} s")
             except ProviderError as error:
                 return Read([], 0, f"endpoint {endpoint.name!r}: {error.fault}: {error.detail}"[:500])
             except Exception as error:
-                # A provider of somebody else's package: what it raises may hold anything.
+                # A provider of somebody else's package: what it raises, or answers, may hold anything.
                 _log.warning("list_of_models_failed", endpoint=endpoint.name, reason=type(error).__name__)
                 return Read([], 0, f"endpoint {endpoint.name!r}: {type(error).__name__}")
-            if found is not None:
-                lists.append(found)
         return read(lists) if lists else None
+
+    async def _ask(self, endpoint: Endpoint) -> Listing | None:
+        provider = self._provider_of(endpoint)
+        return await provider.list_models(self._list_seconds) if isinstance(provider, ListsModels) else None
 
     async def _held(self, source: str, provider: str, listed: Read, actor: str) -> DiscoveryRan:
         """Hold a list against the catalogue."""

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 from domain.catalogue import Endpoint
+from domain.discovery import decide_entry
 from domain.errors import GatewayError
 from domain.events import DiscoveryRan, ModelRegistered, ModelSpec, OfferingSpec
+from domain.ports.lists_models import ListedModel, Listing
 from domain.ports.provider import Provider, ProviderError, ProviderFault
+from gateway.decisions import decision_event
 from gateway.discovery.run import Discovery, DiscoveryFailed, discovery_task
 from gateway.discovery.source import serving, source_of
 from gateway.telemetry.discovery import DiscoveryMetrics
@@ -37,6 +40,7 @@ class Site:
             lambda endpoint: self.providers[endpoint.name],
             lambda: self.state,
             self.metrics,
+            list_seconds=0.05,
         )
 
     async def run(self, **more: Any) -> dict[str, DiscoveryRan]:
@@ -89,6 +93,17 @@ async def test_a_run_in_which_every_provider_fails_has_failed(site: Site) -> Non
         DiscoveryFailed, match=r"a: endpoint 'at-a': authentication: 401; b: endpoint 'at-b': RuntimeError$"
     ):
         await site.discovery.task()
+
+
+async def test_a_provider_that_hangs_or_answers_what_is_no_list_fails_no_other(site: Site) -> None:
+    site.a.go.clear()
+    site.b.says("b-0", "b-1")
+    ran = await site.run()
+    assert (ran["a"].error, ran["b"].error) == ("endpoint 'at-a': no list within 0.05 s", None)
+    site.a.go.set()
+    site.a.listing = Listing([ListedModel("a-0", embeds=True, aliases=None)])  # type: ignore[arg-type]
+    ran = await site.run()
+    assert (ran["a"].error, ran["b"].error) == ("endpoint 'at-a': TypeError", None)
 
 
 async def test_providers_without_a_list_are_no_part_of_a_run(site: Site) -> None:
@@ -153,10 +168,6 @@ async def test_the_setting_says_in_which_state_new_models_start(site: Site) -> N
 
 
 async def test_a_race_with_another_process_is_decided_anew(site: Site) -> None:
-    from domain.discovery import decide_entry
-    from domain.ports.lists_models import ListedModel
-    from gateway.decisions import decision_event
-
     [theirs] = decide_entry(site.api.plane, "a", ListedModel("a-2"))
     site.api.backing.before = [decision_event(theirs.tenant, theirs.stream, theirs.data, 0)]
     site.a.says("a-0", "a-1", "a-2")
