@@ -5,7 +5,9 @@ A table is made by whoever first needs it, and never again once it was dropped: 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -84,6 +86,8 @@ class VectorTables:
     def __init__(self, pool: Pool, schema: str) -> None:
         self._pool = pool
         self._schema = schema
+        self._most = max(1, pool.get_max_size() // 2)
+        self._turns: dict[str, tuple[asyncio.Semaphore, int]] = {}
 
     @classmethod
     async def connect(cls, dsn: str, *, size: int = 4) -> Self:
@@ -214,7 +218,7 @@ class VectorTables:
 
     async def _made(self, table: VectorTable, work: Callable[[Held], Awaitable[_T]]) -> _T:
         """Do `work`; where there is no table, make it and do it again."""
-        async with self._pool.acquire() as connection:
+        async with self._turn(table.tenant), self._pool.acquire() as connection:
             try:
                 return await work(connection)
             except asyncpg.UndefinedTableError:
@@ -227,6 +231,22 @@ class VectorTables:
                 return await work(connection)
             except asyncpg.UndefinedTableError:
                 raise CollectionGone from None
+
+    @asynccontextmanager
+    async def _turn(self, tenant: str) -> AsyncIterator[None]:
+        """One of the tenant's turns: half of the connections at most, so that whoever searches much keeps no other from it."""
+        turns, holders = self._turns.get(tenant, (None, 0))
+        turns = turns or asyncio.Semaphore(self._most)
+        self._turns[tenant] = (turns, holders + 1)
+        try:
+            async with turns:
+                yield
+        finally:
+            _, holders = self._turns[tenant]
+            if holders == 1:
+                del self._turns[tenant]
+            else:
+                self._turns[tenant] = (turns, holders - 1)
 
     def _sql(self, text: str, table: VectorTable, **parts: str) -> str:
         return text.format(table=f"vectors.c_{table.id}", schema=self._schema, type=_type(table), **parts)

@@ -145,6 +145,23 @@ async def test_tables_are_made_once_by_however_many_need_them_first(tables: Vect
     assert (await tables.index(kept)).state == "none"
 
 
+async def test_a_tenant_whose_searches_take_long_keeps_no_other_from_its_own(
+    tables: VectorTables, owner: Connection
+) -> None:
+    slow, quick, rows = table(), table(tenant="globex"), vectors(3)
+    for kept in (slow, quick):
+        await tables.upsert(kept, ["a", "b", "c"], rows, [None] * 3)
+    async with owner.transaction():
+        await owner.execute(f"LOCK TABLE vectors.c_{slow.id} IN ACCESS EXCLUSIVE MODE")
+        waiting = [asyncio.create_task(tables.search(slow, rows[0], 1)) for _ in range(20)]
+        async with asyncio.timeout(10):
+            for _ in range(20):
+                assert [m.id for m in await tables.search(quick, rows[1], 1)] == ["b"]
+        assert not any(task.done() for task in waiting), "the control: they do wait"
+    assert {found[0].id for found in await asyncio.gather(*waiting)} == {"a"}
+    assert tables._turns == {}
+
+
 async def test_the_application_reaches_no_collection_but_by_its_tenant(
     tables: VectorTables, app_dsn: str, owner: Connection
 ) -> None:
