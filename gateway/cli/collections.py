@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from gateway.cli.common import ConfigOption, JsonOption, fields, show, tell, with_installation
+from gateway.cli.common import ConfigOption, JsonOption, encode, fields, show, tell, with_installation
 
 if TYPE_CHECKING:
     from gateway.collections.desk import CollectionDesk, CollectionDetail, CollectionDocument, Take
+    from gateway.collections.searching import SearchAnswer
     from gateway.manage import Installation
 
 T = TypeVar("T")
@@ -96,6 +97,73 @@ def export(name: NameArgument, tenant: TenantOption, config: ConfigOption = None
         sys.stdout.buffer.flush()
 
     _run(config, tenant, work)
+
+
+@app.command()
+def search(
+    name: NameArgument,
+    tenant: TenantOption,
+    vector: Annotated[
+        Path,
+        typer.Option(
+            help="A file with the vector to search for, a JSON list of numbers; - reads it from stdin.", allow_dash=True
+        ),
+    ],
+    k: Annotated[int, typer.Option("-k", help="Rows at most.")] = 10,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            metavar="FIELD=JSON",
+            help="A value that the metadata must have, or a list of which one must be; may be given again.",
+        ),
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Leave out what scores less.")] = None,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Show the rows that are nearest to a vector. A text is embedded by a gateway: search by HTTP for one."""
+    row, where = _numbers(vector), _filter(filters or [])
+
+    async def work(desk: CollectionDesk, take: Take, actor: str) -> SearchAnswer:
+        from gateway.collections.searching import SearchRequest, vector_of_numbers
+
+        return await desk.search(
+            tenant, SearchRequest(name, vector=vector_of_numbers(row), k=k, filter=where, threshold=threshold)
+        )
+
+    found = _run(config, tenant, work)
+    rows = [[f"{m.score:.4f}", m.id, "" if m.metadata is None else encode(m.metadata)] for m in found.matches]
+    show(found, json, ["score", "id", "metadata"], rows)
+
+
+def _numbers(path: Path) -> list[float]:
+    import msgspec
+
+    try:
+        text = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        return msgspec.json.decode(text, type=list[float])
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"expected a JSON list of numbers: {error}", param_hint="--vector") from None
+
+
+def _filter(given: list[str]) -> dict[str, Any]:
+    import msgspec
+
+    from gateway.wire.messages import RowFilter
+
+    where: dict[str, Any] = {}
+    for one in given:
+        field, equals, value = one.partition("=")
+        try:
+            where |= msgspec.convert({field: msgspec.json.decode(value)}, RowFilter) if equals else {}
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise typer.BadParameter(
+                f'{one[:40]!r}: expected FIELD=JSON, such as chapter=1 or lang=\'["de", "en"]\'', param_hint="--filter"
+            )
+    return where
 
 
 def _run(config: Path | None, tenant: str, work: Callable[[CollectionDesk, Take, str], Awaitable[T]]) -> T:

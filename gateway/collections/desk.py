@@ -16,6 +16,7 @@ from domain.decision import Decision
 from domain.errors import invalid_request
 from domain.plane import ControlPlane
 from gateway.collections.ports import KeepsVectors, reaching, table_of
+from gateway.collections.searching import SearchAnswer, SearchRequest, search_by_vector
 from gateway.control import Written
 from gateway.event_document import time_text
 
@@ -131,6 +132,10 @@ class CollectionDesk:
         async with reaching(found):
             rows = await self._tables.page(table_of(found), after, limit, vectors=vectors)
         return [_row(row) for row in rows]
+
+    async def search(self, tenant: str, request: SearchRequest) -> SearchAnswer:
+        """The rows nearest to a vector. Raises as `search_by_vector` does."""
+        return await search_by_vector(self._plane, self._tables, tenant, request)
 
     async def delete_rows(self, tenant: str, name: str, ids: list[str]) -> int:
         """Delete the rows of these ids; returns how many there were. Raises `not_found`, `invalid_request`, `unavailable`."""

@@ -23,6 +23,7 @@ from gateway.wire.messages import EmbeddingGenerate, EmbeddingResult
 if TYPE_CHECKING:
     from gateway.wire.service import Ticket
 
+_MOST = float(np.finfo(np.float32).max)
 MAX_K = 100
 MAX_VALUES = 100
 """Values of a filter, over all its fields."""
@@ -78,11 +79,7 @@ class Searcher:
         else:
             assert request.text is not None
             vector = await self._embedded(principal, agent, collection, request.text, trace)
-        async with reaching(collection):
-            found = await self._tables.search(table_of(collection), vector, request.k, where)
-        least = -math.inf if request.threshold is None else request.threshold
-        matches = [MatchDocument(m.id, m.score, m.metadata) for m in found if m.score >= least]
-        return SearchAnswer(collection.space, matches)
+        return await _found(self._tables, collection, request, vector, where)
 
     async def _embedded(
         self, principal: Principal, agent: str, collection: Collection, text: str, trace: str | None
@@ -107,6 +104,28 @@ class Searcher:
         assert rows is not None
         row: NDArray[np.float32] = rows[0]
         return row
+
+
+async def search_by_vector(
+    plane: ControlPlane, tables: KeepsVectors, tenant: str, request: SearchRequest
+) -> SearchAnswer:
+    """The rows nearest to the request's vector, where nothing embeds texts. Raises `not_found`, `invalid_request`, `unavailable`."""
+    where, collection = _checked(request), plane.collections.find(tenant, request.collection)
+    assert request.vector is not None
+    return await _found(tables, collection, request, _fitting(collection, request.vector), where)
+
+
+async def _found(
+    tables: KeepsVectors,
+    collection: Collection,
+    request: SearchRequest,
+    vector: NDArray[np.float32],
+    where: Filter | None,
+) -> SearchAnswer:
+    async with reaching(collection):
+        found = await tables.search(table_of(collection), vector, request.k, where)
+    least = -math.inf if request.threshold is None else request.threshold
+    return SearchAnswer(collection.space, [MatchDocument(m.id, m.score, m.metadata) for m in found if m.score >= least])
 
 
 class _Waiting:
@@ -136,6 +155,12 @@ def vector_of_bytes(data: bytes) -> NDArray[np.float32]:
     if len(data) % 4:
         raise invalid_request(f"`vector` has {len(data)} bytes: expected float32, 4 bytes a number", "vector")
     return np.frombuffer(data, dtype="<f4").astype(np.float32)
+
+
+def vector_of_numbers(numbers: Sequence[float]) -> NDArray[np.float32]:
+    """A vector from JSON. What is beyond float32 is told as what is not finite."""
+    exact = np.array(numbers, dtype=np.float64)
+    return np.where(np.abs(exact) <= _MOST, exact, np.inf).astype(np.float32)
 
 
 def _checked(request: SearchRequest) -> Filter | None:

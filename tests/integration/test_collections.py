@@ -52,7 +52,7 @@ async def put(tables: VectorTables, table: VectorTable, count: int) -> None:
 
 
 async def test_collections_are_made_shown_exported_and_deleted_by_commands(
-    cli: Cli, tables: VectorTables, owner: Connection
+    cli: Cli, tables: VectorTables, owner: Connection, tmp_path: Path
 ) -> None:
     of = ("--tenant", "acme")
     made = await cli.json("collections", "create", "docs", *of, "--model", "all-MiniLM-L6-v2")
@@ -70,6 +70,16 @@ async def test_collections_are_made_shown_exported_and_deleted_by_commands(
     rows = [json.loads(line) for line in export.out.splitlines()]
     assert [row["id"] for row in rows] == [f"{n:06}" for n in range(2500)]
     assert len(rows[0]["vector"]) == 384
+    vector = tmp_path / "vector.json"
+    vector.write_text(json.dumps(rows[7]["vector"]))
+    found = await cli.json("collections", "search", "docs", *of, "--vector", str(vector), "-k", "3")
+    assert (len(found["matches"]), found["matches"][0]["id"], found["space"]) == (3, "000007", made["space"])
+    none = await cli.json("collections", "search", "docs", *of, "--vector", str(vector), "--filter", "n=[1, 2]")
+    assert none["matches"] == []
+    assert (await cli.run("collections", "search", "docs", *of, "--vector", str(vector), "--filter", "n")).code == 2
+    vector.write_text("[1, 2]")
+    short = await cli.run("collections", "search", "docs", *of, "--vector", str(vector))
+    assert (short.code, "2 numbers" in short.error) == (1, True)
     refused = await cli.run(
         "collections", "create", "docs", *of, "--model", "all-MiniLM-L6-v2", "--input-type", "clustering"
     )

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import msgspec
-import numpy as np
 
-from gateway.collections.searching import MAX_K, SearchAnswer, SearchRequest
+from gateway.collections.searching import MAX_K, SearchAnswer, SearchRequest, vector_of_numbers
 from gateway.http.api.route import ApiRoute, Call
 from gateway.wire.messages import RowFilter
-
-_MOST = float(np.finfo(np.float32).max)
 
 
 class SearchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,11 +23,7 @@ class SearchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def search(call: Call) -> SearchAnswer:
     """Search."""
     body, principal = call.body, call.principal
-    vector = None
-    if body.vector is not None:
-        # What is beyond float32 is told as what is not finite.
-        exact = np.array(body.vector, dtype=np.float64)
-        vector = np.where(np.abs(exact) <= _MOST, exact, np.inf).astype(np.float32)
+    vector = None if body.vector is None else vector_of_numbers(body.vector)
     request = SearchRequest(body.collection, body.text, vector, body.k, body.filter, body.threshold)
     return await call.service.searches.search(principal, principal.default_agent, request)
 
