@@ -65,6 +65,8 @@ _VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _PROVIDER_MODEL = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._:/+-]{0,255}")
 _AZURE = re.compile(r"https://[a-z0-9][a-z0-9-]{0,62}\.(openai|cognitiveservices|services\.ai)\.azure\.com/?")
 
+_LISTED = "`emberlog models deployments` and GET /api/v1/deployments list them; an endpoint of the settings is taken out of these"
+
 TENANT_OPTIONS: Mapping[str, frozenset[str]] = {
     "azure": frozenset({"api_version", "encoding_format"}),
     "bedrock": frozenset({"region"}),
@@ -90,7 +92,7 @@ def find_deployment(plane: ControlPlane, key: str, tenant: str | None) -> Deploy
     for found in (*named, *(d for d in deployments.values() if d.id == key)):
         if found is not None and tenant in (None, found.owner):
             return found
-    raise GatewayError("not_found", f"there is no deployment {key[:128]!r}", details={"field": "deployment"})
+    raise GatewayError("not_found", f"there is no deployment {key[:128]!r}: {_LISTED}", details={"field": "deployment"})
 
 
 def decide_deploy(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import structlog
 
+from adapters.providers.registry import EndpointError
 from adapters.tokenizers.registry import tokenizer
 from domain.catalogue import Candidate, Catalogue, Endpoint, Price
 from domain.endpoints import serving
@@ -41,11 +42,11 @@ class LiveCatalogue:
         return self._catalogue
 
     def check(self) -> None:
-        """Warn of what endpoints are configured for and cannot serve. Raises ValueError for a model that was never registered: a typing error."""
+        """Warn of what endpoints are configured for and cannot serve. Raises `EndpointError` for a model that was never registered: a typing error."""
         configured = {endpoint.name for endpoint in self._configured}
         for unserved in self.current().unserved:
             if unserved.endpoint in configured and unserved.model not in self._plane.models.models:
-                raise ValueError(
+                raise EndpointError(
                     f"endpoint {unserved.endpoint!r}: {unserved.reason}. A model of your own is registered first, by "
                     "`emberlog models register`"
                 )

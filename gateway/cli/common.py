@@ -55,6 +55,7 @@ def execute(config: Path | None, work: Callable[[Settings], Awaitable[T]]) -> T:
     from adapters.embedded import EmbeddedError
     from adapters.postgres.migrator import MigrationError
     from adapters.postgres.pool import RoleMissing
+    from adapters.providers.registry import EndpointError
     from domain.errors import GatewayError
     from domain.ports.event_log import InstanceFenced, LogDamaged, LogUnavailable
     from domain.upcasters import UnknownSchema
@@ -85,6 +86,7 @@ def execute(config: Path | None, work: Callable[[Settings], Awaitable[T]]) -> T:
         raise _exit(f"the settings are wrong: {error}", 1) from None
     except (
         EmbeddedError,
+        EndpointError,
         GapInLog,
         LedgerUnusable,
         LogDamaged,

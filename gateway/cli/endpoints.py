@@ -50,7 +50,7 @@ def list_(
 
 @app.command("show")
 def show_(endpoint: NameArgument, json: JsonOption = False, config: ConfigOption = None) -> None:
-    """Show one endpoint that serves."""
+    """Show one endpoint that serves. What a gateway alone knows (its health, its load) is in GET /api/v1/endpoints/{endpoint}."""
 
     async def work(installation: Installation) -> EndpointDocument:
         async with installation.control() as control:
@@ -106,6 +106,16 @@ def _document(installation: Installation, plane: ControlPlane, endpoint: Endpoin
 
 
 def _plain(found: EndpointDocument) -> dict[str, Any]:
+    """What a person is shown: without what a gateway alone knows, and in words what would be objects."""
     import msgspec
 
-    return dict(msgspec.to_builtins(found))
+    plain = dict(msgspec.to_builtins(found))
+    del plain["health"], plain["lanes"], plain["models"]
+    circuit = found.circuit
+    until = "" if circuit.until is None else f" until {circuit.until}"
+    plain["circuit"] = f"{circuit.state}{until}" + ("" if circuit.reason is None else f" ({circuit.reason})")
+    for model in found.models:
+        called = "" if model.provider_model is None else f"as {model.provider_model}; "
+        spaces = "; ".join(" ".join([s.space, s.state, s.at, *s.problems]) for s in model.spaces)
+        plain[model.model_id] = called + (spaces or "not attested yet")
+    return plain

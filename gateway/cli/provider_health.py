@@ -44,10 +44,17 @@ def health(
             ", ".join(f"{reason} {count}" for reason, count in h.failed.items()),
             h.failovers,
             "" if h.circuit is None else h.circuit.state,
-            "" if h.health is None else h.health.state,
+            _state(h),
             ", ".join(f"{a.space} {'attested' if a.passed else 'drifted'}" for a in h.attestations),
         ]
         for h in found
     ]
     columns = ["endpoint", "model", "answered", "mean ms", "failed", "failovers", "circuit", "health", "spaces"]
     show(found, json, columns, rows)
+
+
+def _state(found: ProviderHealth) -> str:
+    """Its health; of one whose deployment does not serve, what that came to: its health is of the past."""
+    if found.deployment not in (None, "ready"):
+        return str(found.deployment)
+    return "" if found.health is None else found.health.state

@@ -36,6 +36,10 @@ Attested, Unattested, Quarantined = (
 )
 _log = structlog.get_logger("emberlog.attestation")
 _Key = tuple[str, str, str, bool]
+_WORDS = {
+    ProviderFault.NOT_SERVED: "there is no such model, deployment or address; look at `base_url` and at the provider's id of the model"
+}
+"""What is said of probes that failed where the fault alone does not tell what to mend."""
 _KEEP_SPACES = 4096
 """Above this many spaces, what each is attested by is worked out anew: sizes can be chosen freely within a range, and names of endpoints."""
 
@@ -230,4 +234,6 @@ def fault_of(error: GatewayError) -> ProviderError:
         fault = ProviderFault.UNATTESTED
     retry_after = None if error.retry_after_ms is None else error.retry_after_ms / 1000
     status = attempts[-1].get("status") if attempts else None
-    return ProviderError(fault, f"its probes were not answered: {error.code}", status=status, retry_after=retry_after)
+    return ProviderError(
+        fault, f"its probes were not answered: {_WORDS.get(fault, error.code)}", status=status, retry_after=retry_after
+    )

@@ -204,7 +204,7 @@ class Deployments:
             await self._pool.release(endpoint)
             raise
         except Exception as error:
-            code, reason = _told(error)
+            code, reason = _told(error, stage)
             if code == "internal":  # what it says may hold a credential: where it was raised must do
                 _log.error(
                     "deployment_broken", endpoint=endpoint.name, stage=stage, where=format_tb(error.__traceback__)
@@ -293,11 +293,11 @@ async def _sign_of_life(provider: Provider) -> ProviderError | None:
     return None
 
 
-def _told(error: Exception) -> tuple[str, str]:
+def _told(error: Exception, stage: str) -> tuple[str, str]:
     """The code and the words for what kept an endpoint from serving. What is not known to be harmless is not repeated."""
     if isinstance(error, ProviderError):
         code = "provider_unavailable" if error.fault.retryable else "provider_error"
-        return code, str(error)
+        return code, str(error) if stage != "prepare" else error.detail  # nobody was called yet: no fault to name
     if isinstance(error, GatewayError):
         return error.code, error.message
     return "internal", f"a fault of the gateway's ({type(error).__name__}): its log says more"

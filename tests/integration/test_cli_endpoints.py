@@ -67,7 +67,11 @@ async def test_endpoints_are_listed_shown_and_their_circuits_reset(
     assert openai["endpoints"] == ["main", "more", "own"]
     table = await cli.run("endpoints", "list")
     assert (table.code, "open" in table.out) == (0, True)
-    assert (await cli.run("endpoints", "show", "main")).out.startswith("name ")
+    shown = (await cli.run("endpoints", "show", "main")).out
+    assert shown.startswith("name ")
+    assert "\ntext-embedding-3-small  not attested yet\n" in shown
+    assert " open until 20" in shown
+    assert "lanes" not in shown, "what no gateway was asked for is not shown as empty"
 
     circuit = await cli.json("endpoints", "reset-breaker", "main")
     assert (circuit["state"], circuit["reason"], circuit["until"]) == ("closed", "reset", None)
@@ -75,3 +79,18 @@ async def test_endpoints_are_listed_shown_and_their_circuits_reset(
     assert (again.code, again.out) == (0, "is closed already: the circuit of main\n")
     lost = await cli.run("endpoints", "reset-breaker", "nowhere")
     assert (lost.code, "there is no endpoint 'nowhere'" in lost.error) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("more", "model", "told"),
+    [
+        ('api_key_env = "UNSET"', "text-embedding-3-small", "the environment variable UNSET (api_key_env) is not set"),
+        ("", "text-embedding-3-smal", "the catalogue has no model 'text-embedding-3-smal'"),
+    ],
+)
+async def test_a_command_that_opens_the_endpoints_says_what_is_wrong_with_one(
+    cli: Cli, tmp_path: Path, more: str, model: str, told: str
+) -> None:
+    (tmp_path / "emberlog.toml").write_text(SETTINGS.replace("text-embedding-3-small", model) + more)
+    failed = await cli.run("models", "attest", "text-embedding-3-small")
+    assert (failed.code, failed.error.startswith(f"emberlog: endpoint 'main': {told}")) == (1, True), failed.error
