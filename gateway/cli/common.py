@@ -164,10 +164,11 @@ def show(value: Any, as_json: bool, columns: Sequence[str], rows: Iterable[Seque
         typer.echo(encode(value))
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table(*columns, box=None, pad_edge=False)
+    # Folded, never cut: the next command needs the whole of a name or an id.
+    table = Table(*(Column(name, overflow="fold") for name in columns), box=None, pad_edge=False)
     for row in rows:
         table.add_row(*("" if cell is None else Text(printable(str(cell))) for cell in row))
     console = Console()

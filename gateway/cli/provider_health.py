@@ -45,7 +45,9 @@ def health(
             h.failovers,
             "" if h.circuit is None else h.circuit.state,
             _state(h),
-            ", ".join(f"{a.space} {'attested' if a.passed else 'drifted'}" for a in h.attestations),
+            ", ".join(
+                f"{a.space.removeprefix(h.model)} {'attested' if a.passed else 'drifted'}" for a in h.attestations
+            ),
         ]
         for h in found
     ]
