@@ -16,6 +16,7 @@ from adapters.postgres.vectors import CollectionGone, VectorTable, VectorTables
 from domain.collections import Collection
 from domain.events import CollectionCreated, CollectionDeleted, TenantShredded
 from domain.plane import ControlPlane
+from gateway.collections.parts import CollectionParts
 from gateway.collections.ports import table_of
 from gateway.collections.upkeep import INDEX_ROWS, Upkeep
 from tests.support.cli import Cli
@@ -101,6 +102,20 @@ async def test_a_shredded_tenants_vectors_are_dropped_by_the_command(
     assert await tables.kept() == [("b" * 32, "globex")]
     with pytest.raises(CollectionGone):
         await tables.count(mine)
+
+
+async def test_a_gateway_that_hears_of_a_shred_drops_what_the_tenant_kept_as_soon_as_it_can(
+    tables: VectorTables, app_dsn: str, migrated_dsn: str
+) -> None:
+    mine, other = VectorTable("a" * 32, "acme", 4), VectorTable("b" * 32, "globex", 4)
+    for table in (mine, other):
+        await put(tables, table, 3)
+    parts = CollectionParts(await VectorTables.connect(app_dsn, size=1), ControlPlane(), migrated_dsn)
+    await parts.forget("acme")
+    assert await tables.kept() == [("b" * 32, "globex")]
+    await parts.close()
+    with pytest.raises(OSError, match="out of reach"):
+        await parts.forget("globex")
 
 
 async def test_a_collection_is_indexed_once_it_has_grown(tables: VectorTables, migrated_dsn: str) -> None:
