@@ -42,7 +42,7 @@ class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One try at an endpoint that did not succeed: why, the HTTP status if there was one, and how long it took.
 
     `provider_nano_usd` is what the provider may charge us for this request's texts of it: it was a call that ended with an answer of no
-    use, or without one in time. None where the price is unknown.
+    use, or without one in time. None where the price is unknown. `model` is left out where it is the outcome's.
     """
 
     endpoint: str
@@ -50,6 +50,7 @@ class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     ms: int
     status: int | None = None
     provider_nano_usd: int | None = 0
+    model: str | None = None
 
 
 class Failover(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

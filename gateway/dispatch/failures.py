@@ -77,9 +77,13 @@ def pause(tries: int, limits: DispatchLimits, rng: Random) -> float:
     return min(nominal * rng.uniform(1 - limits.backoff_jitter, 1 + limits.backoff_jitter), limits.backoff_cap)
 
 
+_OURS = ("provider_nano_usd", "model")
+"""What of an attempt its sender is not told: the contract names no such field."""
+
+
 def as_details(attempts: Sequence[Attempt]) -> list[dict[str, Any]]:
     """Attempts as `details.attempts` shows them: what they may cost us is no business of the sender."""
-    return [{k: v for k, v in msgspec.to_builtins(a).items() if k != "provider_nano_usd"} for a in attempts]
+    return [{k: v for k, v in msgspec.to_builtins(a).items() if k not in _OURS} for a in attempts]
 
 
 def too_long(candidate: Candidate, index: int) -> GatewayError:

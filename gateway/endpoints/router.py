@@ -25,18 +25,20 @@ class Standing(IntEnum):
     """How an endpoint stands for a space, best first. Nothing is sent to one that is `DRIFTED` or `OPEN`."""
 
     GOOD = 0
-    DEGRADED = 1
-    UNATTESTED = 2
-    UNHEALTHY = 3
-    PAUSED = 4
+    TRIAL = 1
+    """Its circuit is half open and wants a trial call: it comes first, but for those that stand by."""
+    DEGRADED = 2
+    UNATTESTED = 3
+    UNHEALTHY = 4
+    PAUSED = 5
     """It has asked for a pause that is worth going elsewhere for."""
-    TRIED = 5
+    TRIED = 6
     """Its circuit is half open and all its trial calls are out."""
-    OPEN = 6
-    DRIFTED = 7
+    OPEN = 7
+    DRIFTED = 8
 
 
-_NO_FAULT = (Standing.GOOD, Standing.DEGRADED, Standing.UNATTESTED)
+_NO_FAULT = (Standing.GOOD, Standing.TRIAL, Standing.DEGRADED, Standing.UNATTESTED)
 """How an endpoint stands that is passed over for no trouble, or for too little to be called a failover."""
 _FAULTS = {Standing.DRIFTED: ProviderFault.DRIFTED, Standing.PAUSED: ProviderFault.RATE_LIMITED}
 _DEGRADED_WEIGHT = 0.5
@@ -79,10 +81,12 @@ class Router:
 
     def standing(self, endpoint: Endpoint, space: str) -> Standing:
         """How the endpoint stands for the space now."""
+        trial = False
         if self._breaker_of is not None:
             breaker = self._breaker_of(endpoint)
             if not breaker.would_admit():
                 return Standing.OPEN if breaker.state is CircuitState.OPEN else Standing.TRIED
+            trial = breaker.state is CircuitState.HALF_OPEN
         if self._attested is not None:
             attested = self._attested(endpoint, space)
             if attested != "attested":
@@ -91,11 +95,11 @@ class Router:
             return Standing.PAUSED
         if self._health_of is not None:
             health = self._health_of(endpoint.name)
-            if health == "degraded":
-                return Standing.DEGRADED
             if health == "unhealthy":
                 return Standing.UNHEALTHY
-        return Standing.GOOD
+            if health == "degraded" and not trial:
+                return Standing.DEGRADED
+        return Standing.TRIAL if trial else Standing.GOOD
 
     def choose(self, candidates: Sequence[Candidate], space: str, tried: Collection[str] = ()) -> Route | None:
         """The best of the candidates, without those whose endpoints were `tried`; None where none of them may be sent to."""
@@ -113,7 +117,9 @@ class Router:
             load = 0 if self._load is None else self._load(endpoint.name)
             standing = self.standing(endpoint, space)
             weight = (endpoint.weight or 1) * (_DEGRADED_WEIGHT if standing is Standing.DEGRADED else 1)
-            line = (endpoint.tenant is None, endpoint.weight == 0, (load + 1) / weight, place)
+            # A circuit closes by trial calls alone: with little traffic one that never came first would stay half open for ever.
+            share = -1.0 if standing is Standing.TRIAL else (load + 1) / weight
+            line = (endpoint.tenant is None, endpoint.weight == 0, share, place)
             if first_key is None or line < first_key:
                 first, first_key = Route(candidate, standing), line
             if standing >= Standing.OPEN:

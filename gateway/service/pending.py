@@ -439,6 +439,8 @@ class Pending:
         """Go on with the model and the endpoint of `other`, and with what it holds; nothing of its vectors is in."""
         if self.hold is not None:
             self.hold.release()
+        left = self.selection.model.id
+        self.attempts = tuple(a if a.model else msgspec.structs.replace(a, model=left) for a in self.attempts)
         for name in _OF_THE_MODEL:
             setattr(self, name, getattr(other, name))
         self.missing, self.cached, self.rows = self.count, 0, None

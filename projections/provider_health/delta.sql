@@ -1,5 +1,5 @@
 -- What the events in ($1, $2] say about endpoints. A request that was answered from the cache alone says nothing about the endpoint that it
--- names. An attempt does not name its model: it is the one that was first in line, where another endpoint answered with another.
+-- names. An attempt names its model where that is not the one of the outcome.
 WITH facts AS (
     SELECT e.position, e.recorded_at, e.type, d.*
     FROM {events} e
@@ -20,9 +20,9 @@ WITH facts AS (
     UNION ALL
     SELECT
         a.endpoint,
-        CASE WHEN a.endpoint = f.failover->>'endpoint' AND a.endpoint IS DISTINCT FROM f.endpoint THEN f.failover->>'model' ELSE f.model END,
+        coalesce(a.model, f.model),
         '', f.position, f.recorded_at, 'failed', a.ms, NULL, a.reason, NULL, NULL
-    FROM facts f CROSS JOIN LATERAL jsonb_to_recordset(f.attempts) AS a (endpoint text, reason text, ms bigint)
+    FROM facts f CROSS JOIN LATERAL jsonb_to_recordset(f.attempts) AS a (endpoint text, model text, reason text, ms bigint)
     WHERE f.type IN ('embedding.generated', 'embedding.failed') AND f.attempts IS NOT NULL
     UNION ALL
     SELECT failover->>'endpoint', failover->>'model', '', position, recorded_at, 'away', NULL, NULL, NULL, NULL, NULL

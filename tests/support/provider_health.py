@@ -76,7 +76,10 @@ def endpoint_event(n: int) -> EventData:
 _endpoints = st.sampled_from(["e", "f'\"\\"])
 _models = st.sampled_from(["m", "ä"])
 _reasons = st.sampled_from([*REASONS, "too_long", "new"])
-_attempts = st.lists(st.builds(Attempt, endpoint=_endpoints, reason=_reasons, ms=st.integers(0, 90_000)), max_size=3)
+_attempts = st.lists(
+    st.builds(Attempt, endpoint=_endpoints, reason=_reasons, ms=st.integers(0, 90_000), model=st.none() | _models),
+    max_size=3,
+)
 _failovers = st.none() | st.builds(Failover, model=_models, endpoint=_endpoints, reason=_reasons)
 _outcome: dict[str, Any] = {"request_id": "q", "agent": "a", "attempt": 1, "at": 1, "space": "s", "latency_ms": 1}
 ENDPOINT_DATA: st.SearchStrategy[EventData] = st.one_of(
@@ -132,8 +135,7 @@ def plain_provider_health(events: Sequence[Recorded], skip: Collection[int] = ()
                     r["success"] = seen
                 first = data.failover
                 for attempt in data.attempts:
-                    elsewhere = first is not None and attempt.endpoint == first.endpoint != data.endpoint
-                    r = row(attempt.endpoint, first.model if first is not None and elsewhere else data.model)
+                    r = row(attempt.endpoint, attempt.model or data.model)
                     r["failed_attempts"] += 1
                     r["failed_ms"] += attempt.ms
                     if attempt.reason in REASONS:

@@ -68,7 +68,9 @@ def test_rule_names_are_unique_and_the_page_of_alerts_has_every_kind() -> None:
 
 def test_the_page_of_operations_lists_every_metric_with_its_labels() -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
-    rows = re.findall(r"^\| (`(?:emberlog|embedding|health_check_status|circuit)_?[^|]*) \|([^|]*)\|", page, re.MULTILINE)
+    rows = re.findall(
+        r"^\| (`(?:emberlog|embedding|health_check_status|circuit)_?[^|]*) \|([^|]*)\|", page, re.MULTILINE
+    )
     told = {
         name: set(re.findall(r"`(\w+)`", labels)) for names, labels in rows for name in re.findall(r"`(\w+)`", names)
     }

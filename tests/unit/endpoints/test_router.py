@@ -121,6 +121,17 @@ def test_nothing_is_sent_past_an_open_circuit_or_to_vectors_of_another_space(how
     assert alone.goes_to() is None
 
 
+def test_a_half_open_circuit_gets_its_trial_calls_first_however_little_its_endpoint_weighs() -> None:
+    world = World(heavy=9, light=1, spare=0)
+    world.circuits["light"] = world.circuits["spare"] = TRIABLE
+    world.health["light"] = "degraded"  # as endpoints with such a circuit are
+    route = world.route()
+    assert route is not None
+    assert (route.candidate.endpoint.name, route.standing, route.passed) == ("light", Standing.TRIAL, None)
+    world.health["light"] = "unhealthy"  # its checks say that nobody is there
+    assert world.goes_to() == "heavy"
+
+
 def test_weight_0_stands_by_for_when_no_other_can_be_used() -> None:
     world = World(a=1, spare=0)
     world.load["a"] = 10_000

@@ -299,6 +299,7 @@ async def test_another_model_embeds_it_whole_only_where_that_is_allowed(site: Si
     assert reply.answer.failover["from"]["model"] == "m"
     event = await generated(site)
     assert (event.model, event.nano_usd) == ("n", 40)
+    assert {(a.endpoint, a.model) for a in event.attempts} == {("a", "m"), ("b", "m")}
     assert event.failover is not None
     assert event.failover.reason == "provider_error"
     assert 'to_model="n"' in _metrics(site)
