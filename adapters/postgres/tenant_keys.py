@@ -71,11 +71,25 @@ async def destroy(owner: Connection, tenant: str) -> bool:
     return await owner.fetchval(_DESTROY, tenant) is True
 
 
+_WIPE_PAUSES = (0.1, 0.3, 1.0)
+"""Seconds between tries to wipe what a transaction of somebody else may still see."""
+
+
 async def wipe_destroyed(owner: Connection) -> bool:
     """Write the table anew without the dead rows that still hold what was replaced or destroyed.
 
-    False when some are left, because the table is in use, or a transaction is open that began before they died.
+    False when some are left, because the table is in use, or a transaction is open that began before they died. Short ones, which go on
+    all the time in a busy installation, are waited for.
     """
+    for wait in (*_WIPE_PAUSES, None):
+        if await _wipe_once(owner):
+            return True
+        if wait is not None:
+            await asyncio.sleep(wait)
+    return False
+
+
+async def _wipe_once(owner: Connection) -> bool:
     told: list[str] = []
 
     def listen(_: object, message: asyncpg.PostgresLogMessage) -> None:
