@@ -56,5 +56,11 @@ def attest(
         for d in found
     ]
     show(found, json, ["endpoint", "space", "found", "lowest cosine", "why"], rows)
+    if new_references and any(d.passed for d in found):
+        typer.echo(
+            "These vectors are the references of their spaces now. Other endpoints of the model are held against them by their next request; "
+            "one that fails is left. Vectors kept from before may not be comparable.",
+            err=True,
+        )
     if not all(d.passed for d in found):
         raise typer.Exit(1)

@@ -46,7 +46,7 @@ def health(
             "" if h.circuit is None else h.circuit.state,
             _state(h),
             ", ".join(
-                f"{a.space.removeprefix(h.model)} {'attested' if a.passed else 'drifted'}" for a in h.attestations
+                f"{a.space.removeprefix(h.model)} {'attested' if a.passed else 'quarantined'}" for a in h.attestations
             ),
         ]
         for h in found

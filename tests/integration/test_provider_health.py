@@ -133,4 +133,4 @@ async def test_a_command_shows_it(told: Connection, migrated_dsn: str, tmp_path:
     assert (eu["answered"], eu["failovers"], eu["circuit"]["state"]) == (2, 1, "open")
     table = (await cli.run("endpoints", "health")).out
     assert "timeout 2, drifted 1" in table
-    assert "@1/4/unit attested, @1/8/unit drifted" in table
+    assert "@1/4/unit attested, @1/8/unit quarantined" in table
