@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import msgspec
 
-from adapters.postgres.pool import UNREACHABLE
-from domain.ports.event_log import LogUnavailable
 from gateway.credential_admin import CredentialDocument
 from gateway.http.api.alerts import whose
+from gateway.http.api.reaching import reaching
 from gateway.http.api.route import Answer, ApiRoute, Call, Nothing, Pagination, Parameter
-from gateway.service.refusals import log_error
 
 _TENANT = Parameter(
     "tenant", "Whose; for operators, whose own credentials are meant without it. Others have their tenant's."
@@ -36,14 +31,6 @@ class CredentialBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"CredentialBody(provider={self.provider!r}, secret=***)"
 
 
-@contextmanager
-def _reaching() -> Iterator[None]:
-    try:
-        yield
-    except UNREACHABLE:
-        raise log_error(LogUnavailable()) from None
-
-
 async def index(call: Call) -> CredentialList:
     """Those there are."""
     page, pagination = call.page(call.service.credentials.listed(whose(call)))
@@ -59,7 +46,7 @@ async def put(call: Call) -> Answer:
     """Set one, or give it a new secret."""
     tenant, name, body = whose(call), call.path["credential"], call.body
     there = any(one.name == name for one in call.service.credentials.listed(tenant))
-    with _reaching():
+    with reaching():
         made = await call.service.credentials.set(
             call.decide, tenant, name, provider=body.provider, secret=body.secret, actor=call.actor
         )
@@ -68,7 +55,7 @@ async def put(call: Call) -> Answer:
 
 async def remove(call: Call) -> None:
     """Remove one."""
-    with _reaching():
+    with reaching():
         await call.service.credentials.remove(call.decide, whose(call), call.path["credential"], actor=call.actor)
 
 

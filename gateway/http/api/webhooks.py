@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import msgspec
 
-from adapters.postgres.pool import UNREACHABLE
 from domain.errors import invalid_request
-from domain.ports.event_log import LogUnavailable
 from gateway.control import Written
 from gateway.http.api.alerts import whose
+from gateway.http.api.reaching import reaching
 from gateway.http.api.route import Answer, ApiRoute, Call, Nothing, Pagination, Parameter
-from gateway.service.refusals import log_error
 from gateway.webhooks.manage import (
     MAX_LISTED,
     OVERLAP_SECONDS,
@@ -69,14 +64,6 @@ class Moved(msgspec.Struct, frozen=True):
     count: int
 
 
-@contextmanager
-def _reaching() -> Iterator[None]:
-    try:
-        yield
-    except UNREACHABLE:
-        raise log_error(LogUnavailable()) from None
-
-
 async def index(call: Call) -> WebhookList:
     """Those there are."""
     webhooks, pagination = call.page(call.service.webhooks.webhooks(whose(call)))
@@ -86,7 +73,7 @@ async def index(call: Call) -> WebhookList:
 async def create(call: Call) -> Answer:
     """Make one; 200 where there is the same."""
     body: WebhookSpec = call.body
-    with _reaching():
+    with reaching():
         made = await call.service.webhooks.create(
             call.decide, whose(call), url=body.url, types=body.types, webhook=body.id, actor=call.actor
         )
@@ -100,13 +87,13 @@ async def show(call: Call) -> WebhookDocument:
 
 async def delete(call: Call) -> None:
     """Delete one."""
-    with _reaching():
+    with reaching():
         await call.service.webhooks.delete(call.decide, whose(call), call.path["webhook"], actor=call.actor)
 
 
 async def rotate(call: Call) -> NewSecret:
     """Give one a new secret."""
-    with _reaching():
+    with reaching():
         return await call.service.webhooks.rotate(
             call.decide,
             whose(call),
@@ -121,7 +108,7 @@ async def deliveries(call: Call) -> DeliveryList:
     state = call.query.text("state")
     if state is not None and state not in _STATES:
         raise invalid_request(f"expected one of {', '.join(_STATES)}", "state")
-    with _reaching():
+    with reaching():
         found = await call.service.webhooks.deliveries(
             whose(call), call.path["webhook"], state=state, limit=MAX_LISTED
         )  # fmt: skip
@@ -131,13 +118,13 @@ async def deliveries(call: Call) -> DeliveryList:
 
 async def letter(call: Call) -> DeliveryDocument:
     """One that was given up."""
-    with _reaching():
+    with reaching():
         return await call.service.webhooks.dead_letter(whose(call), call.path["webhook"], call.path["event"])
 
 
 async def requeue(call: Call) -> Moved:
     """Try dead letters again."""
-    with _reaching():
+    with reaching():
         count = await call.service.webhooks.requeue(
             whose(call), call.path["webhook"], call.body.event, actor=call.actor
         )  # fmt: skip
@@ -146,7 +133,7 @@ async def requeue(call: Call) -> Moved:
 
 async def discard(call: Call) -> Moved:
     """Forget dead letters."""
-    with _reaching():
+    with reaching():
         count = await call.service.webhooks.discard(
             whose(call), call.path["webhook"], call.body.event, actor=call.actor
         )  # fmt: skip
