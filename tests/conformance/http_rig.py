@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
-from domain.ports.provider import Provider
+from domain.ports.provider import EmbedCall, Provider, ProviderError
 from gateway.bench.faults import Control, Fault
 from gateway.bench.simulator import Simulator, Stats
 from gateway.bench.tokens import bytes_of_tokens
@@ -59,6 +60,20 @@ class HttpRig:
     def input_type(self) -> object:
         assert self.simulator.asked is not None, "no call was taken yet"
         return self.simulator.asked.input_type
+
+
+async def failure(rig: HttpRig, provider: Provider, call: EmbedCall, fault: Fault | None = None) -> ProviderError:
+    """What a call fails with, while the server does as told."""
+    if fault is not None:
+        rig.fault(fault)
+    with pytest.raises(ProviderError) as caught:
+        await provider.embed(call)
+    return caught.value
+
+
+def said(body: str, status: int = 400) -> Fault:
+    """This very body."""
+    return Fault("status", status=status, body=body)
 
 
 def rows_of(asked: Asked, fault: Fault | None) -> tuple[list[int], list[NDArray[np.float32]]]:

@@ -11,10 +11,10 @@ import pytest
 from adapters.providers.mistral import DEFAULT_BASE_URL, MistralProvider
 from adapters.providers.registry import PROVIDERS, open_provider
 from domain.catalogue import Endpoint
-from domain.ports.provider import EmbedCall, Provider, ProviderError, ProviderFault
+from domain.ports.provider import EmbedCall, Provider, ProviderFault
 from gateway.bench.faults import Fault
 from gateway.bench.simulator import Simulator, SimulatorOptions
-from tests.conformance.http_rig import HttpRig
+from tests.conformance.http_rig import HttpRig, failure, said
 from tests.conformance.provider_contract import KEY, STATUSES, ProviderContract
 from tests.support.http_api import check_strictness
 from tests.support.mistral_api import MistralApi
@@ -44,19 +44,6 @@ async def provider(rig: HttpRig) -> AsyncIterator[Provider]:
     opened = rig.open()
     yield opened
     await opened.close()
-
-
-async def failure(rig: HttpRig, provider: Provider, call: EmbedCall, fault: Fault | None = None) -> ProviderError:
-    if fault is not None:
-        rig.fault(fault)
-    with pytest.raises(ProviderError) as caught:
-        await provider.embed(call)
-    return caught.value
-
-
-def said(body: str, status: int = 400) -> Fault:
-    """This very body."""
-    return Fault("status", status=status, body=body)
 
 
 class TestMistralKeepsTheContract(ProviderContract):
