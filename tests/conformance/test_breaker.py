@@ -127,7 +127,7 @@ async def test_of_fifty_calls_at_half_open_exactly_three_reach_the_provider(brea
     permits = [breaker.admit() for _ in range(50)]
     admitted = [permit for permit in permits if permit is not None]
     calls = [asyncio.create_task(permit.run(work)) for permit in admitted]
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # the calls that were made have their turn
     assert (reached, len(permits) - len(admitted)) == (3, 47)
     assert breaker.state is HALF_OPEN
     answer.set()
@@ -152,7 +152,7 @@ async def test_aiobreaker_alone_lets_all_fifty_through() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         calls = [asyncio.create_task(bare.call_async(work)) for _ in range(50)]
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the calls that were made have their turn
     assert reached == 50
     answer.set()
     await asyncio.gather(*calls)
@@ -275,7 +275,7 @@ async def test_a_cancelled_trial_frees_its_slot_and_says_nothing(clock: Clock) -
     clock.now += 30
     permits = [breaker.admit() for _ in range(3)]
     calls = [asyncio.create_task(p.run(asyncio.Event().wait)) for p in permits if p is not None]
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # the calls that were made have their turn
     assert breaker.admit() is None
     calls[0].cancel()
     await asyncio.gather(calls[0], return_exceptions=True)
@@ -315,7 +315,7 @@ async def test_calls_that_were_admitted_before_the_circuit_changed_say_nothing_a
         return end[-1]
 
     calls = [asyncio.create_task(p.run(work)) for p in late if p is not None]
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # the calls that were made have their turn
     await fail(breaker, 5)
     assert breaker.state is OPEN
     end[0].set_result("vectors")
